@@ -1,0 +1,299 @@
+"""Declarations: `@step`, `@workflow`, and what may be said of them (retries, queues, time limits).
+
+A `Step` is one crossing of the boundary; a `Workflow` is a deterministic body that makes such crossings. Both
+stay plain callables: a step called outside a body simply runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from asyncio import _get_running_loop
+from collections.abc import Awaitable, Callable, Coroutine
+from copy import copy
+from functools import update_wrapper
+from types import CodeType
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from weft.core.boundary import place
+from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Effect = Literal["pure", "idempotent", "at_most_once"]
+Unknown = Literal["fail", "ask", "done"]
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """Repeat a failed step: up to `attempts` in all, waiting `delay * backoff**n` seconds (at most `max_delay`)
+    between them, each wait stretched or shortened by up to the fraction `jitter`; only for errors in `on`."""
+
+    attempts: int = 3
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 60.0
+    jitter: float = 0.1
+    on: tuple[type[BaseException], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.delay < 0 or self.backoff < 1 or self.max_delay < 0 or not 0 <= self.jitter <= 1:
+            raise BadInput(
+                f"{self!r}: attempts must be >= 1, delay and max_delay >= 0 s, backoff >= 1, jitter between 0 and 1"
+            )
+
+    def wait(self, attempt: int, draw: float) -> float:
+        """Seconds to wait after failed attempt number `attempt` (from 1); `draw` is uniform in [0, 1)."""
+        seconds = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
+        return seconds * (1 + self.jitter * (2 * draw - 1))
+
+
+queues: dict[str, Queue] = {}
+"""Every queue declared in this interpreter, by name."""
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """Admission by name: at most `concurrency` at once, and at most `rate[0]` starts in any `rate[1]` seconds.
+    Waiting ones are admitted by priority (larger first), then in order of arrival. Holds within one runtime."""
+
+    name: str
+    concurrency: int | None = None
+    rate: tuple[int, float] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.concurrency is not None and self.concurrency < 1) or (
+            self.rate is not None and (self.rate[0] < 1 or self.rate[1] <= 0)
+        ):
+            raise BadInput(f"{self!r}: concurrency must be >= 1 and rate (count >= 1, seconds > 0)")
+        queues.setdefault(self.name, self)
+
+
+def _name(fn: Callable[..., Any], given: str | None) -> str:
+    if given is not None:
+        return given
+    module = fn.__module__
+    if module == "__main__":
+        # A script and the same file imported by its stem are the same program.
+        from weft.core.codec import module_name
+
+        module = module_name(fn)
+    return f"{module}.{fn.__qualname__}"
+
+
+def _version(code: CodeType) -> str:
+    """Digest of what the code does, not of where it lies: constants and instructions, nested ones too."""
+    digest = hashlib.blake2b(digest_size=8)
+
+    def feed(code: CodeType) -> None:
+        digest.update(code.co_code)
+        digest.update(repr(code.co_names).encode())
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                feed(constant)
+            elif not isinstance(constant, frozenset):  # a set's repr has no fixed order
+                digest.update(repr(constant).encode())
+
+    feed(code)
+    return digest.hexdigest()
+
+
+class Step(Generic[P, R]):
+    """A function that crosses the boundary: its outcome is journaled, and never computed again on replay."""
+
+    __weft__ = "step"
+
+    def __init__(
+        self,
+        fn: Callable[P, Any],
+        *,
+        name: str | None = None,
+        effect: Effect = "idempotent",
+        on_unknown: Unknown = "fail",
+        retries: Retry | int | None = None,
+        timeout: float | None = None,
+        queue: Queue | None = None,
+        priority: int = 0,
+    ) -> None:
+        if not callable(fn):
+            raise BadInput(f"@step was given {fn!r}, which is not a function")
+        if effect not in ("pure", "idempotent", "at_most_once"):
+            raise BadInput(f"@step(effect={effect!r}): must be 'pure', 'idempotent' or 'at_most_once'")
+        if on_unknown not in ("fail", "ask", "done"):
+            raise BadInput(f"@step(on_unknown={on_unknown!r}): must be 'fail', 'ask' or 'done'")
+        if timeout is not None and timeout <= 0:
+            raise BadInput(f"@step(timeout={timeout!r}): seconds must be > 0")
+        self.fn = fn
+        self.name = _name(fn, name)
+        self.effect = effect
+        self.on_unknown = on_unknown
+        self.retries = Retry(attempts=retries) if isinstance(retries, int) else retries
+        self.timeout = timeout
+        self.queue = queue
+        self.priority = priority
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.plain = self.retries is None and timeout is None and queue is None
+        """Nothing to do but run it."""
+        update_wrapper(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        boundary = getattr(_get_running_loop(), "boundary", None)
+        if boundary is None:
+            return self._directly(args, kwargs)
+        work: Coroutine[Any, Any, R] = boundary.step(self, args, kwargs, place())
+        return work
+
+    async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        outcome = self.fn(*args, **kwargs)
+        result: R = await outcome if self.is_async else outcome
+        return result
+
+    def options(self, **changes: Any) -> Step[P, R]:
+        """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`."""
+        settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
+        unknown = changes.keys() - set(_STEP_OPTIONS)
+        if unknown:
+            raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
+        return Step(self.fn, **{**settings, **changes})
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority")
+
+registry: dict[str, Workflow[..., Any]] = {}
+"""Every workflow declared in this interpreter, by name."""
+
+
+class Workflow(Generic[P, R]):
+    """A deterministic `async def`; each execution is a process. Await it inside a body to run it as a child."""
+
+    __weft__ = "workflow"
+
+    def __init__(self, fn: Callable[P, Awaitable[R]], *, name: str | None = None) -> None:
+        if not inspect.iscoroutinefunction(fn):
+            raise BadInput(f"@workflow needs an `async def`, not {fn!r}")
+        self.fn = fn
+        self.name = _name(fn, name)
+        self.source = str(fn.__code__.co_filename)
+        self.version = _version(fn.__code__)
+        self.key: str | None = None
+        self.queue: Queue | None = None
+        self.priority = 0
+        self.id: str | None = None
+        self.signature = inspect.signature(fn)
+        update_wrapper(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        boundary = getattr(_get_running_loop(), "boundary", None)
+        if boundary is None:
+            raise NoProcess(
+                f"{self.name} is a workflow: start it with weft.run({self.__name__}, ...) in a script "
+                f"or `await runtime.run({self.__name__}, ...)`; inside another workflow just await it"
+            )
+        work: Coroutine[Any, Any, R] = boundary.call(self, args, kwargs, place())
+        return work
+
+    __name__: str
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        queue: Queue | None = None,
+        priority: int | None = None,
+        id: str | None = None,
+    ) -> Workflow[P, R]:
+        """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`
+        and `priority`, or a given run `id`."""
+        changed = copy(self)
+        changed.key = key or self.key
+        changed.queue = queue or self.queue
+        changed.priority = self.priority if priority is None else priority
+        changed.id = id or self.id
+        return changed
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise BadInput, showing the signature, if the arguments do not fit."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadInput(f"{self.name}{self.signature}: {error}; give arguments that fit it") from None
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+def find_workflow(name: str) -> Workflow[..., Any]:
+    """The declared workflow of this name, or UnknownWorkflow."""
+    try:
+        return registry[name]
+    except KeyError:
+        known = ", ".join(sorted(registry)) or "none"
+        raise UnknownWorkflow(
+            f"no workflow named {name!r} is declared here (declared: {known}); import the file that declares it first"
+        ) from None
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    effect: Effect = "idempotent",
+    on_unknown: Unknown = "fail",
+    retries: Retry | int | None = None,
+    timeout: float | None = None,
+    queue: Queue | None = None,
+    priority: int = 0,
+) -> _Decorator: ...
+def step(fn: Any = None, /, **options: Any) -> Any:
+    """Declare a step, sync (runs in a thread) or async.
+
+    `effect`: "pure" changes nothing outside (it computes, reads, generates) and starts at once; "idempotent", the
+    default, starts only when all it depends on is durable and runs again if the process dies in its middle;
+    "at_most_once" never runs twice: in flight at a crash its outcome is unknown, and `on_unknown` says what then:
+    "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done
+    with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
+    """
+    if fn is not None:
+        return Step(fn)
+    return lambda fn: Step(fn, **options)
+
+
+class _Decorator:
+    """Typing only: what `step(...)` with options returns."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, fn: Any, /) -> Any: ...
+
+
+@overload
+def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(fn: Any = None, /, *, name: str | None = None) -> Any:
+    """Declare a workflow: an `async def` whose body reaches the world through effects only."""
+
+    def declare(fn: Any) -> Workflow[..., Any]:
+        declared = Workflow(fn, name=name)
+        registry[declared.name] = declared
+        return declared
+
+    return declare if fn is None else declare(fn)
+
+
+if sys.version_info >= (3, 12):
+    inspect.markcoroutinefunction(Step.__call__)
+    inspect.markcoroutinefunction(Workflow.__call__)

@@ -1,0 +1,148 @@
+"""Every error that Weft raises on purpose: each says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+
+class WeftError(Exception):
+    """Base of all errors raised by Weft itself (never of those raised by a user's step)."""
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+class NotStorable(WeftError, TypeError):
+    """A value has no journal form. `path` names the offending part, e.g. ``result.items[3].callback``."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class NoProcess(WeftError, RuntimeError):
+    """An effect was used outside a workflow's body."""
+
+
+class Nondeterminism(WeftError, RuntimeError):
+    """A body touched the clock, global randomness or the outside world other than through an effect."""
+
+
+class Divergence(WeftError):
+    """The code no longer matches its journal: names the effect recorded, the one found, and both places."""
+
+
+class Deadlock(WeftError):
+    """Every task of a body waits for something that nothing will ever deliver."""
+
+
+class StepTimeout(WeftError, TimeoutError):
+    """A step did not finish within its `timeout`."""
+
+
+class UnknownOutcome(WeftError):
+    """An at-most-once step was in flight when the process died: it may or may not have happened."""
+
+
+class Cancelled(WeftError):
+    """The run was cancelled."""
+
+
+class CrashLoop(WeftError):
+    """The operating-system process died repeatedly at the same place of a run."""
+
+
+class RemoteError(WeftError):
+    """Stands for a recorded exception whose class no longer exists or cannot be rebuilt."""
+
+    def __init__(self, type_name: str, message: str) -> None:
+        self.type_name = type_name
+        self.message = message
+        super().__init__(type_name, message)
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class SecretUnset(WeftError, LookupError):
+    """A declared secret has no value in the environment."""
+
+
+class BadInput(WeftError, ValueError):
+    """Arguments do not fit the workflow, message or command."""
+
+
+# --- stores and runs --------------------------------------------------------------------------------
+
+
+class StoreError(WeftError):
+    """The journal could not be read or written."""
+
+
+class StoreFull(StoreError):
+    """The disk that holds the journal is full."""
+
+
+class StoreReadOnly(StoreError):
+    """The journal may not be written."""
+
+
+class StoreCorrupt(StoreError):
+    """The journal's file is damaged or is not a journal."""
+
+
+class StoreTooNew(StoreError):
+    """The journal was written by a newer Weft."""
+
+
+class UnknownRun(WeftError, LookupError):
+    """No run has this id (or more than one fits the abbreviation)."""
+
+
+class UnknownWorkflow(WeftError, LookupError):
+    """The workflow that a run belongs to is not in the code at hand."""
+
+
+class UnknownType(WeftError, LookupError):
+    """A recorded value's class is not in the code at hand, or has changed so that the value no longer fits."""
+
+
+class RunBusy(WeftError):
+    """Another operating-system process is executing this run."""
+
+
+class KeyConflict(WeftError):
+    """The idempotency key was used before with another workflow or another input."""
+
+
+class MissingExtra(WeftError, ImportError):
+    """An optional part is not installed; the message names the extra."""
+
+
+# --- models and tools ---------------------------------------------------------------------------------
+
+
+class ModelError(WeftError):
+    """A model could not answer: the server refused the request, or its answer does not fit the schema."""
+
+
+class ModelUnavailable(ModelError):
+    """A model's file could not be fetched, or its server cannot be reached or started."""
+
+
+class ModelCrashed(ModelError):
+    """The local engine's process died; the next call starts it anew."""
+
+
+class ModelTimeout(ModelError, TimeoutError):
+    """A generation did not finish in time."""
+
+
+class PromptTooLong(ModelError, ValueError):
+    """A prompt does not fit in the model's context."""
+
+
+class GitError(WeftError):
+    """A git repository could not be read."""

@@ -1,0 +1,104 @@
+"""What a journal holds: one record per thing that became known to a run, in the order it reached the program.
+
+Records are msgpack arrays (`array_like`): compact, and open to new fields at the end. A value is codec bytes,
+or a `Blob` that names a payload stored once by content hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+BLOB_OVER = 16 * 1024
+"""Values larger than this many bytes are stored once, by content hash."""
+
+
+class Blob(msgspec.Struct, array_like=True, frozen=True):
+    hash: bytes
+    size: int
+
+
+Value = bytes | Blob
+
+
+def content_hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+class Record(msgspec.Struct, array_like=True, tag_field="t", kw_only=False):
+    """Base of all records. `at`: when it was appended, seconds since the epoch, never decreasing within a run."""
+
+    at: float
+
+
+class Outcome(Record, tag="o"):
+    """An effect's result reached the program."""
+
+    effect: int
+    """Number of the effect, in the order the body issued them, from 1."""
+    kind: str
+    """step, sleep, timer, spawn, child, publish, event, send, receive, now, random, uuid."""
+    name: str
+    place: str
+    """`file:line` of the body that issued it."""
+    args: Value
+    value: Value
+    ok: bool = True
+    """False: `value` is an encoded exception."""
+    started: float = 0.0
+    attempts: int = 1
+
+
+class Started(Record, tag="s"):
+    """An effect is in flight: written before an at-most-once step starts, and for any that takes long."""
+
+    effect: int
+    kind: str
+    name: str
+    place: str
+    args: Value
+    intent: bool = False
+    """True if this was durable before the effect began."""
+
+
+class Attempt(Record, tag="a"):
+    """An attempt of a step failed and will be repeated at `again` (seconds since the epoch)."""
+
+    effect: int
+    name: str
+    attempt: int
+    error: Value
+    again: float
+
+
+class Cancel(Record, tag="c"):
+    """Cancellation reached the body."""
+
+    reason: str = ""
+
+
+class Patch(Record, tag="p"):
+    """The body chose the new side of `patched(id)`."""
+
+    id: str
+
+
+class Fork(Record, tag="f"):
+    """Everything before this came from another run; `checked` False: its input was changed."""
+
+    origin: str
+    checked: bool = True
+
+
+class End(Record, tag="e"):
+    """The body is over. `state`: done, failed, cancelled."""
+
+    state: str
+    value: Value
+
+
+AnyRecord = Outcome | Started | Attempt | Cancel | Patch | Fork | End
+
+encode_records = msgspec.msgpack.Encoder().encode
+decode_records = msgspec.msgpack.Decoder(list[AnyRecord]).decode

@@ -1,0 +1,23 @@
+"""Models: the embedded engine and OpenAI-compatible servers behind one small interface."""
+
+from __future__ import annotations
+
+from weft.model.catalogue import DEFAULT, catalogue
+from weft.model.engine import close_engines as close
+from weft.model.fetch import fetch
+from weft.model.provider import Message, Model, Reply, Request, generate, local
+from weft.model.provider import open_model as open
+
+__all__ = [
+    "DEFAULT",
+    "Message",
+    "Model",
+    "Reply",
+    "Request",
+    "catalogue",
+    "close",
+    "fetch",
+    "generate",
+    "local",
+    "open",
+]

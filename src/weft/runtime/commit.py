@@ -1,0 +1,122 @@
+"""Group commit: what became known goes to the store in as few transactions as the disk allows.
+
+Appending is only a list append. Everything appended while one transaction is being written goes into the next
+one. Nobody waits for that except an effect that touches the outside world and the result of a run: they ask for
+a *barrier* and go on when all that was appended before it is durable (output commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from weft.core.errors import StoreError
+from weft.core.record import BLOB_OVER, AnyRecord, Blob, Value, content_hash, encode_records
+from weft.core.secret import Redactor
+from weft.store.base import Batch, ProcessRow, Segment, Store
+
+LINGER = 0.005
+"""Seconds that records nobody waits for may gather before they are written."""
+
+
+class Committer:
+    """One per runtime. `failed` is called once if the store can't be written; then nothing is durable any more."""
+
+    def __init__(self, store: Store, host: asyncio.AbstractEventLoop, failed: Callable[[StoreError], None]) -> None:
+        self.store = store
+        self.host = host
+        self.failed = failed
+        self.redactor = Redactor()
+        self.batch = Batch()
+        self.records: dict[str, tuple[int, list[AnyRecord]]] = {}
+        self.ticket = 1  # number of the open batch
+        self.durable = 0  # number of the last batch on disk
+        self.waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self.timer: asyncio.TimerHandle | None = None
+        self.in_flight = False
+        self.broken: StoreError | None = None
+        self.barriers: set[asyncio.Future[None]] = set()
+
+    # --- what is to be written -----------------------------------------------------------------------
+
+    def append(self, process: str, number: int, record: AnyRecord) -> None:
+        """Record `number` of `process` (from 0)."""
+        entry = self.records.get(process)
+        if entry is None:
+            self.records[process] = (number, [record])
+        else:
+            entry[1].append(record)
+
+    def row(self, row: ProcessRow) -> None:
+        self.batch.rows[row.id] = row
+
+    def value(self, process: str, data: bytes) -> Value:
+        """`data` as a journal holds it: without secrets, and by content hash if large."""
+        data = self.redactor.redact(data) or data
+        if len(data) <= BLOB_OVER:
+            return data
+        hash = content_hash(data)
+        self.batch.payloads[hash] = data
+        self.batch.references.add((process, hash))
+        return Blob(hash, len(data))
+
+    # --- when it is written ---------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Called at the end of each turn: write now if somebody waits, else soon."""
+        if self.in_flight or not (self.records or self.batch):
+            return
+        if self.waiting:
+            self._submit()
+        elif self.timer is None:
+            self.timer = self.host.call_later(LINGER, self._submit)
+
+    def when_durable(self, then: Callable[[], None]) -> None:
+        """Call `then` once everything appended so far is durable (at once if it is)."""
+        ticket = self.ticket if self.records or self.batch else self.ticket - 1
+        if ticket <= self.durable:
+            then()
+        elif self.broken is None:
+            self.waiting.append((ticket, then))
+
+    async def barrier(self) -> None:
+        """Return once everything appended so far is durable; raises the store's error if it can't be."""
+        if self.broken:
+            raise self.broken
+        done: asyncio.Future[None] = self.host.create_future()
+        self.barriers.add(done)
+        try:
+            self.when_durable(lambda: done.done() or done.set_result(None))
+            self.kick()
+            await done
+        finally:
+            self.barriers.discard(done)
+
+    def _submit(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.in_flight or self.broken or not (self.records or self.batch):
+            return
+        batch, self.batch = self.batch, Batch()
+        records, self.records = self.records, {}
+        batch.segments = [Segment(id, first, encode_records(items)) for id, (first, items) in records.items()]
+        self.in_flight = True
+        self.ticket += 1
+        self.store.commit(batch, self._written)
+
+    def _written(self, error: BaseException | None) -> None:
+        self.in_flight = False
+        if error is not None:
+            self.broken = error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error}")
+            self.waiting.clear()
+            for done in self.barriers:
+                if not done.done():
+                    done.set_exception(self.broken)
+            self.failed(self.broken)
+            return
+        self.durable = self.ticket - 1
+        while self.waiting and self.waiting[0][0] <= self.durable:
+            self.waiting.popleft()[1]()
+        self.kick()

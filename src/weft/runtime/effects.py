@@ -1,0 +1,205 @@
+"""What a body may use besides steps: time, chance, children, events, letters.
+
+Each is an effect: journaled where it happens, and the same on every replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random as _random
+import uuid as _uuid
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import time
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from weft.core.boundary import place, require
+from weft.core.codec import encode, encode_args, from_plain
+from weft.core.declare import Workflow
+from weft.core.errors import BadInput
+from weft.runtime.process import NOTHING
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_chance = _random.SystemRandom()
+_draw = _chance.random
+_urandom = os.urandom
+
+
+class Current(msgspec.Struct, frozen=True):
+    """The process whose body is running. `replaying`: its journal still has outcomes to deliver."""
+
+    id: str
+    workflow: str
+    parent: str | None
+    replaying: bool
+
+
+def current() -> Current:
+    """Who am I? Only inside a body."""
+    process = require("weft.current()")
+    return Current(process.id, process.workflow, process.row.parent, not process.live)
+
+
+def now() -> datetime:
+    """The time, in UTC. An effect."""
+    seconds = require("weft.now()").immediate("now", "now", place(), NOTHING, lambda _: time())
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def random() -> float:
+    """A number drawn uniformly from [0, 1). An effect."""
+    drawn: float = require("weft.random()").immediate("random", "random", place(), NOTHING, lambda _: _draw())
+    return drawn
+
+
+def uuid() -> _uuid.UUID:
+    """A random UUID (version 4). An effect."""
+    make = partial(_new_uuid)
+    drawn: _uuid.UUID = require("weft.uuid()").immediate("uuid", "uuid", place(), NOTHING, make)
+    return drawn
+
+
+def _new_uuid(_: int) -> _uuid.UUID:
+    return _uuid.UUID(bytes=_urandom(16), version=4)
+
+
+async def sleep(seconds: float | timedelta) -> None:
+    """Sleep durably: survives a restart and wakes on time, or at once if the time passed while nothing ran."""
+    process = require("weft.sleep()")
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if not isinstance(seconds, int | float) or seconds != seconds or seconds == float("inf"):
+        raise BadInput(f"weft.sleep({seconds!r}): give a number of seconds or a timedelta")
+    alarm = partial(process.runtime.set_alarm, process)
+    pending = process.issue(
+        "sleep", "sleep", place(), encode_args((float(seconds),), {}, "sleep"), alarm, deadline=process.clock + seconds
+    )
+    await process.outcome(pending)
+
+
+def patched(id: str) -> bool:
+    """True in runs that begin (or get here) with this code, False in runs that passed this point before it.
+
+    Guard a change with it: ``if weft.patched("2026-11-new-prompt"): new() else: old()``.
+    """
+    answer: bool = require("weft.patched()").patched(id)
+    return answer
+
+
+class Child(Generic[R]):
+    """An owned child process. Await it for its result; its parent does not end before it does."""
+
+    def __init__(self, process: Any, id: str) -> None:
+        self._process = process
+        self.id = id
+        self._join: asyncio.Task[R] | None = None
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    async def result(self) -> R:
+        """The child's result, or its failure. May be asked for more than once."""
+        if self._join is None:
+            self._join = self._process.loop.create_task(self._process.join(self.id, place(1)))
+        return await self._join
+
+    async def cancel(self) -> None:
+        """Ask the child to stop; awaiting it then raises `Cancelled`."""
+        self._process.cancel_child(self.id)
+
+    def __repr__(self) -> str:
+        return f"<child {self.id}>"
+
+
+async def spawn(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Child[R]:
+    """Start a child and go on. It is owned: cancelling the parent cancels it, and its failure fails the parent."""
+    process = require("weft.spawn()")
+    return Child(process, process.spawn(_workflow(workflow), args, kwargs, place(), owned=True))
+
+
+async def detach(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> str:
+    """Start a process that goes its own way; returns its id."""
+    process = require("weft.detach()")
+    id: str = process.spawn(_workflow(workflow), args, kwargs, place(), owned=False)
+    return id
+
+
+def _workflow(workflow: Any) -> Any:
+    if not isinstance(workflow, Workflow):
+        raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
+    return workflow
+
+
+async def publish(key: str, value: Any) -> None:
+    """Publish `value` under `key` to whoever waits for it, now or later; the last value published counts."""
+    process = require("weft.publish()")
+    _check_key("publish", key)
+    args = encode_args((key, value), {}, "publish")
+    process.immediate(
+        "publish", key, place(), args, lambda _: None, lambda _: process.runtime.publish(process, key, encode(value))
+    )
+
+
+async def wait_for(key: str) -> Any:
+    """The value published under `key`; waits until there is one."""
+    process = require("weft.wait_for()")
+    _check_key("wait_for", key)
+    watch = partial(process.runtime.watch_event, process)
+    return await process.outcome(process.issue("event", key, place(), NOTHING, watch))
+
+
+def _check_key(what: str, key: Any) -> None:
+    if not isinstance(key, str) or not key:
+        raise BadInput(f"weft.{what}({key!r}): a key is a non-empty string")
+
+
+mailboxes: dict[str, Mailbox[Any]] = {}
+"""Every mailbox declared in this interpreter, by name."""
+
+
+class Mailbox(Generic[T]):
+    """Letters of one type to a process, received in order, each exactly once. Declare it at module level."""
+
+    @overload
+    def __init__(self: Mailbox[Any], name: str) -> None: ...
+    @overload
+    def __init__(self, name: str, type: type[T]) -> None: ...
+    def __init__(self, name: str, type: Any = Any) -> None:
+        if not name or name.startswith("weft."):
+            raise BadInput(f"Mailbox({name!r}): give a name that does not begin with 'weft.'")
+        self.name = name
+        self.type = type
+        mailboxes[name] = self
+
+    async def receive(self) -> T:
+        """The next letter; waits for one. Raises BadInput if it is not of the box's type."""
+        process = require("Mailbox.receive()")
+        pending = process.issue("receive", self.name, place(), NOTHING, lambda p: process.mail.receive(self.name, p))
+        return self.check(await process.outcome(pending))
+
+    async def send(self, process: str, value: T) -> None:
+        """Send to the process with this id; UnknownRun if there is none."""
+        mine = require("Mailbox.send()")
+        self.check(value)
+        args = encode_args((process, value), {}, "send")
+        deliver = partial(mine.runtime.send_from, mine, to=process, box=self.name, payload=encode(value))
+        await mine.outcome(mine.issue("send", self.name, place(), args, deliver))
+
+    def check(self, value: Any) -> T:
+        """`value` as this box's type: itself, or converted from JSON-like data."""
+        if self.type is Any:
+            return value  # type: ignore[no-any-return]
+        if isinstance(self.type, type) and isinstance(value, self.type):
+            return value
+        try:
+            converted: T = from_plain(value, self.type)
+        except BadInput as error:
+            raise BadInput(f"mailbox {self.name!r} takes {self.type!r}: {error}") from None
+        return converted

@@ -1,0 +1,211 @@
+"""Carrying out steps on the host: when they may start, how often they are tried, and for how long.
+
+A pure step starts at once. Any other starts when all that the body knew is durable, for only then will a crash
+bring the body back to this same step with these same arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from weft.core.codec import encode
+from weft.core.declare import Step
+from weft.core.errors import StepTimeout, UnknownOutcome
+from weft.core.record import Attempt
+from weft.runtime.admission import Ticket
+
+if TYPE_CHECKING:
+    from weft.runtime.process import Pending, Process
+    from weft.runtime.runtime import Runtime
+
+_jitter = random.Random()
+
+
+class Steps:
+    """The executor of a runtime."""
+
+    def __init__(self, runtime: Runtime, threads: int) -> None:
+        self.runtime = runtime
+        self.context = contextvars.copy_context()
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="weft-step")
+        self.running: dict[asyncio.Task[None], Execution] = {}
+
+    def launch(
+        self, process: Process, pending: Pending, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        execution = Execution(self, process, pending, step, args, kwargs)
+        pending.host = execution
+        if step.effect == "at_most_once" and pending.noted and pending.number in process.intents:
+            execution.unknown()
+        elif step.effect == "pure" and not process.row.strikes:
+            execution.start()
+        else:
+            if (step.effect == "at_most_once" or process.row.strikes) and not pending.noted:
+                process.note(pending, intent=True)
+            self.runtime.journal.when_durable(execution.start)
+
+    def close(self) -> list[asyncio.Task[None]]:
+        tasks = list(self.running)
+        for task in tasks:
+            task.cancel()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        return tasks
+
+
+class Execution:
+    """One step being carried out."""
+
+    __slots__ = ("args", "dead", "kwargs", "pending", "process", "step", "steps", "task", "ticket")
+
+    def __init__(
+        self, steps: Steps, process: Process, pending: Pending, step: Step[..., Any], args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.steps = steps
+        self.process = process
+        self.pending = pending
+        self.step = step
+        self.args = args
+        self.kwargs = kwargs
+        self.dead = False
+        self.task: asyncio.Task[None] | None = None
+        self.ticket: Ticket | None = None
+
+    def start(self) -> None:
+        if self.dead:
+            return
+        steps = self.steps
+        work = self._run() if self.step.plain and self.step.is_async else self._run_with_care()
+        task = steps.runtime.host.create_task(work, name=self.step.name, context=steps.context.copy())
+        self.task = task
+        steps.running[task] = self
+
+    def cancel(self) -> None:
+        self.dead = True
+        if self.task is not None:
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        self.pending.started = time()
+        try:
+            value = await self.step.fn(*self.args, **self.kwargs)
+        except BaseException as error:
+            self._failed(error)
+        else:
+            self._done(value)
+
+    def _done(self, value: Any) -> None:
+        self.steps.running.pop(self.task, None)  # type: ignore[arg-type]
+        if not self.dead:
+            self.process.arrive(self.pending, True, value)
+
+    def _failed(self, error: BaseException) -> None:
+        self.steps.running.pop(self.task, None)  # type: ignore[arg-type]
+        if self.dead or isinstance(error, GeneratorExit | KeyboardInterrupt):
+            if not isinstance(error, asyncio.CancelledError):
+                return
+            raise error
+        if isinstance(error, SystemExit):
+            error = RuntimeError(f"step {self.step.name} called sys.exit({error.code!r})")
+        self.process.arrive(self.pending, False, error)
+
+    # --- retries, time limits, queues, threads -----------------------------------------------------------
+
+    async def _run_with_care(self) -> None:
+        retry, pending = self.step.retries, self.pending
+        try:
+            pending.attempts = await self._catch_up()
+            while True:
+                try:
+                    value = await self._attempt()
+                    break
+                except Exception as error:
+                    if retry is None or pending.attempts >= retry.attempts or not isinstance(error, retry.on):
+                        raise
+                    wait = retry.wait(pending.attempts, _jitter.random())
+                    self._note_attempt(error, wait)
+                    await asyncio.sleep(wait)
+                    pending.attempts += 1
+        except BaseException as error:
+            self._failed(error)
+        else:
+            self._done(value)
+
+    async def _catch_up(self) -> int:
+        """The number of the attempt to make: a restart goes on counting, and waits what was left to wait."""
+        tried = self.process.tried.get(self.pending.number)
+        if tried is None:
+            return 1
+        await asyncio.sleep(max(0.0, tried.again - time()))
+        return tried.attempt + 1
+
+    def _note_attempt(self, error: Exception, wait: float) -> None:
+        process, pending = self.process, self.pending
+        now = time()
+        value = self.steps.runtime.journal.value(process.id, encode(error))
+        self.steps.runtime.append(
+            process, Attempt(now, pending.number, pending.name, pending.attempts, value, now + wait)
+        )
+
+    async def _attempt(self) -> Any:
+        host = self.steps.runtime.host
+        if self.step.queue is not None:
+            admitted: asyncio.Future[None] = host.create_future()
+            gate = self.steps.runtime.gates[self.step.queue]
+            self.ticket = gate.enter(self.step.priority, lambda: admitted.done() or admitted.set_result(None))
+            try:
+                await admitted
+                return await self._limited()
+            finally:
+                self.ticket.release()
+        return await self._limited()
+
+    async def _limited(self) -> Any:
+        self.pending.started = time()
+        timeout = self.step.timeout
+        if timeout is None:
+            return await self._call()
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await self._call()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise StepTimeout(
+                f"step {self.step.name} did not finish within {timeout:g} s (attempt {self.pending.attempts}); "
+                f"raise its timeout or give it retries"
+            ) from None
+
+    async def _call(self) -> Any:
+        step = self.step
+        if step.is_async:
+            return await step.fn(*self.args, **self.kwargs)
+        context = contextvars.copy_context()
+        call = partial(context.run, partial(step.fn, *self.args, **self.kwargs))
+        return await self.steps.runtime.host.run_in_executor(self.steps.threads, call)
+
+    # --- at most once ------------------------------------------------------------------------------------
+
+    def unknown(self) -> None:
+        """The process died while this was in flight: whether it happened, nobody knows."""
+        step, process, pending = self.step, self.process, self.pending
+        if step.on_unknown == "done":
+            process.arrive(pending, True, None)
+        elif step.on_unknown == "ask":
+            process.mail.receive(f"unknown:{step.name}", pending)
+        else:
+            process.arrive(
+                pending,
+                False,
+                UnknownOutcome(
+                    f"step {step.name} ({pending.place}) was in flight when the process died; it is declared "
+                    f"at_most_once, so it is not run again: find out whether it happened, then continue with "
+                    f"weft fork {process.id} --at {pending.number} --value RESULT"
+                ),
+            )

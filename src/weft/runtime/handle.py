@@ -1,0 +1,59 @@
+"""A run, as its caller sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from weft.core.codec import decode
+from weft.core.errors import Cancelled, RemoteError
+from weft.store.base import CANCELLED, DONE, ProcessRow
+
+if TYPE_CHECKING:
+    from weft.runtime.runtime import Runtime
+
+R = TypeVar("R")
+
+
+class Run(Generic[R]):
+    """A handle: await it for the result, or for the exception the workflow raised."""
+
+    def __init__(self, runtime: Runtime, id: str) -> None:
+        self._runtime = runtime
+        self.id = id
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    async def result(self) -> R:
+        """Durable when it returns. Raises what the workflow raised, or `Cancelled`."""
+        result: R = result_of(await self._runtime.end_of(self.id))
+        return result
+
+    async def status(self) -> str:
+        """running, waiting, queued, done, failed or cancelled."""
+        return (await self._runtime.row(self.id)).state
+
+    async def cancel(self) -> None:
+        """Ask it to stop: its body sees CancelledError where it waits, and may clean up."""
+        await self._runtime.cancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+def outcome_of(row: ProcessRow) -> tuple[bool, Any]:
+    """(ok, result or exception) of a finished process."""
+    if row.state == DONE:
+        return True, decode(row.result or b"")
+    if row.state == CANCELLED:
+        return False, Cancelled(f"run {row.id} ({row.workflow}) was cancelled")
+    error = decode(row.error or b"")
+    return False, error if isinstance(error, BaseException) else RemoteError("unknown", repr(error))
+
+
+def result_of(row: ProcessRow) -> Any:
+    ok, value = outcome_of(row)
+    if ok:
+        return value
+    raise value

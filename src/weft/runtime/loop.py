@@ -1,0 +1,179 @@
+"""The event loop of one body: tasks, futures and timers, and nothing else.
+
+It has no clock, no sockets and no threads. It runs ready callbacks in the order they were scheduled, and stops
+when none is left; its only inputs are outcomes that the process delivers one at a time, in journal order. So
+gather, TaskGroup, wait, timeouts, queues, locks and cancellation behave the same whenever the same outcomes are
+delivered in the same order, whatever happened meanwhile on the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from asyncio import _get_running_loop, _set_running_loop
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import Any, Protocol
+
+from weft.core.errors import Nondeterminism
+from weft.runtime.guard import inside
+
+
+class Timers(Protocol):
+    """The boundary, as its loop sees it."""
+
+    clock: float
+
+    def set_timer(self, handle: Timer) -> int: ...
+    def drop_timer(self, number: int) -> None: ...
+    def complain(self, context: dict[str, Any]) -> None: ...
+
+
+class Handle:
+    __slots__ = ("args", "callback", "context", "live")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.live = True
+
+    def cancel(self) -> None:
+        self.live = False
+
+    def cancelled(self) -> bool:
+        return not self.live
+
+
+class Timer(Handle):
+    """A callback at a time of the body's clock: an effect, delivered when the record says so."""
+
+    __slots__ = ("deadline", "loop", "number")
+
+    def __init__(
+        self, deadline: float, callback: Callable[..., Any], args: tuple[Any, ...], loop: BodyLoop, context: Context
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.deadline = deadline
+        self.loop = loop
+        self.number = 0
+
+    def when(self) -> float:
+        return self.deadline
+
+    def cancel(self) -> None:
+        if self.live:
+            self.live = False
+            self.loop.boundary.drop_timer(self.number)
+
+
+class BodyLoop(asyncio.AbstractEventLoop):
+    """Deterministic loop for one process; `boundary` carries its effects out."""
+
+    def __init__(self, boundary: Timers) -> None:
+        self.boundary = boundary
+        self.ready: deque[Handle] = deque()
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Run callbacks until none is ready. Only inside `running()`."""
+        ready = self.ready
+        while ready:
+            handle = ready.popleft()
+            if handle.live:
+                handle.context.run(handle.callback, *handle.args)
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Make this the thread's running loop for a while (the host's is put back after)."""
+        host = _get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        _set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
+        outer, inside.body = inside.body, self.boundary
+        try:
+            yield
+        finally:
+            inside.body = outer
+            sys.set_asyncgen_hooks(*hooks)
+            _set_running_loop(host)
+
+    def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if _get_running_loop() is self:
+            self.create_task(generator.aclose())
+
+    # --- what asyncio's tasks, futures and locks ask of a loop -----------------------------------------
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        handle = Handle(callback, args, copy_context() if context is None else context)
+        self.ready.append(handle)
+        return handle
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        return self.call_at(self.boundary.clock + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        timer = Timer(when, callback, args, self, copy_context() if context is None else context)
+        timer.number = self.boundary.set_timer(timer)
+        return timer
+
+    def time(self) -> float:
+        return self.boundary.clock
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **_: Any) -> Any:
+        # Eager starts are not offered: an effect must be issued from a handle of this loop.
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        self.tasks.add(task)
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return _get_running_loop() is self
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.boundary.complain(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.boundary.complain(context)
+
+    # --- what a body must not do ------------------------------------------------------------------------
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        raise _refusal("running a function in a thread")
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        raise _refusal("a callback from another thread")
+
+
+def _refusal(what: str) -> Nondeterminism:
+    return Nondeterminism(f"{what} is not possible in a workflow's body; put it in a @weft.step and await that")
+
+
+def _refuse(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    def method(self: BodyLoop, *args: Any, **kwargs: Any) -> Any:
+        raise _refusal(f"asyncio's {name}")
+
+    return method
+
+
+for _method in (
+    "create_connection", "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint",
+    "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell",
+    "getaddrinfo", "getnameinfo", "sock_connect", "sock_accept", "sock_recv", "sock_sendall", "sendfile", "start_tls",
+    "add_reader", "add_writer", "add_signal_handler", "run_forever", "run_until_complete", "set_task_factory",
+):  # fmt: skip
+    setattr(BodyLoop, _method, _refuse(_method))
+BodyLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]

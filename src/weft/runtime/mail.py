@@ -1,0 +1,78 @@
+"""A process's mailbox: letters wait in the store until the body receives them, each exactly once.
+
+A letter leaves the store in the transaction that records its delivery; a receive that was cancelled in the
+meantime puts it back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from weft.core.codec import decode
+
+if TYPE_CHECKING:
+    from weft.runtime.process import Pending, Process
+    from weft.store.base import Message
+
+CANCEL_BOX = "weft.cancel"
+
+
+class Mail:
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.seen: set[int] = set()
+        self.letters: dict[str, deque[Message]] = {}
+        self.receivers: dict[str, deque[Pending]] = {}
+
+    def put(self, letters: list[Message]) -> None:
+        """Letters found in the store, oldest first; known ones are passed over."""
+        for letter in letters:
+            if letter.id in self.seen:
+                continue
+            self.seen.add(letter.id)
+            if letter.box == CANCEL_BOX:
+                self.process.arrive(None, False, "cancelled", lambda _, id=letter.id: self._take(id))
+            else:
+                self.letters.setdefault(letter.box, deque()).append(letter)
+                self.match(letter.box)
+
+    def receive(self, box: str, pending: Pending) -> None:
+        waiting = self.receivers.setdefault(box, deque())
+        waiting.append(pending)
+        pending.host = Waiting(waiting, pending)
+        self.match(box)
+
+    def match(self, box: str) -> None:
+        letters, receivers = self.letters.get(box), self.receivers.get(box)
+        while letters and receivers:
+            letter, pending = letters.popleft(), receivers.popleft()
+            pending.host = Matched(self, letter)
+            self.process.arrive(pending, True, decode(letter.payload), lambda _, id=letter.id: self._take(id))
+
+    def _take(self, id: int) -> None:
+        self.process.runtime.journal.batch.taken.append(id)
+
+
+class Waiting:
+    """A receive in line; giving up leaves the line."""
+
+    def __init__(self, line: deque[Any], item: Any) -> None:
+        self.line = line
+        self.item = item
+
+    def cancel(self) -> None:
+        if self.item in self.line:
+            self.line.remove(self.item)
+
+
+class Matched:
+    """A receive that has its letter, not delivered yet; giving up puts the letter back."""
+
+    def __init__(self, mail: Mail, letter: Message) -> None:
+        self.mail = mail
+        self.letter = letter
+
+    def cancel(self) -> None:
+        self.mail.letters[self.letter.box].appendleft(self.letter)
+        self.mail.match(self.letter.box)

@@ -1,0 +1,578 @@
+"""One execution of a workflow: its body, the effects it has issued, and the journal that decides what it sees.
+
+The body runs on its own loop until nothing is ready. Then one outcome is delivered, and it runs again. While
+the journal still has records, outcomes come from there (*replay*); after its end they come from the host, and
+each is appended to the journal in the moment it is delivered. So the journal is the order of deliveries, and
+running the body on it again is the same run.
+
+Effects are numbered in the order the body issues them. A record names the number, kind, name and arguments of
+its effect: the first that differs from what the code issues is a `Divergence`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from weft.core.codec import decode, decode_args, encode, encode_args
+from weft.core.declare import Step, Workflow, find_workflow
+from weft.core.errors import Deadlock, WeftError
+from weft.core.record import (
+    AnyRecord,
+    Attempt,
+    Blob,
+    Cancel,
+    End,
+    Fork,
+    Outcome,
+    Patch,
+    Started,
+    Value,
+    content_hash,
+)
+from weft.runtime.divergence import diverged
+from weft.runtime.loop import BodyLoop, Timer
+from weft.runtime.mail import CANCEL_BOX, Mail
+from weft.store.base import CANCELLED, DONE, FAILED, WAITING, ProcessRow
+
+if TYPE_CHECKING:
+    from weft.runtime.runtime import Runtime
+
+PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child"})
+"""Effects that need no memory to wait for."""
+
+NOTHING = encode_args((), {}, "")
+
+
+class Stopped(BaseException):
+    """Unwinds a body that is being put away; never seen by a user's code that behaves."""
+
+
+class Pending:
+    """An effect the body has issued and not heard of."""
+
+    __slots__ = (
+        "args", "attempts", "deadline", "future", "host", "kind", "launch", "name", "noted", "number", "place",
+        "started", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, kind: str, name: str, place: str, args: bytes, future: asyncio.Future[Any] | None,
+        launch: Launch,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.kind = kind
+        self.name = name
+        self.place = place
+        self.args = args
+        self.future = future
+        self.launch = launch
+        self.timer: Timer | None = None
+        self.deadline: float | None = None
+        self.host: Any = None  # whatever works on it: has cancel()
+        self.started = 0.0
+        self.attempts = 1
+        self.noted = False  # a Started record was written
+
+
+Launch = Callable[["Pending"], None]
+Also = Callable[[Any], None]
+"""Writes that belong to a delivery and travel in its transaction; called with the result."""
+
+
+class Process:
+    """The boundary of one body. All methods run on the host's thread."""
+
+    def __init__(self, runtime: Runtime, row: ProcessRow, history: list[AnyRecord]) -> None:
+        self.runtime = runtime
+        self.row = row
+        self.id = row.id
+        self.workflow = row.workflow
+        self.clock = row.created
+        self.loop = BodyLoop(self)
+        self.main: asyncio.Task[Any] | None = None
+        self.issued = 0
+        self.length = len(history)
+        self.intents = {r.effect: r for r in history if type(r) is Started}
+        self.tried = {r.effect: r for r in history if type(r) is Attempt}
+        self.history: list[AnyRecord] = [r for r in history if type(r) not in (Started, Attempt)]
+        self.cursor = 0
+        self.live = False
+        self.checked = True  # False: a fork with another input; arguments may differ up to its Fork record
+        for record in self.history:
+            if type(record) is Fork:
+                self.checked = record.checked
+        self.blobs: dict[bytes, bytes] = {}
+        self.pending: dict[int, Pending] = {}
+        self.busy = 0  # pending effects that can't be parked
+        self.arrived: deque[tuple[Pending | None, bool, Any, Also | None]] = deque()
+        self.mail = Mail(self)
+        self.children: dict[str, int] = {}  # owned, not yet joined
+        self.patches: dict[str, bool] = {}
+        self.queued = False  # in the runtime's turn
+        self.over = False
+        self.stopping = False
+        self.error: WeftError | None = None  # why the body had to be stopped
+        self.idle_since = 0.0
+
+    # --- running the body ------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Deliver what has arrived, one at a time, letting the body come to rest after each."""
+        if self.over:
+            return
+        with self.loop.running():
+            if self.main is None:
+                self.main = self.loop.create_task(self._main())
+                if self.arrived and self.length == 0:
+                    self.main.cancel()  # all that can come first is a cancellation: the body never begins
+                self.loop.drain()
+            if not self.live and not self._replay():
+                return  # waits for a large payload, or was stopped
+            while not self.main.done():
+                if self.error is not None:
+                    self._abort(self.error)
+                    return
+                if not self.arrived:
+                    break
+                self._deliver(*self.arrived.popleft())
+                self.loop.drain()
+            if self.main.done():
+                self._finish()
+            elif not self.pending:
+                self._deadlock()
+        self.idle_since = time()
+
+    async def _main(self) -> Any:
+        args, kwargs = decode_args(self.row.input)
+        try:
+            result = await find_workflow(self.workflow).fn(*args, **kwargs)
+        except BaseException:
+            if not self.stopping:
+                for child in list(self.children):
+                    self.cancel_child(child)
+                for child in list(self.children):
+                    await self._settle(child)
+            raise
+        for child in list(self.children):
+            await self.join(child, "")
+        return result
+
+    async def _settle(self, child: str) -> None:
+        try:
+            await self.join(child, "")
+        except Exception as error:  # the parent's own failure is the one to tell
+            self.runtime.log.debug("child %s of failed %s: %s", child, self.id, error)
+
+    def _replay(self) -> bool:
+        """Deliver recorded outcomes in order; True once the body stands where the journal ends."""
+        assert self.main is not None
+        while self.cursor < len(self.history):
+            if self.error is not None:
+                self._abort(self.error)
+                return False
+            record = self.history[self.cursor]
+            if type(record) is Outcome:
+                pending = self.pending.get(record.effect)
+                if pending is None or not self._fits(record, pending.kind, pending.name, pending.args):
+                    self._abort(diverged(self, record, pending))
+                    return False
+                if type(record.value) is Blob and record.value.hash not in self.blobs:
+                    self.runtime.fetch_blob(self, record.value)
+                    return False
+                self.cursor += 1
+                self.clock = record.at
+                self._forget(pending)
+                self._resolve(pending, record.ok, decode(self._bytes(record.value)))
+            elif type(record) is Cancel:
+                self.cursor += 1
+                self.clock = record.at
+                self.main.cancel()
+            elif type(record) is Fork:
+                self.cursor += 1
+                self.checked = True
+            else:  # a Patch that the body did not ask for
+                self._abort(diverged(self, record, None))
+                return False
+            self.loop.drain()
+        if self.error is not None:
+            self._abort(self.error)
+            return False
+        self._go_live()
+        return True
+
+    def _go_live(self) -> None:
+        self.live = True
+        self.history = []
+        self.cursor = 0
+        for pending in list(self.pending.values()):
+            started = self.intents.get(pending.number)
+            if started is not None and not self._fits(started, pending.kind, pending.name, pending.args):
+                self.error = diverged(self, started, pending)
+                return
+            pending.noted = started is not None
+            pending.launch(pending)
+
+    # --- issuing effects ---------------------------------------------------------------------------------
+
+    def issue(
+        self, kind: str, name: str, place: str, args: bytes, launch: Launch, *, deadline: float | None = None,
+        timer: Timer | None = None,
+    ) -> Pending:  # fmt: skip
+        """A new effect, launched at once if live; its `future` is the outcome (a timer has a callback instead)."""
+        if self.stopping:
+            raise Stopped
+        self.issued = number = self.issued + 1
+        future = None if timer is not None else asyncio.Future[Any](loop=self.loop)
+        pending = Pending(number, kind, name, place, args, future, launch)
+        pending.timer, pending.deadline = timer, deadline
+        self.pending[number] = pending
+        if kind not in PARKABLE:
+            self.busy += 1
+        if self.live:
+            launch(pending)
+        return pending
+
+    async def outcome(self, pending: Pending) -> Any:
+        assert pending.future is not None
+        try:
+            return await pending.future
+        except asyncio.CancelledError:
+            if pending.number in self.pending and pending.future.cancelled():
+                self.drop(pending)
+            raise
+
+    async def step(
+        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
+    ) -> Any:
+        data = encode_args(args, kwargs, step.name)
+        if self.cursor < len(self.history) and not self.loop.ready:
+            # Replaying, and this body's next delivery is this very effect's with nothing else to run before it:
+            # going through the loop would come to the same.
+            record = self.history[self.cursor]
+            if (
+                type(record) is Outcome
+                and record.effect == self.issued + 1
+                and type(record.value) is bytes
+                and self._fits(record, "step", step.name, data)
+                and not self.stopping
+            ):
+                self.issued += 1
+                self.cursor += 1
+                self.clock = record.at
+                if record.ok:
+                    return decode(record.value)
+                raise decode(record.value)
+        return await self.outcome(
+            self.issue("step", step.name, place, data, lambda p: self.runtime.steps.launch(self, p, step, args, kwargs))
+        )
+
+    def immediate(
+        self, kind: str, name: str, place: str, args: bytes, make: Callable[[int], Any], also: Also | None = None
+    ) -> Any:
+        """An effect whose outcome is known at once: recorded at this point of the order, without a wait."""
+        if self.stopping:
+            raise Stopped
+        self.issued = number = self.issued + 1
+        if self.cursor < len(self.history):
+            record = self.history[self.cursor]
+            if type(record) is not Outcome or record.effect != number or not self._fits(record, kind, name, args):
+                self.error = diverged(self, record, Pending(number, kind, name, place, args, None, _never))
+                raise Stopped
+            self.cursor += 1
+            self.clock = record.at
+            assert isinstance(record.value, bytes)
+            return decode(record.value)
+        value = make(number)
+        self._record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True)
+        if also is not None:
+            also(value)
+        return value
+
+    def patched(self, id: str) -> bool:
+        known = self.patches.get(id)
+        if known is None:
+            if self.cursor < len(self.history):
+                record = self.history[self.cursor]
+                known = type(record) is Patch and record.id == id
+                self.cursor += known
+            elif any(number > self.issued for number in self.intents):
+                known = False
+            else:
+                known = True
+                self._append(Patch(self._tick(), id))
+            self.patches[id] = known
+        return known
+
+    def set_timer(self, timer: Timer) -> int:
+        alarm = partial(self.runtime.set_alarm, self)
+        return self.issue("timer", "timer", "", NOTHING, alarm, deadline=timer.deadline, timer=timer).number
+
+    def drop_timer(self, number: int) -> None:
+        pending = self.pending.get(number)
+        if pending is not None:
+            self.drop(pending)
+
+    def drop(self, pending: Pending) -> None:
+        """The body no longer waits for this effect: stop working on it."""
+        self._forget(pending)
+        if pending.host is not None:
+            pending.host.cancel()
+            pending.host = None
+
+    # --- children -------------------------------------------------------------------------------------------
+
+    async def call(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
+    ) -> Any:
+        child = self.spawn(workflow, args, kwargs, place, owned=True)
+        return await self.join(child, place)
+
+    def spawn(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
+    ) -> str:
+        workflow.bind(args, kwargs)
+        data = encode_args(args, kwargs, workflow.name)
+        rows: list[ProcessRow] = []
+
+        def make(number: int) -> str:
+            rows.append(self.runtime.new_row(workflow, data, parent=self.id, owned=owned))
+            return rows[0].id
+
+        kind = "spawn" if owned else "detach"
+        id: str = self.immediate(kind, workflow.name, place, data, make, lambda _: self.runtime.begin(rows[0]))
+        if owned:
+            self.children[id] = self.issued
+        return id
+
+    async def join(self, child: str, place: str) -> Any:
+        """The result of an owned child; its failure is raised here. Cancelling the wait cancels the child."""
+        data = encode_args((child,), {}, "child")
+        pending = self.issue("child", child, place, data, lambda p: self.runtime.join(self, p, child))
+        self.children.pop(child, None)
+        try:
+            return await self.outcome(pending)
+        except asyncio.CancelledError:
+            if pending.future is not None and pending.future.cancelled() and not self.stopping:
+                self.cancel_child(child)
+            raise
+
+    def cancel_child(self, child: str) -> None:
+        self.immediate("cancel", child, "", NOTHING, _nothing, lambda _: self.runtime.post(child, CANCEL_BOX, None))
+
+    # --- outcomes ---------------------------------------------------------------------------------------------
+
+    def arrive(self, pending: Pending | None, ok: bool, value: Any, also: Also | None = None) -> None:
+        """Something became known on the host; `pending` None is a request to cancel the body."""
+        self.arrived.append((pending, ok, value, also))
+        self.runtime.wake(self)
+
+    def _deliver(self, pending: Pending | None, ok: bool, value: Any, also: Also | None) -> None:
+        if pending is None:
+            assert self.main is not None
+            self._append(Cancel(self._tick(), str(value)))
+            if also is not None:
+                also(value)
+            self.main.cancel()
+            return
+        if self.pending.get(pending.number) is not pending or (pending.future is not None and pending.future.done()):
+            return  # the body gave it up meanwhile
+        self._forget(pending)
+        pending.host = None
+        if pending.timer is None:
+            data, ok = self._encode(value, ok, pending)
+            stored = self.runtime.journal.value(self.id, data)
+            if stored is not data or type(value) not in _ATOMS:
+                # What the body sees must be what it will see on replay: no aliases, no secrets, rebuilt errors.
+                seen = decode(self._stored_bytes(stored, data))
+                if not ok and isinstance(value, BaseException) and isinstance(seen, BaseException):
+                    seen.__traceback__ = value.__traceback__
+                value = seen
+        else:
+            stored = _NONE
+        self._record(
+            pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
+            pending.attempts,
+        )  # fmt: skip
+        if also is not None:
+            also(value)
+        self._resolve(pending, ok, value)
+
+    def _encode(self, value: Any, ok: bool, pending: Pending) -> tuple[bytes, bool]:
+        try:
+            return encode(value, f"{pending.name}() result"), ok
+        except Exception as error:
+            return encode(error), False
+
+    def _stored_bytes(self, stored: Value, data: bytes) -> bytes:
+        if type(stored) is Blob:
+            return self.runtime.journal.batch.payloads.get(stored.hash, data)
+        assert isinstance(stored, bytes)
+        return stored
+
+    def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
+        if pending.timer is not None:
+            if pending.timer.live:
+                self.loop.ready.append(pending.timer)
+        elif pending.future is not None and not pending.future.done():
+            if ok:
+                pending.future.set_result(value)
+            elif isinstance(value, StopIteration):  # a future refuses it
+                pending.future.set_exception(RuntimeError(f"{pending.name} raised StopIteration"))
+            else:
+                pending.future.set_exception(value)
+
+    def _forget(self, pending: Pending) -> None:
+        if self.pending.pop(pending.number, None) is not None and pending.kind not in PARKABLE:
+            self.busy -= 1
+
+    def _record(
+        self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
+        started: float = 0.0, attempts: int = 1,
+    ) -> None:  # fmt: skip
+        given = self.runtime.journal.value(self.id, args)
+        self._append(Outcome(self._tick(), number, kind, name, place, given, value, ok, started, attempts))
+
+    def _append(self, record: AnyRecord) -> None:
+        self.runtime.append(self, record)
+
+    def note(self, pending: Pending, *, intent: bool) -> None:
+        """Write down that an effect has been started."""
+        pending.noted = True
+        args = self.runtime.journal.value(self.id, pending.args)
+        # Not part of the order of deliveries: the body's clock stands still.
+        self._append(Started(time(), pending.number, pending.kind, pending.name, pending.place, args, intent))
+
+    def _tick(self) -> float:
+        now = time()
+        if now > self.clock:
+            self.clock = now
+        return self.clock
+
+    def _bytes(self, value: Value) -> bytes:
+        return self.blobs.pop(value.hash) if isinstance(value, Blob) else value
+
+    def _fits(self, record: Outcome | Started, kind: str, name: str, args: bytes) -> bool:
+        if record.kind != kind or record.name != name:
+            return False
+        if not self.checked or record.args == args:
+            return True
+        args = self.runtime.journal.redactor.redact(args) or args
+        if isinstance(record.args, Blob):
+            return record.args.hash == content_hash(args)
+        return record.args == args
+
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        assert self.main is not None
+        rest = [task for task in self.loop.tasks if not task.done()]
+        for task in rest:
+            task.cancel()
+        if rest:
+            self.loop.drain()
+        if self.error is not None:
+            self._abort(self.error)
+            return
+        if self.main.cancelled():
+            state, data = CANCELLED, encode(asyncio.CancelledError())
+        elif (error := self.main.exception()) is not None:
+            if isinstance(error, Stopped):
+                self._abort(WeftError(f"run {self.id} was stopped"))
+                return
+            state, data = FAILED, encode(error)
+        else:
+            try:
+                state, data = DONE, encode(self.main.result(), f"{self.workflow}() result")
+            except Exception as unfit:
+                state, data = FAILED, encode(unfit)
+        data = self.runtime.journal.redactor.redact(data) or data
+        self._append(End(self._tick(), state, self.runtime.journal.value(self.id, data)))
+        row = self.row
+        row.state = state
+        row.wake_at = None
+        if state == DONE:
+            row.result = data
+        else:
+            row.error = data
+        self._put_away()
+        self.runtime.finished(self)
+
+    def _deadlock(self) -> None:
+        where = []
+        for task in self.loop.tasks:
+            stack = task.get_stack(limit=1)
+            if stack and not task.done():
+                where.append(f"{stack[-1].f_code.co_filename}:{stack[-1].f_lineno} ({task.get_name()})")
+        assert self.main is not None
+        error = Deadlock(
+            f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
+            f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
+        )
+        coroutine = self.main.get_coro()
+        assert isinstance(coroutine, Coroutine)
+        self._put_away()
+        self._append(End(self._tick(), FAILED, self.runtime.journal.value(self.id, encode(error))))
+        self.row.state, self.row.error = FAILED, encode(error)
+        self.runtime.finished(self)
+
+    def _abort(self, error: WeftError) -> None:
+        """Stop here without a word in the journal: the run can be resumed by code that fits."""
+        self._put_away()
+        self.runtime.aborted(self, error)
+
+    def evict(self) -> None:
+        """Leave memory; the journal has everything."""
+        if not self.over:
+            with self.loop.running():
+                self._put_away()
+
+    def park(self, now: float, after: float) -> bool:
+        """Leave memory if all that is awaited can be awaited without it, and nothing is due within `after` s."""
+        if self.busy or self.arrived or not self.live or self.over or self.queued:
+            return False
+        deadlines = [p.deadline for p in self.pending.values() if p.deadline is not None]
+        wake = min(deadlines, default=None)
+        if wake is not None and wake - now < after:
+            return False
+        self.row.state = WAITING
+        self.row.wake_at = wake
+        self.runtime.parked(self, [p.name for p in self.pending.values() if p.kind == "event"])
+        self.evict()
+        return True
+
+    def _put_away(self) -> None:
+        self.over = self.stopping = True
+        for pending in list(self.pending.values()):
+            self.drop(pending)
+        for task in list(self.loop.tasks):
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                coroutine = task.get_coro()
+                try:
+                    coroutine.close()  # type: ignore[union-attr]
+                except BaseException as error:  # a body that awaits in `finally` while it is put away
+                    self.runtime.log.debug("putting %s away: %r", self.id, error)
+        self.loop.ready.clear()
+
+    def complain(self, context: dict[str, Any]) -> None:
+        """asyncio's words about a task or future of this body that nobody looked at."""
+        if self.live and not self.stopping:
+            error = context.get("exception")
+            self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
+
+
+def _nothing(number: int) -> None:
+    return None
+
+
+def _never(pending: Pending) -> None:
+    raise AssertionError("an effect that is only described is never launched")
+
+
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+_NONE = encode(None)

@@ -1,0 +1,669 @@
+"""The runtime: opens a store, and runs processes on the host's event loop.
+
+It works in turns. Outcomes arrive between turns; a turn lets each process that has some go as far as it can, then
+hands what became known to the committer. Processes that only wait leave memory (they are *parked*), and come back
+by replay when their time or their mail comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import time
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from weft.core.codec import decode, encode, encode_args
+from weft.core.declare import Queue, Workflow, find_workflow, queues
+from weft.core.errors import (
+    BadInput,
+    CrashLoop,
+    KeyConflict,
+    RunBusy,
+    StoreCorrupt,
+    StoreError,
+    UnknownRun,
+    WeftError,
+)
+from weft.core.ids import new_id
+from weft.core.record import AnyRecord, Blob, Started, decode_records
+from weft.runtime import guard
+from weft.runtime.admission import Gates, Ticket
+from weft.runtime.commit import Committer
+from weft.runtime.execute import Steps
+from weft.runtime.fork import forked
+from weft.runtime.handle import Run, outcome_of
+from weft.runtime.mail import CANCEL_BOX
+from weft.runtime.process import Pending, Process
+from weft.runtime.watch import Watch
+from weft.store import Durability, open_store
+from weft.store.base import FAILED, FINISHED, QUEUED, RUNNING, WAITING, Message, ProcessRow, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PARK_AFTER = 2.0
+"""Seconds: a process that sleeps longer than this leaves memory."""
+SWEEP = 0.25
+"""Seconds between looks for processes to park, for mail from elsewhere and for steps that take long."""
+MAX_STRIKES = 3
+"""A run found orphaned this often without any progress is not started again by itself."""
+
+Observer = Callable[[str, AnyRecord], None]
+Waiter = Callable[[ProcessRow | WeftError], None]
+
+
+class Runtime:
+    """Use it as ``async with weft.Runtime() as runtime:``.
+
+    `store`: a path or URL; default ``$WEFT_STORE``, else ``.weft/journal.db`` here. `durability`: "full" (what a
+    run knows is on disk before it touches the world or returns) or "process" (it survives the death of this
+    process, not of the machine). `threads`: how many sync steps run at once.
+    """
+
+    def __init__(
+        self, store: str | Path | Store | None = None, *, durability: Durability = "full", threads: int = 32
+    ) -> None:
+        self._given = store
+        self._durability = durability
+        self._threads = threads
+        self.log = logging.getLogger("weft")
+        self.owner = f"{new_id()}-{os.getpid()}"
+        self.active: dict[str, Process] = {}
+        self.waiters: dict[str, list[Waiter]] = {}
+        self.events: dict[str, list[tuple[Process, Pending]]] = {}
+        self.tickets: dict[str, Ticket] = {}
+        self.observers: list[Observer] = []
+        self.wake_at: float | None = None
+        self._ready: list[Process] = []
+        self._turn_set = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opened = False
+
+    # --- opening and closing -------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Runtime:
+        if self._opened:
+            raise BadInput("this Runtime is open already; make another one")
+        given = self._given
+        self.store: Store = (
+            open_store(given, self._durability) if given is None or isinstance(given, str | Path) else given
+        )
+        self.host = asyncio.get_running_loop()
+        self.journal = Committer(self.store, self.host, self._broke)
+        self.gates = Gates(self.host)
+        self.steps = Steps(self, self._threads)
+        self.watch = Watch(self)
+        await self.store.register(self.owner)
+        guard.install()
+        self._opened = True
+        self._sweeper = self.host.call_later(SWEEP, self._sweep)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop cleanly: unfinished runs keep their journals and can be resumed by anybody."""
+        if not self._opened:
+            return
+        self._opened = False
+        self._sweeper.cancel()
+        self.watch.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        for process in list(self.active.values()):
+            process.evict()
+            if process.row.state in (RUNNING, WAITING, QUEUED) and not self.journal.broken:
+                process.row.owner = None
+                self.journal.row(process.row)
+        await asyncio.gather(*self._tasks, *self.steps.close(), return_exceptions=True)
+        try:
+            if not self.journal.broken:
+                await self.journal.barrier()
+        finally:
+            for id in list(self.waiters):
+                self._tell(id, WeftError(f"run {id} was interrupted; continue it with: weft resume {id}"))
+            self.active.clear()
+            await self.store.close()
+
+    def _broke(self, error: StoreError) -> None:
+        """The journal can't be written: nothing more may happen."""
+        self.log.error("%s", error)
+        for process in list(self.active.values()):
+            process.evict()
+        self.active.clear()
+        for id in list(self.waiters):
+            self._tell(id, error)
+
+    def task(self, work: Any) -> None:
+        """Run a coroutine of the runtime's own on the host; its failure is logged."""
+        task = self.host.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("in the runtime: %s", error, exc_info=error)
+
+    # --- starting --------------------------------------------------------------------------------------
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Start a run and return its handle. With an idempotency key that was used before, the first run's."""
+        self._check_open()
+        if not isinstance(workflow, Workflow):
+            raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
+        workflow.bind(args, kwargs)
+        row = self.new_row(workflow, encode_args(args, kwargs, workflow.name), parent=None)
+        if workflow.id is not None and await self.store.row(workflow.id) is not None:
+            raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
+        if row.key is not None:
+            await self.journal.barrier()
+            known = await self.store.insert(row)
+            if known is not None:
+                return await self._again(row, known)
+        self.begin(row, workflow.queue)
+        return Run(self, row.id)
+
+    async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
+        if known.workflow != row.workflow or known.input != row.input:
+            raise KeyConflict(
+                f"key {row.key!r} belongs to run {known.id} of {known.workflow} with other input; use another key"
+            )
+        if known.state not in FINISHED and known.id not in self.active:
+            try:
+                return await self.resume(known.id)
+            except RunBusy:
+                pass  # somebody runs it: its handle waits
+        return Run(self, known.id)
+
+    async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Start a run and wait for its result."""
+        return await (await self.start(workflow, *args, **kwargs)).result()
+
+    def new_row(
+        self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None, owned: bool = False
+    ) -> ProcessRow:
+        now = time()
+        return ProcessRow(
+            id=workflow.id or new_id(now),
+            workflow=workflow.name,
+            source=workflow.source,
+            version=workflow.version,
+            parent=parent,
+            key=workflow.key,
+            queue=workflow.queue.name if workflow.queue else None,
+            priority=workflow.priority,
+            created=now,
+            updated=now,
+            owner=self.owner,
+            input=self.journal.redactor.redact(input) or input,
+        )
+
+    def begin(self, row: ProcessRow, queue: Queue | None = None) -> None:
+        """Enter a new process; its row is durable with its first records."""
+        self._enter(Process(self, row, []), queue or (queues.get(row.queue) if row.queue else None))
+
+    def _enter(self, process: Process, queue: Queue | None) -> None:
+        row = process.row
+        self.active[row.id] = process
+        if queue is None or row.id in self.tickets:
+            row.state = RUNNING
+            self.wake(process)
+        else:
+            row.state = QUEUED
+            self.tickets[row.id] = self.gates[queue].enter(row.priority, lambda: self._admitted(process))
+        self._put(row)
+
+    def _admitted(self, process: Process) -> None:
+        if not process.over:
+            process.row.state = RUNNING
+            self._put(process.row)
+            self.wake(process)
+
+    def _put(self, row: ProcessRow) -> None:
+        row.updated = time()
+        self.journal.row(row)
+        self._kick()
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise BadInput("the Runtime is not open; use it as `async with weft.Runtime() as runtime:`")
+        if self.journal.broken:
+            raise self.journal.broken
+
+    # --- turns -------------------------------------------------------------------------------------------
+
+    def wake(self, process: Process) -> None:
+        """Let `process` go on in the next turn."""
+        if not process.queued:
+            process.queued = True
+            self._ready.append(process)
+            self._kick()
+
+    def _kick(self) -> None:
+        if not self._turn_set:
+            self._turn_set = True
+            self.host.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_set = False
+        ready, self._ready = self._ready, []
+        for process in ready:
+            process.queued = False
+            if process.row.state == QUEUED and not process.over and not process.arrived:
+                continue
+            try:
+                process.pump()
+            except Exception as error:
+                process.evict()
+                self.aborted(process, _as_weft(process.id, error))
+        self.journal.kick()
+
+    def append(self, process: Process, record: AnyRecord) -> None:
+        self.journal.append(process.id, process.length, record)
+        process.length += 1
+        for observer in self.observers:
+            observer(process.id, record)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer(process id, record)` for every record appended from now on (for live displays)."""
+        self.observers.append(observer)
+
+    # --- ends --------------------------------------------------------------------------------------------
+
+    def finished(self, process: Process) -> None:
+        row = process.row
+        row.length = process.length
+        self._put(row)
+        self.active.pop(row.id, None)
+        self._release(row.id)
+        self.journal.when_durable(lambda: self._announce(row))
+
+    def _announce(self, row: ProcessRow) -> None:
+        self._tell(row.id, row)
+        if row.parent is not None and row.parent not in self.active:
+            self.task(self._revive(row.parent))
+
+    def aborted(self, process: Process, error: WeftError) -> None:
+        """It could not go on, through no word of its journal: let others have it."""
+        self.active.pop(process.id, None)
+        self._release(process.id)
+        process.row.owner = None
+        process.row.length = process.length
+        self._put(process.row)
+        self._tell(process.id, error)
+
+    def _release(self, id: str) -> None:
+        ticket = self.tickets.pop(id, None)
+        if ticket is not None:
+            ticket.release()
+
+    def _tell(self, id: str, end: ProcessRow | WeftError) -> None:
+        for waiter in self.waiters.pop(id, ()):
+            waiter(end)
+
+    async def end_of(self, id: str) -> ProcessRow:
+        """The row of process `id` once it has ended, durably. Waits for it wherever it runs."""
+        if id not in self.active:
+            row = await self.row(id)
+            if row.state in FINISHED:
+                await self.journal.barrier()
+                return row
+        ended: asyncio.Future[ProcessRow | WeftError] = self.host.create_future()
+        self.waiters.setdefault(id, []).append(lambda end: ended.done() or ended.set_result(end))
+        if self.journal.broken:
+            raise self.journal.broken
+        while not ended.done():
+            # Woken by `_tell`; a run that somebody else executes has to be looked at now and then.
+            await asyncio.wait([ended], timeout=None if id in self.active else SWEEP)
+            if not ended.done() and id not in self.active and (row := await self.row(id)).state in FINISHED:
+                return row
+        end = ended.result()
+        if isinstance(end, WeftError):
+            raise end
+        return end
+
+    async def row(self, id: str) -> ProcessRow:
+        """What the store says of process `id` now; UnknownRun if there is none."""
+        process = self.active.get(id)
+        if process is not None:
+            return process.row
+        if self._opened and not self.journal.broken:
+            await self.journal.barrier()
+        row = await self.store.row(id)
+        if row is None:
+            raise UnknownRun(f"there is no run {id!r} in {self.store.url}; `weft ps` lists those there are")
+        return row
+
+    # --- children ------------------------------------------------------------------------------------------
+
+    def join(self, parent: Process, pending: Pending, child: str) -> None:
+        """Deliver the end of `child` to `parent`."""
+
+        def tell(end: ProcessRow | WeftError) -> None:
+            if isinstance(end, ProcessRow):
+                parent.arrive(pending, *outcome_of(end))
+            else:  # the child can't go on, so neither can its parent: both can be resumed
+                parent.error = end
+                self.wake(parent)
+
+        self.waiters.setdefault(child, []).append(tell)
+        if child not in self.active:
+            self.task(self._seek(child))
+
+    async def _seek(self, child: str) -> None:
+        try:
+            row = await self.row(child)
+            if row.state in FINISHED:
+                self._tell(child, row)
+            elif child not in self.active:
+                await self.resume(child)
+        except RunBusy:
+            self._tell(child, await self.end_of(child))
+        except WeftError as error:
+            self._tell(child, error)
+
+    # --- resuming --------------------------------------------------------------------------------------------
+
+    async def resume(self, id: str, *, force: bool = False) -> Run[Any]:
+        """Continue a run that nobody executes. RunBusy if somebody does; CrashLoop if it keeps killing its
+        process (`force` tries once more)."""
+        self._check_open()
+        row = await self.row(id)
+        if id in self.active or row.state in FINISHED:
+            return Run(self, id)
+        find_workflow(row.workflow)
+        taken = await self.store.claim(self.owner, [id])
+        if taken:
+            await self._take(taken[0], force)
+        elif (await self.row(id)).owner != self.owner:
+            raise RunBusy(f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one")
+        else:
+            await self._revive(id)
+        return Run(self, id)
+
+    async def resume_all(self) -> list[Run[Any]]:
+        """Continue every unfinished run that nobody executes; those whose workflow is not declared here are left."""
+        self._check_open()
+        await self.journal.barrier()
+        runs = []
+        rows = await self.store.rows(states=(RUNNING, WAITING, QUEUED), limit=1_000_000)
+        ours = {w for row in rows if (w := row.workflow) and _declared(w)}
+        for missing in {row.workflow for row in rows} - ours:
+            self.log.warning("runs of %s are left: that workflow is not declared here", missing)
+        for row in await self.store.claim(self.owner, [r.id for r in rows if r.workflow in ours], len(rows)):
+            try:
+                await self._take(row, False)
+                runs.append(Run[Any](self, row.id))
+            except CrashLoop as error:
+                self.log.error("%s", error)
+        return runs
+
+    async def _take(self, row: ProcessRow, force: bool) -> None:
+        """Go on with a row that was just claimed."""
+        if row.strikes >= MAX_STRIKES and not force:
+            in_flight = [
+                f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)
+            ]
+            await self._give_back(row)
+            raise CrashLoop(
+                f"run {row.id} ({row.workflow}) has killed its process {row.strikes} times without progress, last "
+                f"started: {', '.join(in_flight[-3:]) or 'unknown'}; mend that step, then weft resume {row.id} --force"
+            )
+        if row.state == WAITING and row.wake_at is not None and row.wake_at > time() + PARK_AFTER:
+            self._expect(row.wake_at)
+            if not await self.store.inbox(row.id):
+                return
+        await self._activate(row)
+
+    async def _give_back(self, row: ProcessRow) -> None:
+        row.owner = None
+        self._put(row)
+        await self.journal.barrier()
+
+    async def _activate(self, row: ProcessRow) -> None:
+        """Bring a process of ours back into memory, to be replayed in the next turn."""
+        if row.id in self.active:
+            return
+        try:
+            find_workflow(row.workflow)
+            records = await self.records(row.id)
+        except WeftError as error:
+            await self._give_back(row)
+            self._tell(row.id, error)
+            raise
+        if row.id in self.active:
+            return
+        process = Process(self, row, records)
+        queue = queues.get(row.queue) if row.queue else None
+        if row.queue and queue is None:
+            self.log.warning("queue %r of run %s is not declared here: no limit applies", row.queue, row.id)
+        row.wake_at = None
+        self._enter(process, queue)
+        process.mail.put(await self.store.inbox(row.id))
+
+    async def _revive(self, id: str) -> None:
+        """Wake a parked process of ours."""
+        await self.journal.barrier()
+        row = await self.store.row(id)
+        if row is not None and row.owner == self.owner and row.state not in FINISHED:
+            await self._activate(row)
+
+    async def records(self, id: str) -> list[AnyRecord]:
+        """The journal of process `id`. StoreCorrupt if it can't be read."""
+        records: list[AnyRecord] = []
+        for segment in await self.store.segments(id):
+            try:
+                part = decode_records(segment.records)
+            except msgspec.MsgspecError as error:
+                raise _damaged(id, segment.first, error) from None
+            if segment.first != len(records):
+                raise _damaged(id, len(records), "records are missing")
+            records += part
+        return records
+
+    def fetch_blob(self, process: Process, blob: Blob) -> None:
+        async def fetch() -> None:
+            process.blobs[blob.hash] = await self.store.payload(blob.hash)
+            self.wake(process)
+
+        self.task(fetch())
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def set_alarm(self, process: Process, pending: Pending) -> None:
+        """Deliver a sleep or timer at its deadline. In memory, the monotonic clock counts: a wall clock that jumps
+        moves no alarm."""
+        assert pending.deadline is not None
+        pending.started = time()
+        pending.host = self.host.call_later(
+            max(0.0, pending.deadline - pending.started), process.arrive, pending, True, None
+        )
+
+    def parked(self, process: Process, events: list[str]) -> None:
+        row = process.row
+        row.length = process.length
+        self.active.pop(row.id, None)
+        self._put(row)
+        if events:
+            self.journal.batch.waits[row.id] = events
+        if row.wake_at is not None:
+            self._expect(row.wake_at)
+
+    def _expect(self, wake_at: float) -> None:
+        if self.wake_at is None or wake_at < self.wake_at:
+            self.wake_at = wake_at
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self.host.call_later(max(0.0, wake_at - time()), lambda: self.task(self._wake_due()))
+
+    async def _wake_due(self) -> None:
+        self.wake_at, self._alarm = None, None
+        await self.journal.barrier()
+        rows = await self.store.due(self.owner, time(), 256)
+        for row in rows:
+            await self._activate(row)
+        earliest = await self.store.next_wake(self.owner)
+        if earliest is not None:
+            self._expect(earliest)
+
+    def _sweep(self) -> None:
+        now = time()
+        for process in list(self.active.values()):
+            if not process.busy and now - process.idle_since > SWEEP and process.park(now, PARK_AFTER):
+                continue
+            for pending in process.pending.values():
+                if pending.kind == "step" and not pending.noted and 0 < pending.started < now - 1:
+                    process.note(pending, intent=False)
+        self._kick()
+        if self.store.changed():
+            self.task(self._news())
+        self._sweeper = self.host.call_later(SWEEP, self._sweep)
+
+    # --- letters and events ----------------------------------------------------------------------------------
+
+    def post(self, to: str, box: str, value: Any) -> None:
+        """Put a letter into the store with this turn's records; the receiver is told once it is durable."""
+        self.journal.batch.messages.append(Message(0, to, box, encode(value)))
+        self._kick()
+        self.journal.when_durable(lambda: self.task(self._mail(to)))
+
+    async def _mail(self, to: str) -> None:
+        process = self.active.get(to)
+        if process is None:
+            await self._revive(to)
+        else:
+            process.mail.put(await self.store.inbox(to))
+
+    def send_from(self, process: Process, pending: Pending, *, to: str, box: str, payload: bytes) -> None:
+        async def send() -> None:
+            try:
+                row = await self.row(to)
+                if row.state in FINISHED:
+                    raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
+            except WeftError as error:
+                process.arrive(pending, False, error)
+            else:
+                process.arrive(pending, True, None, lambda _: self.post(to, box, decode(payload)))
+
+        self.task(send())
+
+    async def send(self, id: str, box: str, value: Any) -> None:
+        """Send a letter to a run, wherever it is executed. Durable on return."""
+        self._check_open()
+        row = await self.row(id)
+        if row.state in FINISHED:
+            raise UnknownRun(f"run {id} has ended ({row.state}); nobody will receive a letter there")
+        self.post(id, box, value)
+        await self.journal.barrier()
+
+    async def cancel(self, id: str) -> None:
+        """Ask a run to stop, wherever it is executed. If nobody executes it, it is continued here to be cancelled."""
+        self._check_open()
+        row = await self.row(id)
+        if row.state in FINISHED:
+            return
+        self.post(id, CANCEL_BOX, None)
+        await self.journal.barrier()
+        if id not in self.active:
+            try:
+                await self.resume(id)
+            except RunBusy:
+                pass  # its executor finds the letter
+
+    def publish(self, process: Process, key: str, payload: bytes) -> None:
+        payload = self.journal.redactor.redact(payload) or payload
+        self.journal.batch.events.append((key, payload, process.id))
+        self.journal.when_durable(lambda: self.task(self._published(key, payload)))
+
+    async def _published(self, key: str, payload: bytes) -> None:
+        for process, pending in self.events.pop(key, ()):
+            process.arrive(pending, True, decode(payload))
+        waiting = await self.store.waiting(key)
+        if waiting:
+            await self.store.wake(waiting, time())
+            for id in waiting:
+                await self._revive(id)
+
+    def watch_event(self, process: Process, pending: Pending) -> None:
+        entry = (process, pending)
+        line = self.events.setdefault(pending.name, [])
+        line.append(entry)
+
+        async def look() -> None:
+            await self.journal.barrier()
+            found = await self.store.event(pending.name)
+            if found is not None:
+                process.arrive(pending, True, decode(found))
+
+        self.task(look())
+
+    async def _news(self) -> None:
+        """Another operating-system process has written: letters, events or earlier wake-ups may be for us."""
+        for id in await self.store.mail(self.owner):
+            await self._mail(id)
+        for key in list(self.events):
+            found = await self.store.event(key)
+            if found is not None:
+                for process, pending in self.events.pop(key, ()):
+                    process.arrive(pending, True, decode(found))
+        earliest = await self.store.next_wake(self.owner)
+        if earliest is not None:
+            self._expect(earliest)
+
+    # --- time travel --------------------------------------------------------------------------------------------
+
+    async def fork(
+        self, id: str, *, at: int, input: tuple[tuple[Any, ...], dict[str, Any]] | None = None, value: Any = ...
+    ) -> Run[Any]:
+        """A new run with the history of `id` up to effect number `at`, which is made anew, as is all after it.
+
+        `input`: other arguments `(args, kwargs)` for the workflow. `value`: take this as the outcome of effect
+        `at` instead of making it. The code is what is declared now: history that does not fit it is a Divergence.
+        """
+        self._check_open()
+        origin = await self.row(id)
+        await self.journal.barrier()
+        workflow = find_workflow(origin.workflow)
+        if input is not None:
+            workflow.bind(*input)
+        row = self.new_row(workflow, encode_args(*input, workflow.name) if input else origin.input, parent=None)
+        row.created, row.forked, row.key, row.queue = origin.created, f"{id}@{at}", None, None
+        records = forked(origin, await self.records(id), at, checked=input is None, value=value, now=time())
+        for number, record in enumerate(records):
+            self.journal.append(row.id, number, record)
+        self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
+        self._enter(Process(self, row, records), None)
+        await self.journal.barrier()
+        return Run(self, row.id)
+
+
+def _blobs(records: Sequence[AnyRecord]) -> list[Blob]:
+    fields = (getattr(record, name, None) for record in records for name in ("args", "value", "error"))
+    return [field for field in fields if isinstance(field, Blob)]
+
+
+def _declared(name: str) -> bool:
+    from weft.core.declare import registry
+
+    return name in registry
+
+
+def _as_weft(id: str, error: Exception) -> WeftError:
+    return error if isinstance(error, WeftError) else WeftError(f"run {id} could not go on: {error!r}")
+
+
+def _damaged(id: str, number: int, why: object) -> StoreCorrupt:
+    return StoreCorrupt(f"the journal of run {id} is damaged at record {number}: {why}; restore a backup of the store")
