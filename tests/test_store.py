@@ -587,7 +587,7 @@ def test_a_process_is_claimed_once(tmp_path: Path) -> None:
             taken += (await claimer.stdout.readline()).decode().split()
         assert sorted(taken) == sorted(f"p{n}" for n in range(300))
         for claimer in claimers:
-            await claimer.communicate()
+            await claimer.communicate(b"")
         await store.close()
         assert [file.name for file in tmp_path.iterdir()] == ["j.db"]
 

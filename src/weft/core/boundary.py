@@ -42,7 +42,9 @@ def require(what: str) -> Any:
     """Like `boundary`, but raises NoProcess if no body is running."""
     found = getattr(_get_running_loop(), "boundary", None)
     if found is None:
-        raise NoProcess(f"{what} was used outside a workflow's body; call it inside an `async def` marked @weft.workflow")
+        raise NoProcess(
+            f"{what} was used outside a workflow's body; call it inside an `async def` marked @weft.workflow"
+        )
     return found
 
 

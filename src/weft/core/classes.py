@@ -1,7 +1,7 @@
-"""Instances of the user's classes in the codec: dataclasses, Structs, pydantic models, enum members, named tuples.
+"""Instances of the user's classes in the codec: dataclasses, Structs, pydantic models, enums, named tuples.
 
-A class is written as `module:qualname`. Reading one back never runs its `__init__`, and only ever makes an instance
-of the kind that was written: a journal that names `os:system` is refused.
+A class is written as `module:qualname`. Reading one back only ever makes an instance of the kind that was
+written, by its state: a journal that names `os:system` is refused.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def resolve(reference: str) -> Any:
         return member(importlib.import_module(name), qualname)
     except Exception as error:
         raise UnknownType(
-            f"{reference} is not in the code at hand ({error}); restore it, or run with the code that stored it."
+            f"{reference} is not in the code at hand ({error}); run with the code that stored it."
         ) from error
 
 
@@ -226,7 +226,7 @@ def unpack_pydantic(content: Any) -> Any:
     return value
 
 
-# --- enum members and named tuples ----------------------------------------------------------------------------
+# --- enum members and named tuples --------------------------------------------------------------------------
 
 
 def pack_enum(cls: type[enum.Enum]) -> Packer:
@@ -278,7 +278,7 @@ def unpack_namedtuple(content: Any) -> Any:
     return tuple.__new__(cls, parts)
 
 
-# --- registration ---------------------------------------------------------------------------------------------
+# --- registration -------------------------------------------------------------------------------------------
 
 
 def find(cls: type) -> Packer | None:

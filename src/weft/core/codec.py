@@ -2,14 +2,14 @@
 
     decode(encode(value)) == value          decode_args(encode_args(args, kwargs, "fetch")) == (args, kwargs)
 
-The format is msgpack and describes itself. JSON types and bytes go straight to msgspec's C encoder (well under
-a microsecond); `weft.core.pack` walks everything else, `kinds`, `classes` and `failure` say how each kind is
+The format is msgpack and describes itself. JSON types and bytes go straight to msgspec's C encoder (well
+under a microsecond); `pack` walks everything else, `kinds`, `classes` and `failure` say how each kind is
 written, `plain` gives the JSON forms. Supported:
 
-    JSON types, integers of any size, bytes, bytearray, complex, range, ...      tuples, sets, frozensets, deques
-    datetime, date, time, timedelta (zones: zoneinfo, fixed offsets)             dicts with any keys, OrderedDict,
-    Decimal, UUID, Path, members of Enum and Flag                                defaultdict, Counter
-    dataclasses, NamedTuples, msgspec Structs, pydantic models                   exceptions, ExceptionGroups
+    JSON types, integers of any size, bytes, bytearray, complex, range, Decimal, UUID, Path, Enum and Flag
+    datetime, date, time, timedelta (zones: zoneinfo and fixed offsets)
+    tuples, sets, frozensets, deques, dicts with any keys, OrderedDict, defaultdict, Counter
+    dataclasses, NamedTuples, msgspec Structs, pydantic models, exceptions and their groups
 
 The same value gives the same bytes in every process (sets are sorted; dicts keep their order).
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from weft.core import kinds
+from weft.core import kinds  # noqa: F401  (registers them)
 from weft.core.classes import module_name, resolve
 from weft.core.errors import StoreCorrupt
 from weft.core.failure import traceback_text
@@ -61,7 +61,7 @@ def encode(value: Any, root: str = "value") -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """The value that was encoded. Raises StoreCorrupt for damaged bytes, UnknownType for a class that is gone."""
+    """The value that was encoded. Raises StoreCorrupt for damaged bytes, UnknownType if a class is gone."""
     return decode_with(decode_packed, data)
 
 
@@ -71,15 +71,17 @@ def encode_args(args: tuple[Any, ...], kwargs: dict[str, Any], root: str, names:
     `root` (the function's name) and `names` (its parameters) serve the path of a NotStorable only:
     ``fetch(argument 'options').callbacks[3]``.
     """
-    if not kwargs:
-        for arg in args:
-            if type(arg) not in SCALARS:
-                break
-        else:
-            try:
+    for arg in args:
+        if type(arg) not in SCALARS:
+            break
+    else:
+        try:
+            if not kwargs:
                 return encode_plain(args)
-            except RECODE:
-                pass
+            if SCALARS.issuperset(map(type, kwargs.values())):
+                return encode_plain({"*": args, "**": kwargs})
+        except RECODE:
+            pass
     return encode_with(lambda packing: _pack_args(packing, args, kwargs, names), root)
 
 

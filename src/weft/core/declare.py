@@ -280,9 +280,7 @@ class _Decorator:
 @overload
 def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
-def workflow(
-    *, name: str | None = None
-) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(*, name: str | None = None) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(fn: Any = None, /, *, name: str | None = None) -> Any:
     """Declare a workflow: an `async def` whose body reaches the world through effects only."""
 

@@ -54,7 +54,8 @@ def traceback_text(error: BaseException) -> str:
     except Exception as trouble:
         text = f"{type(error).__qualname__} (no traceback: {type(trouble).__qualname__})\n"
     if isinstance(kept, str):
-        return f"{tail(kept, TRACEBACK_LIMIT // 2)}\nwhich came back here:\n{tail(text, TRACEBACK_LIMIT // 2 - 32)}"
+        half = TRACEBACK_LIMIT // 2
+        return f"{tail(kept, half)}\nwhich came back here:\n{tail(text, half - 32)}"
     return tail(text, TRACEBACK_LIMIT)
 
 
@@ -155,8 +156,8 @@ def rebuilt(content: Any) -> BaseException:
 
 
 def bare(cls: type[BaseException], args: list[Any]) -> BaseException:
-    """An instance made by the built-in class beneath, so that no `__init__` or `__new__` of the user's runs."""
-    base: type = cls
+    """An instance made by the built-in class beneath, so that no code of the user's runs."""
+    base: Any = cls
     while base.__module__ != "builtins" and base.__base__ is not None:
         base = base.__base__
     error: BaseException = base.__new__(cls, *args)

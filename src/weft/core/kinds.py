@@ -1,4 +1,4 @@
-"""Values of the standard library in the codec: containers, numbers, times, names. Codes are on disk: never reuse one."""
+"""The standard library's values in the codec: containers, numbers, times. Codes are on disk: never reuse one."""
 
 from __future__ import annotations
 

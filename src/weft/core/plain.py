@@ -49,13 +49,13 @@ class Showing(Packing):
 
 
 def to_plain(value: Any, whole: bool = False) -> Any:
-    """The value in JSON types: an object for a dataclass, {type, message, traceback} for an exception, base64 for
-    bytes (abbreviated unless `whole`), ISO 8601 for times. Never fails: what cannot be stored is shown by its repr."""
+    """The value in JSON types: an object for a dataclass, {type, message, traceback} for an exception, base64
+    for bytes (abbreviated unless `whole`), ISO 8601 for times, the repr of what cannot be stored. Never fails."""
     return decode_plain(encode_plain(Showing().pack(value)), whole)
 
 
 def decode_plain(data: bytes, whole: bool = False) -> Any:
-    """`to_plain(decode(data))` without the classes: nothing is imported or instantiated. Raises StoreCorrupt."""
+    """`to_plain(decode(data))` without the classes: nothing of theirs is imported. Raises StoreCorrupt."""
     return _json(decode_with(decode_shown, data), whole)
 
 
@@ -82,7 +82,7 @@ def _key(key: Any) -> str:
 
 def from_plain(value: Any, annotation: Any, root: str = "input") -> Any:
     """JSON data (or a value that fits already) as the annotated type: dataclass, Struct, pydantic model, Enum,
-    datetime, Path, set, union, ... Raises BadInput, whose message gives the path inside the value from `root`."""
+    datetime, Path, set, union, ... Raises BadInput, whose message gives the path in the value from `root`."""
     if annotation is Any or annotation is object or annotation is inspect.Parameter.empty:
         return value
     if isinstance(annotation, type) and type(value) is annotation and annotation not in (list, dict):
@@ -124,14 +124,14 @@ def _located(message: str, root: str) -> str:
     return f"{root}{path.rstrip('`')}: {what}"
 
 
-# --- in, to a function's parameters --------------------------------------------------------------------------
+# --- in, to a function's parameters -------------------------------------------------------------------------
 
 
 def bind_plain(fn: Callable[..., Any], plain: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A command line's JSON input as arguments for `fn`, converted to its annotations.
 
-    An object gives keyword arguments; a list positional ones; None nothing. If `fn` has a single parameter, input
-    that fits it as a whole is that argument. Raises BadInput, which shows the signature.
+    An object gives keyword arguments; a list positional ones; None nothing. If `fn` has a single parameter,
+    input that fits it as a whole is that argument. Raises BadInput, which shows the signature.
     """
     signature = _signature(fn)
     name = getattr(fn, "__name__", "the workflow")
@@ -163,7 +163,7 @@ _NAMED = (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:
-    """With annotations evaluated where that is possible (names imported for type checkers only are not there)."""
+    """With annotations evaluated where that is possible (names imported for type checkers only are missing)."""
     signature = inspect.signature(fn)
     space = getattr(inspect.unwrap(fn), "__globals__", {})
 

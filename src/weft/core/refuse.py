@@ -9,12 +9,12 @@ import io
 import socket
 import threading
 import types
-from collections.abc import Iterator, KeysView, ValuesView, ItemsView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 LOCKS = (
-    type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Semaphore, threading.Event,
-    asyncio.Lock, asyncio.Event, asyncio.Semaphore, asyncio.Condition,
+    type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Semaphore,
+    threading.Event, asyncio.Lock, asyncio.Event, asyncio.Semaphore, asyncio.Condition,
 )  # fmt: skip
 BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict)
 
@@ -27,7 +27,7 @@ def reason(value: Any) -> str:
         return "a function cannot be stored; pass its name instead"
     if isinstance(value, types.ModuleType):
         return f"the module {value.__name__} cannot be stored; pass its name instead"
-    if isinstance(value, io.IOBase) or hasattr(value, "fileno") and hasattr(value, "read"):
+    if isinstance(value, io.IOBase) or (hasattr(value, "fileno") and hasattr(value, "read")):
         return "an open file cannot be stored; pass its path and open it inside the step"
     if isinstance(value, socket.socket):
         return "a socket cannot be stored; pass its address and connect inside the step"

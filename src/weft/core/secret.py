@@ -1,7 +1,7 @@
 """Secrets: values that a step may use and that no journal ever holds.
 
-A `Secret` is a name: it is stored, sent and shown by that name, and `reveal()` reads the environment when called.
-The `Redactor` stands before the journal and replaces every known secret's value, wherever it turns up.
+A `Secret` is a name: it is stored, sent and shown by that name, and `reveal()` reads the environment when
+called. The `Redactor` stands before the journal and replaces every known secret's value, wherever it turns up.
 
     token = weft.secret("GITHUB_TOKEN")
     @weft.step
@@ -74,9 +74,11 @@ def secret(name: str, env: str | None = None) -> Secret:
 
 
 class Redactor:
-    """Replaces the values of secrets by `[secret:NAME]`. Knows the declared ones and the environment variables
-    whose names look secret; reads the environment when made and at `refresh()`, and when one is declared or
-    revealed. A value is also found in its JSON-escaped, URL-quoted and stripped forms."""
+    """Replaces the values of secrets by `[secret:NAME]`.
+
+    Knows the declared ones and the environment variables whose names look secret; reads the environment when
+    made, at `refresh()`, and when one is declared or revealed. A value is also found JSON-escaped, URL-quoted
+    and stripped of white space."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.environ = os.environ if environ is None else environ

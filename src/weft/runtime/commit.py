@@ -10,14 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from weft.core.errors import StoreError
 from weft.core.record import BLOB_OVER, AnyRecord, Blob, Value, content_hash, encode_records
 from weft.core.secret import Redactor
 from weft.store.base import Batch, ProcessRow, Segment, Store
 
+T = TypeVar("T")
+
 LINGER = 0.005
 """Seconds that records nobody waits for may gather before they are written."""
+
+
+def settle(future: asyncio.Future[T], value: T) -> None:
+    """Set a future's result unless it has one or was cancelled."""
+    if not future.done():
+        future.set_result(value)
 
 
 class Committer:
@@ -87,7 +97,7 @@ class Committer:
         done: asyncio.Future[None] = self.host.create_future()
         self.barriers.add(done)
         try:
-            self.when_durable(lambda: done.done() or done.set_result(None))
+            self.when_durable(partial(settle, done, None))
             self.kick()
             await done
         finally:
@@ -109,7 +119,9 @@ class Committer:
     def _written(self, error: BaseException | None) -> None:
         self.in_flight = False
         if error is not None:
-            self.broken = error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error}")
+            self.broken = (
+                error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error}")
+            )
             self.waiting.clear()
             for done in self.barriers:
                 if not done.done():

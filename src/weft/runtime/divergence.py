@@ -47,6 +47,6 @@ def diverged(process: Process, record: AnyRecord, found: Pending | None) -> Dive
     return Divergence(
         f"run {process.id} ({process.workflow}) does not match its journal at effect {number}: "
         f"expected {expected}; found {actual}; {cause}. "
-        f"Run it on the code it began with, guard the change with weft.patched(\"...\"), "
+        f'Run it on the code it began with, guard the change with weft.patched("..."), '
         f"or take the new code from there: weft fork {process.id} --at {number}"
     )

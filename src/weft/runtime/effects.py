@@ -79,7 +79,12 @@ async def sleep(seconds: float | timedelta) -> None:
         raise BadInput(f"weft.sleep({seconds!r}): give a number of seconds or a timedelta")
     alarm = partial(process.runtime.set_alarm, process)
     pending = process.issue(
-        "sleep", "sleep", place(), encode_args((float(seconds),), {}, "sleep"), alarm, deadline=process.clock + seconds
+        "sleep",
+        "sleep",
+        place(),
+        encode_args((float(seconds),), {}, "sleep"),
+        alarm,
+        deadline=process.clock + seconds,
     )
     await process.outcome(pending)
 
@@ -143,7 +148,12 @@ async def publish(key: str, value: Any) -> None:
     _check_key("publish", key)
     args = encode_args((key, value), {}, "publish")
     process.immediate(
-        "publish", key, place(), args, lambda _: None, lambda _: process.runtime.publish(process, key, encode(value))
+        "publish",
+        key,
+        place(),
+        args,
+        lambda _: None,
+        lambda _: process.runtime.publish(process, key, encode(value)),
     )
 
 
@@ -197,7 +207,7 @@ class Mailbox(Generic[T]):
         if self.type is Any:
             return value  # type: ignore[no-any-return]
         if isinstance(self.type, type) and isinstance(value, self.type):
-            return value
+            return value  # type: ignore[no-any-return]
         try:
             converted: T = from_plain(value, self.type)
         except BadInput as error:

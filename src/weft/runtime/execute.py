@@ -19,6 +19,7 @@ from weft.core.declare import Step
 from weft.core.errors import StepTimeout, UnknownOutcome
 from weft.core.record import Attempt
 from weft.runtime.admission import Ticket
+from weft.runtime.commit import settle
 
 if TYPE_CHECKING:
     from weft.runtime.process import Pending, Process
@@ -37,7 +38,12 @@ class Steps:
         self.running: dict[asyncio.Task[None], Execution] = {}
 
     def launch(
-        self, process: Process, pending: Pending, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        process: Process,
+        pending: Pending,
+        step: Step[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         execution = Execution(self, process, pending, step, args, kwargs)
         pending.host = execution
@@ -82,7 +88,7 @@ class Execution:
             return
         steps = self.steps
         work = self._run() if self.step.plain and self.step.is_async else self._run_with_care()
-        task = steps.runtime.host.create_task(work, name=self.step.name, context=steps.context.copy())
+        task = asyncio.Task(work, loop=steps.runtime.host, name=self.step.name, context=steps.context.copy())
         self.task = task
         steps.running[task] = self
 
@@ -158,7 +164,7 @@ class Execution:
         if self.step.queue is not None:
             admitted: asyncio.Future[None] = host.create_future()
             gate = self.steps.runtime.gates[self.step.queue]
-            self.ticket = gate.enter(self.step.priority, lambda: admitted.done() or admitted.set_result(None))
+            self.ticket = gate.enter(self.step.priority, partial(settle, admitted, None))
             try:
                 await admitted
                 return await self._limited()

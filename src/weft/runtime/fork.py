@@ -30,16 +30,20 @@ def forked(
         if not isinstance(record, Started | Attempt):
             kept.append(record)
     if at < 1 or (chosen is None and at > highest + 1):
-        raise BadInput(
-            f"run {origin.id} has no effect {at}: it has {highest}; `weft show {origin.id}` numbers them"
-        )
+        raise BadInput(f"run {origin.id} has no effect {at}: it has {highest}; `weft show {origin.id}` numbers them")
     if value is not ... and chosen is None:
         raise BadInput(f"effect {at} of run {origin.id} was never made, so its outcome can't be replaced")
     kept.append(Fork(now, origin.id, checked))
     if value is not ... and chosen is not None:
         kept.append(
             Outcome(
-                max(now, chosen.at), chosen.effect, chosen.kind, chosen.name, chosen.place, chosen.args, encode(value)
+                max(now, chosen.at),
+                chosen.effect,
+                chosen.kind,
+                chosen.name,
+                chosen.place,
+                chosen.args,
+                encode(value),
             )
         )
     return kept

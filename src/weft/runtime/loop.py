@@ -13,8 +13,7 @@ import sys
 import weakref
 from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
@@ -54,7 +53,12 @@ class Timer(Handle):
     __slots__ = ("deadline", "loop", "number")
 
     def __init__(
-        self, deadline: float, callback: Callable[..., Any], args: tuple[Any, ...], loop: BodyLoop, context: Context
+        self,
+        deadline: float,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: BodyLoop,
+        context: Context,
     ) -> None:
         super().__init__(callback, args, context)
         self.deadline = deadline
@@ -70,7 +74,29 @@ class Timer(Handle):
             self.loop.boundary.drop_timer(self.number)
 
 
-class BodyLoop(asyncio.AbstractEventLoop):
+class Running:
+    """Context manager of `BodyLoop.running` (written out: it is entered for every outcome)."""
+
+    __slots__ = ("hooks", "host", "loop", "outer")
+
+    def __init__(self, loop: BodyLoop) -> None:
+        self.loop = loop
+
+    def __enter__(self) -> None:
+        self.host = _get_running_loop()
+        self.hooks = sys.get_asyncgen_hooks()
+        self.outer = inside.body
+        _set_running_loop(self.loop)  # type: ignore[arg-type]
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self.loop.finalize)
+        inside.body = self.loop.boundary
+
+    def __exit__(self, *_: object) -> None:
+        inside.body = self.outer
+        sys.set_asyncgen_hooks(*self.hooks)
+        _set_running_loop(self.host)
+
+
+class BodyLoop:
     """Deterministic loop for one process; `boundary` carries its effects out."""
 
     def __init__(self, boundary: Timers) -> None:
@@ -88,23 +114,12 @@ class BodyLoop(asyncio.AbstractEventLoop):
             if handle.live:
                 handle.context.run(handle.callback, *handle.args)
 
-    @contextmanager
-    def running(self) -> Generator[None]:
+    def running(self) -> Running:
         """Make this the thread's running loop for a while (the host's is put back after)."""
-        host = _get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
-        _set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
-        outer, inside.body = inside.body, self.boundary
-        try:
-            yield
-        finally:
-            inside.body = outer
-            sys.set_asyncgen_hooks(*hooks)
-            _set_running_loop(host)
+        return Running(self)
 
-    def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if _get_running_loop() is self:
+    def finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self.is_running():
             self.create_task(generator.aclose())
 
     # --- what asyncio's tasks, futures and locks ask of a loop -----------------------------------------
@@ -126,11 +141,11 @@ class BodyLoop(asyncio.AbstractEventLoop):
         return self.boundary.clock
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=self)  # type: ignore[arg-type]
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **_: Any) -> Any:
         # Eager starts are not offered: an effect must be issued from a handle of this loop.
-        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        task = asyncio.Task(coro, loop=self, name=name, context=context)  # type: ignore[arg-type]
         self.tasks.add(task)
         return task
 
@@ -138,7 +153,7 @@ class BodyLoop(asyncio.AbstractEventLoop):
         return False
 
     def is_running(self) -> bool:
-        return _get_running_loop() is self
+        return _get_running_loop() is self  # type: ignore[comparison-overlap]
 
     def is_closed(self) -> bool:
         return False
@@ -151,29 +166,10 @@ class BodyLoop(asyncio.AbstractEventLoop):
 
     # --- what a body must not do ------------------------------------------------------------------------
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        raise _refusal("running a function in a thread")
-
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
-        raise _refusal("a callback from another thread")
-
-
-def _refusal(what: str) -> Nondeterminism:
-    return Nondeterminism(f"{what} is not possible in a workflow's body; put it in a @weft.step and await that")
-
-
-def _refuse(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    def method(self: BodyLoop, *args: Any, **kwargs: Any) -> Any:
-        raise _refusal(f"asyncio's {name}")
-
-    return method
-
-
-for _method in (
-    "create_connection", "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint",
-    "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell",
-    "getaddrinfo", "getnameinfo", "sock_connect", "sock_accept", "sock_recv", "sock_sendall", "sendfile", "start_tls",
-    "add_reader", "add_writer", "add_signal_handler", "run_forever", "run_until_complete", "set_task_factory",
-):  # fmt: skip
-    setattr(BodyLoop, _method, _refuse(_method))
-BodyLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(asyncio.AbstractEventLoop, name):
+            raise Nondeterminism(
+                f"a workflow's body has no {name} (threads, sockets, processes and signals are the outside world); "
+                f"do it in a @weft.step and await that"
+            )
+        raise AttributeError(f"a body's loop has no {name!r}")

@@ -7,6 +7,7 @@ meantime puts it back.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode
@@ -32,7 +33,7 @@ class Mail:
                 continue
             self.seen.add(letter.id)
             if letter.box == CANCEL_BOX:
-                self.process.arrive(None, False, "cancelled", lambda _, id=letter.id: self._take(id))
+                self.process.arrive(None, False, "cancelled", partial(self._take, letter.id))
             else:
                 self.letters.setdefault(letter.box, deque()).append(letter)
                 self.match(letter.box)
@@ -48,9 +49,9 @@ class Mail:
         while letters and receivers:
             letter, pending = letters.popleft(), receivers.popleft()
             pending.host = Matched(self, letter)
-            self.process.arrive(pending, True, decode(letter.payload), lambda _, id=letter.id: self._take(id))
+            self.process.arrive(pending, True, decode(letter.payload), partial(self._take, letter.id))
 
-    def _take(self, id: int) -> None:
+    def _take(self, id: int, _: Any) -> None:
         self.process.runtime.journal.batch.taken.append(id)
 
 

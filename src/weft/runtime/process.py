@@ -227,7 +227,7 @@ class Process:
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
-        future = None if timer is not None else asyncio.Future[Any](loop=self.loop)
+        future = None if timer is not None else self.loop.create_future()
         pending = Pending(number, kind, name, place, args, future, launch)
         pending.timer, pending.deadline = timer, deadline
         self.pending[number] = pending
@@ -246,9 +246,7 @@ class Process:
                 self.drop(pending)
             raise
 
-    async def step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
-    ) -> Any:
+    async def step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str) -> Any:
         data = encode_args(args, kwargs, step.name)
         if self.cursor < len(self.history) and not self.loop.ready:
             # Replaying, and this body's next delivery is this very effect's with nothing else to run before it:
@@ -268,11 +266,23 @@ class Process:
                     return decode(record.value)
                 raise decode(record.value)
         return await self.outcome(
-            self.issue("step", step.name, place, data, lambda p: self.runtime.steps.launch(self, p, step, args, kwargs))
+            self.issue(
+                "step",
+                step.name,
+                place,
+                data,
+                lambda p: self.runtime.steps.launch(self, p, step, args, kwargs),
+            )
         )
 
     def immediate(
-        self, kind: str, name: str, place: str, args: bytes, make: Callable[[int], Any], also: Also | None = None
+        self,
+        kind: str,
+        name: str,
+        place: str,
+        args: bytes,
+        make: Callable[[int], Any],
+        also: Also | None = None,
     ) -> Any:
         """An effect whose outcome is known at once: recorded at this point of the order, without a wait."""
         if self.stopping:
@@ -333,7 +343,13 @@ class Process:
         return await self.join(child, place)
 
     def spawn(
-        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        place: str,
+        *,
+        owned: bool,
     ) -> str:
         workflow.bind(args, kwargs)
         data = encode_args(args, kwargs, workflow.name)
@@ -552,9 +568,9 @@ class Process:
         for task in list(self.loop.tasks):
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-                coroutine = task.get_coro()
+                coroutine: Any = task.get_coro()
                 try:
-                    coroutine.close()  # type: ignore[union-attr]
+                    coroutine.close()
                 except BaseException as error:  # a body that awaits in `finally` while it is put away
                     self.runtime.log.debug("putting %s away: %r", self.id, error)
         self.loop.ready.clear()

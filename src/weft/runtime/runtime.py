@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import time
 from types import TracebackType
@@ -34,7 +35,7 @@ from weft.core.ids import new_id
 from weft.core.record import AnyRecord, Blob, Started, decode_records
 from weft.runtime import guard
 from weft.runtime.admission import Gates, Ticket
-from weft.runtime.commit import Committer
+from weft.runtime.commit import Committer, settle
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run, outcome_of
@@ -322,7 +323,7 @@ class Runtime:
                 await self.journal.barrier()
                 return row
         ended: asyncio.Future[ProcessRow | WeftError] = self.host.create_future()
-        self.waiters.setdefault(id, []).append(lambda end: ended.done() or ended.set_result(end))
+        self.waiters.setdefault(id, []).append(partial(settle, ended))
         if self.journal.broken:
             raise self.journal.broken
         while not ended.done():
@@ -414,9 +415,7 @@ class Runtime:
     async def _take(self, row: ProcessRow, force: bool) -> None:
         """Go on with a row that was just claimed."""
         if row.strikes >= MAX_STRIKES and not force:
-            in_flight = [
-                f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)
-            ]
+            in_flight = [f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)]
             await self._give_back(row)
             raise CrashLoop(
                 f"run {row.id} ({row.workflow}) has killed its process {row.strikes} times without progress, last "
@@ -626,7 +625,12 @@ class Runtime:
     # --- time travel --------------------------------------------------------------------------------------------
 
     async def fork(
-        self, id: str, *, at: int, input: tuple[tuple[Any, ...], dict[str, Any]] | None = None, value: Any = ...
+        self,
+        id: str,
+        *,
+        at: int,
+        input: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        value: Any = ...,
     ) -> Run[Any]:
         """A new run with the history of `id` up to effect number `at`, which is made anew, as is all after it.
 

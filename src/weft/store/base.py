@@ -131,9 +131,7 @@ class Store(Protocol):
     async def waiting(self, key: str) -> list[str]:
         """Processes parked on event `key`."""
 
-    async def claim(
-        self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000
-    ) -> list[ProcessRow]:
+    async def claim(self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000) -> list[ProcessRow]:
         """Take unfinished processes that nobody alive owns (all of them, or those of `ids`); returns the rows
         taken, with `owner` set. A row taken from a dead owner, in state running, with `length` unchanged since it
         was last claimed gets `strikes + 1`, else 0."""

@@ -33,7 +33,7 @@ class Owners:
         if owner in self._held:
             return
         path = self._file(owner)
-        for _ in range(1000):
+        for _ in range(100):
             self.folder.mkdir(exist_ok=True)
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

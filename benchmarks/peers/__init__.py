@@ -1,0 +1,113 @@
+"""What a worker is: one system doing one job in a fresh process, which prints one line of JSON.
+
+    python -m benchmarks.peers.dbos_ sequential --count 1000 --dir DIR [--variant NAME]
+
+All systems do the same three jobs with the same trivial step (`value + 1`), after a small warm-up that is not timed:
+`sequential` (one workflow of `count` steps, one after the other), `fanout` (one workflow that starts `count` steps at
+once and gathers them) and `workflows` (`count` workflows of five steps, all started at once). Data lies in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
+
+WARM_UP = 20
+"""Steps run before the clock starts, so that lazy imports and schema changes are not timed."""
+STEPS = 5
+"""Steps of each workflow of the job `workflows`."""
+
+
+class Order(NamedTuple):
+    """What a worker is asked for."""
+
+    count: int
+    dir: Path
+    variant: str
+
+
+Result = dict[str, Any]
+Job = Callable[[Order], Result]
+
+
+class Clock:
+    """``with Clock(count) as clock: ...`` then `clock.result(...)`: time, rate, CPU per item and peak memory."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> Clock:
+        self.cpu = process_time()
+        self.start = perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = perf_counter() - self.start
+        self.cpu = process_time() - self.cpu
+
+    def result(self, durability: str, **more: Any) -> Result:
+        """`durability`: when a step's outcome is on the disk, in a few words."""
+        return {
+            "seconds": self.seconds,
+            "rate": self.count / self.seconds,
+            "cpu_us": self.cpu / self.count * 1e6,
+            "peak_mb": peak_mb(),
+            "durability": durability,
+            **more,
+        }
+
+
+def peak_mb(pid: int | str = "self") -> float:
+    """Largest resident memory a process has had, in MB (10^6 bytes)."""
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():  # getrusage would count the parent's memory from before exec
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6
+
+
+def check(value: object, expected: object) -> None:
+    """A system that returns something else did not do the job."""
+    if value != expected:
+        raise RuntimeError(f"the job returned {str(value)[:80]}, not {str(expected)[:80]}")
+
+
+def main(jobs: Mapping[str, Job], package: str) -> None:
+    """Do the job named on the command line and print its result, or why it could not be done."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", choices=list(jobs))
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--variant", default="")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    result: Result
+    try:
+        result = jobs[given.job](Order(given.count, given.dir, given.variant))
+        result["version"] = metadata.version(package) if package else ""
+    except ModuleNotFoundError as error:
+        result = {"missing": f"{error.name} is not installed"}
+    except Unavailable as error:
+        result = {"missing": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        result = {"missing": f"failed with {type(error).__name__}: {error}"[:200]}
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # some peers leave threads that would hold the process for seconds
+
+
+class Unavailable(Exception):
+    """This peer can't run on this machine; the message says why."""
