@@ -1,8 +1,8 @@
 """LangGraph on its SQLite saver: the functional interface (tasks) and the graph interface (nodes).
 
 Variants: `functional` and `graph` with the default durability ("async": a step's outcome is saved while the next one
-runs), `functional-sync` and `graph-sync` (saved before the next one starts). The saver commits in WAL mode with
-synchronous=FULL, one commit per write.
+runs), and `graph-sync` (saved before the next one starts; tasks of the functional interface are saved in the
+background in every mode). The saver commits in WAL mode with synchronous=FULL: one fsync per task, two per node.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _pack_args(packing: Packing, args: tuple[Any, ...], kwargs: dict[str, Any], 
     except Unstorable as stop:
         stop.passing(where, args)
         raise
-    return {"*": positional, "**": packing.pack(named)} if named else positional
+    return {"*": positional, "**": named} if named else positional
 
 
 def decode_args(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:

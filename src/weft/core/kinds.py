@@ -1,4 +1,4 @@
-"""The standard library's values in the codec: containers, numbers, times. Codes are on disk: never reuse one."""
+"""The standard library's values in the codec: containers, numbers, times. Codes are on disk: keep them."""
 
 from __future__ import annotations
 

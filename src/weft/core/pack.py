@@ -22,7 +22,7 @@ CAREFUL: frozenset[type] = SCALARS - {int, str}
 """What is plain after the C encoder has met an integer over 64 bits or a lone surrogate somewhere."""
 RECODE = (OverflowError, UnicodeEncodeError)
 """What the C encoder raises then."""
-MAX_DEPTH = 100
+MAX_DEPTH = 200
 
 encode_plain: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
@@ -126,6 +126,8 @@ def encode_with(build: Callable[[Packing], Any], root: str) -> bytes:
             return encode_plain(build(Packing(CAREFUL)))
     except Unstorable as stop:
         raise stop.named(root) from None
+    except UnicodeEncodeError:
+        raise NotStorable(root, "a keyword argument's name is not Unicode text; rename it") from None
     except RecursionError:
         raise NotStorable(root, "nested too deeply; flatten it") from None
 

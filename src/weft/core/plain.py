@@ -50,7 +50,7 @@ class Showing(Packing):
 
 def to_plain(value: Any, whole: bool = False) -> Any:
     """The value in JSON types: an object for a dataclass, {type, message, traceback} for an exception, base64
-    for bytes (abbreviated unless `whole`), ISO 8601 for times, the repr of what cannot be stored. Never fails."""
+    for bytes (abbreviated unless `whole`), ISO 8601 for times, the repr of the unstorable. Never fails."""
     return decode_plain(encode_plain(Showing().pack(value)), whole)
 
 
@@ -81,8 +81,8 @@ def _key(key: Any) -> str:
 
 
 def from_plain(value: Any, annotation: Any, root: str = "input") -> Any:
-    """JSON data (or a value that fits already) as the annotated type: dataclass, Struct, pydantic model, Enum,
-    datetime, Path, set, union, ... Raises BadInput, whose message gives the path in the value from `root`."""
+    """JSON data (or a value that fits already) as the annotated type: dataclass, Struct, pydantic model,
+    Enum, datetime, Path, set, union, ... Raises BadInput, whose message gives the path in the value from `root`."""
     if annotation is Any or annotation is object or annotation is inspect.Parameter.empty:
         return value
     if isinstance(annotation, type) and type(value) is annotation and annotation not in (list, dict):
@@ -163,7 +163,7 @@ _NAMED = (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:
-    """With annotations evaluated where that is possible (names imported for type checkers only are missing)."""
+    """With annotations evaluated where that is possible (not so for names imported for checkers only)."""
     signature = inspect.signature(fn)
     space = getattr(inspect.unwrap(fn), "__globals__", {})
 

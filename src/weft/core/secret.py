@@ -1,7 +1,7 @@
 """Secrets: values that a step may use and that no journal ever holds.
 
 A `Secret` is a name: it is stored, sent and shown by that name, and `reveal()` reads the environment when
-called. The `Redactor` stands before the journal and replaces every known secret's value, wherever it turns up.
+called. The `Redactor` stands before the journal and replaces every known secret's value wherever it is.
 
     token = weft.secret("GITHUB_TOKEN")
     @weft.step

@@ -10,7 +10,8 @@ from weft.core.errors import Divergence
 from weft.core.record import AnyRecord, Outcome, Patch, Started
 
 if TYPE_CHECKING:
-    from weft.runtime.process import Pending, Process
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
 
 
 def _call(kind: str, name: str, args: Any) -> str:

@@ -13,15 +13,15 @@ from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from weft.core.boundary import place, require
-from weft.core.codec import encode, encode_args, from_plain
+from weft.core.codec import encode_args, from_plain
 from weft.core.declare import Workflow
 from weft.core.errors import BadInput
-from weft.runtime.process import NOTHING
+from weft.runtime.pending import NOTHING
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +77,7 @@ async def sleep(seconds: float | timedelta) -> None:
         seconds = seconds.total_seconds()
     if not isinstance(seconds, int | float) or seconds != seconds or seconds == float("inf"):
         raise BadInput(f"weft.sleep({seconds!r}): give a number of seconds or a timedelta")
-    alarm = partial(process.runtime.set_alarm, process)
+    alarm = partial(process.runtime.alarms.set, process)
     pending = process.issue(
         "sleep",
         "sleep",
@@ -112,12 +112,12 @@ class Child(Generic[R]):
     async def result(self) -> R:
         """The child's result, or its failure. May be asked for more than once."""
         if self._join is None:
-            self._join = self._process.loop.create_task(self._process.join(self.id, place(1)))
+            self._join = self._process.loop.create_task(self._process.children.join(self.id, place()))
         return await self._join
 
     async def cancel(self) -> None:
         """Ask the child to stop; awaiting it then raises `Cancelled`."""
-        self._process.cancel_child(self.id)
+        self._process.children.cancel(self.id)
 
     def __repr__(self) -> str:
         return f"<child {self.id}>"
@@ -126,13 +126,13 @@ class Child(Generic[R]):
 async def spawn(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Child[R]:
     """Start a child and go on. It is owned: cancelling the parent cancels it, and its failure fails the parent."""
     process = require("weft.spawn()")
-    return Child(process, process.spawn(_workflow(workflow), args, kwargs, place(), owned=True))
+    return Child(process, process.children.spawn(_workflow(workflow), args, kwargs, place(), owned=True))
 
 
 async def detach(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> str:
     """Start a process that goes its own way; returns its id."""
     process = require("weft.detach()")
-    id: str = process.spawn(_workflow(workflow), args, kwargs, place(), owned=False)
+    id: str = process.children.spawn(_workflow(workflow), args, kwargs, place(), owned=False)
     return id
 
 
@@ -153,7 +153,7 @@ async def publish(key: str, value: Any) -> None:
         place(),
         args,
         lambda _: None,
-        lambda _: process.runtime.publish(process, key, encode(value)),
+        lambda _: process.runtime.post.publish(process, key, value),
     )
 
 
@@ -161,7 +161,7 @@ async def wait_for(key: str) -> Any:
     """The value published under `key`; waits until there is one."""
     process = require("weft.wait_for()")
     _check_key("wait_for", key)
-    watch = partial(process.runtime.watch_event, process)
+    watch = partial(process.runtime.post.watch, process)
     return await process.outcome(process.issue("event", key, place(), NOTHING, watch))
 
 
@@ -199,15 +199,15 @@ class Mailbox(Generic[T]):
         mine = require("Mailbox.send()")
         self.check(value)
         args = encode_args((process, value), {}, "send")
-        deliver = partial(mine.runtime.send_from, mine, to=process, box=self.name, payload=encode(value))
+        deliver = partial(mine.runtime.post.send_from, mine, to=process, box=self.name, value=value)
         await mine.outcome(mine.issue("send", self.name, place(), args, deliver))
 
     def check(self, value: Any) -> T:
         """`value` as this box's type: itself, or converted from JSON-like data."""
         if self.type is Any:
-            return value  # type: ignore[no-any-return]
+            return cast(T, value)
         if isinstance(self.type, type) and isinstance(value, self.type):
-            return value  # type: ignore[no-any-return]
+            return cast(T, value)
         try:
             converted: T = from_plain(value, self.type)
         except BadInput as error:

@@ -22,7 +22,8 @@ from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 
 if TYPE_CHECKING:
-    from weft.runtime.process import Pending, Process
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
     from weft.runtime.runtime import Runtime
 
 _jitter = random.Random()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from weft.core.codec import decode
 
 if TYPE_CHECKING:
-    from weft.runtime.process import Pending, Process
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
     from weft.store.base import Message
 
 CANCEL_BOX = "weft.cancel"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -34,54 +34,15 @@ from weft.core.record import (
     Value,
     content_hash,
 )
+from weft.runtime.children import Children
 from weft.runtime.divergence import diverged
 from weft.runtime.loop import BodyLoop, Timer
-from weft.runtime.mail import CANCEL_BOX, Mail
+from weft.runtime.mail import Mail
+from weft.runtime.pending import NOTHING, PARKABLE, Also, Launch, Pending, Stopped
 from weft.store.base import CANCELLED, DONE, FAILED, WAITING, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
-
-PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child"})
-"""Effects that need no memory to wait for."""
-
-NOTHING = encode_args((), {}, "")
-
-
-class Stopped(BaseException):
-    """Unwinds a body that is being put away; never seen by a user's code that behaves."""
-
-
-class Pending:
-    """An effect the body has issued and not heard of."""
-
-    __slots__ = (
-        "args", "attempts", "deadline", "future", "host", "kind", "launch", "name", "noted", "number", "place",
-        "started", "timer",
-    )  # fmt: skip
-
-    def __init__(
-        self, number: int, kind: str, name: str, place: str, args: bytes, future: asyncio.Future[Any] | None,
-        launch: Launch,
-    ) -> None:  # fmt: skip
-        self.number = number
-        self.kind = kind
-        self.name = name
-        self.place = place
-        self.args = args
-        self.future = future
-        self.launch = launch
-        self.timer: Timer | None = None
-        self.deadline: float | None = None
-        self.host: Any = None  # whatever works on it: has cancel()
-        self.started = 0.0
-        self.attempts = 1
-        self.noted = False  # a Started record was written
-
-
-Launch = Callable[["Pending"], None]
-Also = Callable[[Any], None]
-"""Writes that belong to a delivery and travel in its transaction; called with the result."""
 
 
 class Process:
@@ -111,7 +72,7 @@ class Process:
         self.busy = 0  # pending effects that can't be parked
         self.arrived: deque[tuple[Pending | None, bool, Any, Also | None]] = deque()
         self.mail = Mail(self)
-        self.children: dict[str, int] = {}  # owned, not yet joined
+        self.children = Children(self)
         self.patches: dict[str, bool] = {}
         self.queued = False  # in the runtime's turn
         self.over = False
@@ -153,20 +114,11 @@ class Process:
             result = await find_workflow(self.workflow).fn(*args, **kwargs)
         except BaseException:
             if not self.stopping:
-                for child in list(self.children):
-                    self.cancel_child(child)
-                for child in list(self.children):
-                    await self._settle(child)
+                await self.children.end()
             raise
-        for child in list(self.children):
-            await self.join(child, "")
+        for child in list(self.children.open):
+            await self.children.join(child)
         return result
-
-    async def _settle(self, child: str) -> None:
-        try:
-            await self.join(child, "")
-        except Exception as error:  # the parent's own failure is the one to tell
-            self.runtime.log.debug("child %s of failed %s: %s", child, self.id, error)
 
     def _replay(self) -> bool:
         """Deliver recorded outcomes in order; True once the body stands where the journal ends."""
@@ -182,7 +134,7 @@ class Process:
                     self._abort(diverged(self, record, pending))
                     return False
                 if type(record.value) is Blob and record.value.hash not in self.blobs:
-                    self.runtime.fetch_blob(self, record.value)
+                    self.runtime.recovery.fetch(self, record.value)
                     return False
                 self.cursor += 1
                 self.clock = record.at
@@ -319,7 +271,7 @@ class Process:
         return known
 
     def set_timer(self, timer: Timer) -> int:
-        alarm = partial(self.runtime.set_alarm, self)
+        alarm = partial(self.runtime.alarms.set, self)
         return self.issue("timer", "timer", "", NOTHING, alarm, deadline=timer.deadline, timer=timer).number
 
     def drop_timer(self, number: int) -> None:
@@ -334,51 +286,10 @@ class Process:
             pending.host.cancel()
             pending.host = None
 
-    # --- children -------------------------------------------------------------------------------------------
-
     async def call(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
     ) -> Any:
-        child = self.spawn(workflow, args, kwargs, place, owned=True)
-        return await self.join(child, place)
-
-    def spawn(
-        self,
-        workflow: Workflow[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        place: str,
-        *,
-        owned: bool,
-    ) -> str:
-        workflow.bind(args, kwargs)
-        data = encode_args(args, kwargs, workflow.name)
-        rows: list[ProcessRow] = []
-
-        def make(number: int) -> str:
-            rows.append(self.runtime.new_row(workflow, data, parent=self.id, owned=owned))
-            return rows[0].id
-
-        kind = "spawn" if owned else "detach"
-        id: str = self.immediate(kind, workflow.name, place, data, make, lambda _: self.runtime.begin(rows[0]))
-        if owned:
-            self.children[id] = self.issued
-        return id
-
-    async def join(self, child: str, place: str) -> Any:
-        """The result of an owned child; its failure is raised here. Cancelling the wait cancels the child."""
-        data = encode_args((child,), {}, "child")
-        pending = self.issue("child", child, place, data, lambda p: self.runtime.join(self, p, child))
-        self.children.pop(child, None)
-        try:
-            return await self.outcome(pending)
-        except asyncio.CancelledError:
-            if pending.future is not None and pending.future.cancelled() and not self.stopping:
-                self.cancel_child(child)
-            raise
-
-    def cancel_child(self, child: str) -> None:
-        self.immediate("cancel", child, "", NOTHING, _nothing, lambda _: self.runtime.post(child, CANCEL_BOX, None))
+        return await self.children.join(self.children.spawn(workflow, args, kwargs, place, owned=True), place)
 
     # --- outcomes ---------------------------------------------------------------------------------------------
 
@@ -524,13 +435,10 @@ class Process:
             stack = task.get_stack(limit=1)
             if stack and not task.done():
                 where.append(f"{stack[-1].f_code.co_filename}:{stack[-1].f_lineno} ({task.get_name()})")
-        assert self.main is not None
         error = Deadlock(
             f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
             f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
         )
-        coroutine = self.main.get_coro()
-        assert isinstance(coroutine, Coroutine)
         self._put_away()
         self._append(End(self._tick(), FAILED, self.runtime.journal.value(self.id, encode(error))))
         self.row.state, self.row.error = FAILED, encode(error)
@@ -580,10 +488,6 @@ class Process:
         if self.live and not self.stopping:
             error = context.get("exception")
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
-
-
-def _nothing(number: int) -> None:
-    return None
 
 
 def _never(pending: Pending) -> None:

@@ -8,6 +8,7 @@ by replay when their time or their mail comes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -17,44 +18,39 @@ from time import time
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-import msgspec
-
-from weft.core.codec import decode, encode, encode_args
+from weft.core.codec import encode_args
 from weft.core.declare import Queue, Workflow, find_workflow, queues
 from weft.core.errors import (
     BadInput,
-    CrashLoop,
     KeyConflict,
     RunBusy,
-    StoreCorrupt,
     StoreError,
     UnknownRun,
     WeftError,
 )
 from weft.core.ids import new_id
-from weft.core.record import AnyRecord, Blob, Started, decode_records
+from weft.core.record import AnyRecord, Blob
 from weft.runtime import guard
 from weft.runtime.admission import Gates, Ticket
+from weft.runtime.alarms import Alarms
 from weft.runtime.commit import Committer, settle
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run, outcome_of
 from weft.runtime.mail import CANCEL_BOX
-from weft.runtime.process import Pending, Process
+from weft.runtime.pending import Pending
+from weft.runtime.post import Post
+from weft.runtime.process import Process
+from weft.runtime.recovery import PARK_AFTER, Recovery
 from weft.runtime.watch import Watch
 from weft.store import Durability, open_store
-from weft.store.base import FAILED, FINISHED, QUEUED, RUNNING, WAITING, Message, ProcessRow, Store
+from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, ProcessRow, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PARK_AFTER = 2.0
-"""Seconds: a process that sleeps longer than this leaves memory."""
 SWEEP = 0.25
 """Seconds between looks for processes to park, for mail from elsewhere and for steps that take long."""
-MAX_STRIKES = 3
-"""A run found orphaned this often without any progress is not started again by itself."""
-
 Observer = Callable[[str, AnyRecord], None]
 Waiter = Callable[[ProcessRow | WeftError], None]
 
@@ -77,13 +73,10 @@ class Runtime:
         self.owner = f"{new_id()}-{os.getpid()}"
         self.active: dict[str, Process] = {}
         self.waiters: dict[str, list[Waiter]] = {}
-        self.events: dict[str, list[tuple[Process, Pending]]] = {}
         self.tickets: dict[str, Ticket] = {}
         self.observers: list[Observer] = []
-        self.wake_at: float | None = None
         self._ready: list[Process] = []
         self._turn_set = False
-        self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = False
 
@@ -100,6 +93,9 @@ class Runtime:
         self.journal = Committer(self.store, self.host, self._broke)
         self.gates = Gates(self.host)
         self.steps = Steps(self, self._threads)
+        self.alarms = Alarms(self)
+        self.post = Post(self)
+        self.recovery = Recovery(self)
         self.watch = Watch(self)
         await self.store.register(self.owner)
         guard.install()
@@ -119,8 +115,7 @@ class Runtime:
         self._opened = False
         self._sweeper.cancel()
         self.watch.close()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.alarms.close()
         for task in list(self._tasks):
             task.cancel()
         for process in list(self.active.values()):
@@ -134,7 +129,7 @@ class Runtime:
                 await self.journal.barrier()
         finally:
             for id in list(self.waiters):
-                self._tell(id, WeftError(f"run {id} was interrupted; continue it with: weft resume {id}"))
+                self.tell(id, WeftError(f"run {id} was interrupted; continue it with: weft resume {id}"))
             self.active.clear()
             await self.store.close()
 
@@ -145,7 +140,7 @@ class Runtime:
             process.evict()
         self.active.clear()
         for id in list(self.waiters):
-            self._tell(id, error)
+            self.tell(id, error)
 
     def task(self, work: Any) -> None:
         """Run a coroutine of the runtime's own on the host; its failure is logged."""
@@ -193,9 +188,7 @@ class Runtime:
         """Start a run and wait for its result."""
         return await (await self.start(workflow, *args, **kwargs)).result()
 
-    def new_row(
-        self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None, owned: bool = False
-    ) -> ProcessRow:
+    def new_row(self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None) -> ProcessRow:
         now = time()
         return ProcessRow(
             id=workflow.id or new_id(now),
@@ -214,9 +207,9 @@ class Runtime:
 
     def begin(self, row: ProcessRow, queue: Queue | None = None) -> None:
         """Enter a new process; its row is durable with its first records."""
-        self._enter(Process(self, row, []), queue or (queues.get(row.queue) if row.queue else None))
+        self.enter(Process(self, row, []), queue or (queues.get(row.queue) if row.queue else None))
 
-    def _enter(self, process: Process, queue: Queue | None) -> None:
+    def enter(self, process: Process, queue: Queue | None) -> None:
         row = process.row
         self.active[row.id] = process
         if queue is None or row.id in self.tickets:
@@ -225,24 +218,37 @@ class Runtime:
         else:
             row.state = QUEUED
             self.tickets[row.id] = self.gates[queue].enter(row.priority, lambda: self._admitted(process))
-        self._put(row)
+        self.put(row)
 
     def _admitted(self, process: Process) -> None:
         if not process.over:
             process.row.state = RUNNING
-            self._put(process.row)
+            self.put(process.row)
             self.wake(process)
 
-    def _put(self, row: ProcessRow) -> None:
+    def put(self, row: ProcessRow) -> None:
         row.updated = time()
         self.journal.row(row)
-        self._kick()
+        self.kick()
 
     def _check_open(self) -> None:
         if not self._opened:
             raise BadInput("the Runtime is not open; use it as `async with weft.Runtime() as runtime:`")
         if self.journal.broken:
             raise self.journal.broken
+
+    async def resume(self, id: str, *, force: bool = False) -> Run[Any]:
+        """Continue a run that nobody executes. RunBusy if somebody does; CrashLoop if it keeps killing its process
+        (`force` tries once more)."""
+        self._check_open()
+        await self.recovery.resume(id, force)
+        return Run(self, id)
+
+    async def resume_all(self) -> list[Run[Any]]:
+        """Continue every unfinished run that nobody executes; those whose workflow is not declared here are left."""
+        self._check_open()
+        await self.journal.barrier()
+        return await self.recovery.resume_all()
 
     # --- turns -------------------------------------------------------------------------------------------
 
@@ -251,9 +257,9 @@ class Runtime:
         if not process.queued:
             process.queued = True
             self._ready.append(process)
-            self._kick()
+            self.kick()
 
-    def _kick(self) -> None:
+    def kick(self) -> None:
         if not self._turn_set:
             self._turn_set = True
             self.host.call_soon(self._turn)
@@ -287,15 +293,15 @@ class Runtime:
     def finished(self, process: Process) -> None:
         row = process.row
         row.length = process.length
-        self._put(row)
+        self.put(row)
         self.active.pop(row.id, None)
         self._release(row.id)
         self.journal.when_durable(lambda: self._announce(row))
 
     def _announce(self, row: ProcessRow) -> None:
-        self._tell(row.id, row)
+        self.tell(row.id, row)
         if row.parent is not None and row.parent not in self.active:
-            self.task(self._revive(row.parent))
+            self.task(self.recovery.revive(row.parent))
 
     def aborted(self, process: Process, error: WeftError) -> None:
         """It could not go on, through no word of its journal: let others have it."""
@@ -303,15 +309,15 @@ class Runtime:
         self._release(process.id)
         process.row.owner = None
         process.row.length = process.length
-        self._put(process.row)
-        self._tell(process.id, error)
+        self.put(process.row)
+        self.tell(process.id, error)
 
     def _release(self, id: str) -> None:
         ticket = self.tickets.pop(id, None)
         if ticket is not None:
             ticket.release()
 
-    def _tell(self, id: str, end: ProcessRow | WeftError) -> None:
+    def tell(self, id: str, end: ProcessRow | WeftError) -> None:
         for waiter in self.waiters.pop(id, ()):
             waiter(end)
 
@@ -368,155 +374,23 @@ class Runtime:
         try:
             row = await self.row(child)
             if row.state in FINISHED:
-                self._tell(child, row)
+                self.tell(child, row)
             elif child not in self.active:
                 await self.resume(child)
         except RunBusy:
-            self._tell(child, await self.end_of(child))
+            self.tell(child, await self.end_of(child))
         except WeftError as error:
-            self._tell(child, error)
-
-    # --- resuming --------------------------------------------------------------------------------------------
-
-    async def resume(self, id: str, *, force: bool = False) -> Run[Any]:
-        """Continue a run that nobody executes. RunBusy if somebody does; CrashLoop if it keeps killing its
-        process (`force` tries once more)."""
-        self._check_open()
-        row = await self.row(id)
-        if id in self.active or row.state in FINISHED:
-            return Run(self, id)
-        find_workflow(row.workflow)
-        taken = await self.store.claim(self.owner, [id])
-        if taken:
-            await self._take(taken[0], force)
-        elif (await self.row(id)).owner != self.owner:
-            raise RunBusy(f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one")
-        else:
-            await self._revive(id)
-        return Run(self, id)
-
-    async def resume_all(self) -> list[Run[Any]]:
-        """Continue every unfinished run that nobody executes; those whose workflow is not declared here are left."""
-        self._check_open()
-        await self.journal.barrier()
-        runs = []
-        rows = await self.store.rows(states=(RUNNING, WAITING, QUEUED), limit=1_000_000)
-        ours = {w for row in rows if (w := row.workflow) and _declared(w)}
-        for missing in {row.workflow for row in rows} - ours:
-            self.log.warning("runs of %s are left: that workflow is not declared here", missing)
-        for row in await self.store.claim(self.owner, [r.id for r in rows if r.workflow in ours], len(rows)):
-            try:
-                await self._take(row, False)
-                runs.append(Run[Any](self, row.id))
-            except CrashLoop as error:
-                self.log.error("%s", error)
-        return runs
-
-    async def _take(self, row: ProcessRow, force: bool) -> None:
-        """Go on with a row that was just claimed."""
-        if row.strikes >= MAX_STRIKES and not force:
-            in_flight = [f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)]
-            await self._give_back(row)
-            raise CrashLoop(
-                f"run {row.id} ({row.workflow}) has killed its process {row.strikes} times without progress, last "
-                f"started: {', '.join(in_flight[-3:]) or 'unknown'}; mend that step, then weft resume {row.id} --force"
-            )
-        if row.state == WAITING and row.wake_at is not None and row.wake_at > time() + PARK_AFTER:
-            self._expect(row.wake_at)
-            if not await self.store.inbox(row.id):
-                return
-        await self._activate(row)
-
-    async def _give_back(self, row: ProcessRow) -> None:
-        row.owner = None
-        self._put(row)
-        await self.journal.barrier()
-
-    async def _activate(self, row: ProcessRow) -> None:
-        """Bring a process of ours back into memory, to be replayed in the next turn."""
-        if row.id in self.active:
-            return
-        try:
-            find_workflow(row.workflow)
-            records = await self.records(row.id)
-        except WeftError as error:
-            await self._give_back(row)
-            self._tell(row.id, error)
-            raise
-        if row.id in self.active:
-            return
-        process = Process(self, row, records)
-        queue = queues.get(row.queue) if row.queue else None
-        if row.queue and queue is None:
-            self.log.warning("queue %r of run %s is not declared here: no limit applies", row.queue, row.id)
-        row.wake_at = None
-        self._enter(process, queue)
-        process.mail.put(await self.store.inbox(row.id))
-
-    async def _revive(self, id: str) -> None:
-        """Wake a parked process of ours."""
-        await self.journal.barrier()
-        row = await self.store.row(id)
-        if row is not None and row.owner == self.owner and row.state not in FINISHED:
-            await self._activate(row)
-
-    async def records(self, id: str) -> list[AnyRecord]:
-        """The journal of process `id`. StoreCorrupt if it can't be read."""
-        records: list[AnyRecord] = []
-        for segment in await self.store.segments(id):
-            try:
-                part = decode_records(segment.records)
-            except msgspec.MsgspecError as error:
-                raise _damaged(id, segment.first, error) from None
-            if segment.first != len(records):
-                raise _damaged(id, len(records), "records are missing")
-            records += part
-        return records
-
-    def fetch_blob(self, process: Process, blob: Blob) -> None:
-        async def fetch() -> None:
-            process.blobs[blob.hash] = await self.store.payload(blob.hash)
-            self.wake(process)
-
-        self.task(fetch())
-
-    # --- time --------------------------------------------------------------------------------------------------
-
-    def set_alarm(self, process: Process, pending: Pending) -> None:
-        """Deliver a sleep or timer at its deadline. In memory, the monotonic clock counts: a wall clock that jumps
-        moves no alarm."""
-        assert pending.deadline is not None
-        pending.started = time()
-        pending.host = self.host.call_later(
-            max(0.0, pending.deadline - pending.started), process.arrive, pending, True, None
-        )
+            self.tell(child, error)
 
     def parked(self, process: Process, events: list[str]) -> None:
         row = process.row
         row.length = process.length
         self.active.pop(row.id, None)
-        self._put(row)
+        self.put(row)
         if events:
             self.journal.batch.waits[row.id] = events
         if row.wake_at is not None:
-            self._expect(row.wake_at)
-
-    def _expect(self, wake_at: float) -> None:
-        if self.wake_at is None or wake_at < self.wake_at:
-            self.wake_at = wake_at
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = self.host.call_later(max(0.0, wake_at - time()), lambda: self.task(self._wake_due()))
-
-    async def _wake_due(self) -> None:
-        self.wake_at, self._alarm = None, None
-        await self.journal.barrier()
-        rows = await self.store.due(self.owner, time(), 256)
-        for row in rows:
-            await self._activate(row)
-        earliest = await self.store.next_wake(self.owner)
-        if earliest is not None:
-            self._expect(earliest)
+            self.alarms.expect(row.wake_at)
 
     def _sweep(self) -> None:
         now = time()
@@ -526,46 +400,16 @@ class Runtime:
             for pending in process.pending.values():
                 if pending.kind == "step" and not pending.noted and 0 < pending.started < now - 1:
                     process.note(pending, intent=False)
-        self._kick()
+        self.kick()
         if self.store.changed():
-            self.task(self._news())
+            self.task(self.post.news())
         self._sweeper = self.host.call_later(SWEEP, self._sweep)
-
-    # --- letters and events ----------------------------------------------------------------------------------
-
-    def post(self, to: str, box: str, value: Any) -> None:
-        """Put a letter into the store with this turn's records; the receiver is told once it is durable."""
-        self.journal.batch.messages.append(Message(0, to, box, encode(value)))
-        self._kick()
-        self.journal.when_durable(lambda: self.task(self._mail(to)))
-
-    async def _mail(self, to: str) -> None:
-        process = self.active.get(to)
-        if process is None:
-            await self._revive(to)
-        else:
-            process.mail.put(await self.store.inbox(to))
-
-    def send_from(self, process: Process, pending: Pending, *, to: str, box: str, payload: bytes) -> None:
-        async def send() -> None:
-            try:
-                row = await self.row(to)
-                if row.state in FINISHED:
-                    raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
-            except WeftError as error:
-                process.arrive(pending, False, error)
-            else:
-                process.arrive(pending, True, None, lambda _: self.post(to, box, decode(payload)))
-
-        self.task(send())
 
     async def send(self, id: str, box: str, value: Any) -> None:
         """Send a letter to a run, wherever it is executed. Durable on return."""
         self._check_open()
-        row = await self.row(id)
-        if row.state in FINISHED:
-            raise UnknownRun(f"run {id} has ended ({row.state}); nobody will receive a letter there")
-        self.post(id, box, value)
+        await self.post.address(id)
+        self.post.put(id, box, value)
         await self.journal.barrier()
 
     async def cancel(self, id: str) -> None:
@@ -574,53 +418,11 @@ class Runtime:
         row = await self.row(id)
         if row.state in FINISHED:
             return
-        self.post(id, CANCEL_BOX, None)
+        self.post.put(id, CANCEL_BOX, None)
         await self.journal.barrier()
         if id not in self.active:
-            try:
+            with contextlib.suppress(RunBusy):  # its executor finds the letter
                 await self.resume(id)
-            except RunBusy:
-                pass  # its executor finds the letter
-
-    def publish(self, process: Process, key: str, payload: bytes) -> None:
-        payload = self.journal.redactor.redact(payload) or payload
-        self.journal.batch.events.append((key, payload, process.id))
-        self.journal.when_durable(lambda: self.task(self._published(key, payload)))
-
-    async def _published(self, key: str, payload: bytes) -> None:
-        for process, pending in self.events.pop(key, ()):
-            process.arrive(pending, True, decode(payload))
-        waiting = await self.store.waiting(key)
-        if waiting:
-            await self.store.wake(waiting, time())
-            for id in waiting:
-                await self._revive(id)
-
-    def watch_event(self, process: Process, pending: Pending) -> None:
-        entry = (process, pending)
-        line = self.events.setdefault(pending.name, [])
-        line.append(entry)
-
-        async def look() -> None:
-            await self.journal.barrier()
-            found = await self.store.event(pending.name)
-            if found is not None:
-                process.arrive(pending, True, decode(found))
-
-        self.task(look())
-
-    async def _news(self) -> None:
-        """Another operating-system process has written: letters, events or earlier wake-ups may be for us."""
-        for id in await self.store.mail(self.owner):
-            await self._mail(id)
-        for key in list(self.events):
-            found = await self.store.event(key)
-            if found is not None:
-                for process, pending in self.events.pop(key, ()):
-                    process.arrive(pending, True, decode(found))
-        earliest = await self.store.next_wake(self.owner)
-        if earliest is not None:
-            self._expect(earliest)
 
     # --- time travel --------------------------------------------------------------------------------------------
 
@@ -645,11 +447,11 @@ class Runtime:
             workflow.bind(*input)
         row = self.new_row(workflow, encode_args(*input, workflow.name) if input else origin.input, parent=None)
         row.created, row.forked, row.key, row.queue = origin.created, f"{id}@{at}", None, None
-        records = forked(origin, await self.records(id), at, checked=input is None, value=value, now=time())
+        records = forked(origin, await self.recovery.records(id), at, checked=input is None, value=value, now=time())
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)
         self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
-        self._enter(Process(self, row, records), None)
+        self.enter(Process(self, row, records), None)
         await self.journal.barrier()
         return Run(self, row.id)
 
@@ -659,15 +461,5 @@ def _blobs(records: Sequence[AnyRecord]) -> list[Blob]:
     return [field for field in fields if isinstance(field, Blob)]
 
 
-def _declared(name: str) -> bool:
-    from weft.core.declare import registry
-
-    return name in registry
-
-
 def _as_weft(id: str, error: Exception) -> WeftError:
     return error if isinstance(error, WeftError) else WeftError(f"run {id} could not go on: {error!r}")
-
-
-def _damaged(id: str, number: int, why: object) -> StoreCorrupt:
-    return StoreCorrupt(f"the journal of run {id} is damaged at record {number}: {why}; restore a backup of the store")

@@ -47,9 +47,7 @@ class Owners:
                     return
             os.close(descriptor)
             time.sleep(0.001)  # somebody asks about this name at the moment
-        raise StoreError(
-            f"a runtime named {owner!r} is already at work on {self.folder}; give this one another name"
-        )
+        raise StoreError(f"a runtime named {owner!r} is already at work on {self.folder}; give this one another name")
 
     def alive(self, owner: str) -> bool:
         return owner in self._held or _locked(self._file(owner))

@@ -62,9 +62,7 @@ def open_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise StoreError(
-                f"{path} is a folder, not a journal; name a file in it, such as {path / 'journal.db'}"
-            )
+            raise StoreError(f"{path} is a folder, not a journal; name a file in it, such as {path / 'journal.db'}")
         size = path.stat().st_size if path.exists() else 0
         for place in (path, path.parent) if path.exists() else (path.parent,):
             if not os.access(place, os.W_OK):
@@ -132,8 +130,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
             time.sleep(0.01)
     if mode != "wal":
         raise StoreError(
-            f"{path} lies on a file system without shared memory, which SQLite's WAL needs; "
-            "keep it on a local disk"
+            f"{path} lies on a file system without shared memory, which SQLite's WAL needs; keep it on a local disk"
         )
 
 
@@ -163,9 +160,7 @@ def explain(error: BaseException, path: Path) -> StoreError:
             return _full(path)
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return _read_only(path)
-        return StoreError(
-            f"{path} could not be opened ({error}); check the path, or name another with WEFT_STORE"
-        )
+        return StoreError(f"{path} could not be opened ({error}); check the path, or name another with WEFT_STORE")
     code = getattr(error, "sqlite_errorcode", None)
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
@@ -190,9 +185,7 @@ def explain(error: BaseException, path: Path) -> StoreError:
         return _too_big(path)
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
         return StoreError(f"the store of {path} is closed; open it again")
-    return StoreError(
-        f"{path} refused the write or read ({type(error).__name__}: {error}); nothing was applied"
-    )
+    return StoreError(f"{path} refused the write or read ({type(error).__name__}: {error}); nothing was applied")
 
 
 def _disk_trouble(error: BaseException, path: Path) -> StoreError:

@@ -114,9 +114,7 @@ class SQLiteStore:
 
         return await self._ask(job)
 
-    async def claim(
-        self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000
-    ) -> list[ProcessRow]:
+    async def claim(self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000) -> list[ProcessRow]:
         wanted = None if ids is None else json.dumps(list(ids))
 
         def job(connection: sqlite3.Connection) -> list[ProcessRow]:
@@ -130,9 +128,7 @@ class SQLiteStore:
             values = (wanted,) if wanted else ()
             free = connection.execute(query.format("IS NULL"), (*values, limit)).fetchall()
             left = limit - len(free)
-            free += connection.execute(
-                query.format(f"IN {_IDS}"), (*values, json.dumps(dead), left)
-            ).fetchall()
+            free += connection.execute(query.format(f"IN {_IDS}"), (*values, json.dumps(dead), left)).fetchall()
             taken = json.dumps([id for (id,) in free])
             connection.execute(
                 f"""UPDATE processes SET owner = ?, claimed_length = length, strikes = CASE
@@ -242,9 +238,7 @@ class SQLiteStore:
         return data
 
     async def inbox(self, process: str) -> list[Message]:
-        found = self._read(
-            "SELECT id, process, box, payload FROM inbox WHERE process = ? ORDER BY id", process
-        )
+        found = self._read("SELECT id, process, box, payload FROM inbox WHERE process = ? ORDER BY id", process)
         return [Message(*values) for values in found]
 
     async def mail(self, owner: str) -> list[str]:
@@ -255,7 +249,8 @@ class SQLiteStore:
     async def wake(self, ids: Sequence[str], at: float) -> None:
         def job(connection: sqlite3.Connection) -> None:
             connection.execute(
-                f"UPDATE processes SET wake_at = ? WHERE state = 'waiting' AND id IN {_IDS}", (at, json.dumps(list(ids)))
+                f"UPDATE processes SET wake_at = ? WHERE state = 'waiting' AND id IN {_IDS}",
+                (at, json.dumps(list(ids))),
             )
 
         await self._ask(job)
@@ -422,9 +417,7 @@ def _apply(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     _insert(connection, "payload_references", [v for b in batches for pair in b.references for v in pair])
     _insert(connection, "processes", [v for row in rows.values() for v in astuple(row)])
     _insert(connection, "segments", [v for b in batches for s in b.segments for v in astuple(s)])
-    _insert(
-        connection, "inbox", [v for b in batches for m in b.messages for v in (m.process, m.box, m.payload)]
-    )
+    _insert(connection, "inbox", [v for b in batches for m in b.messages for v in (m.process, m.box, m.payload)])
     taken = [id for batch in batches for id in batch.taken]
     if taken:
         connection.execute(f"DELETE FROM inbox WHERE id IN {_IDS}", (json.dumps(taken),))
@@ -469,9 +462,7 @@ def _owners(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _select(connection: sqlite3.Connection, where: str, *values: object) -> list[ProcessRow]:
-    return [
-        _process(v) for v in connection.execute(f"SELECT {_ROW} FROM processes {where}", values).fetchall()
-    ]
+    return [_process(v) for v in connection.execute(f"SELECT {_ROW} FROM processes {where}", values).fetchall()]
 
 
 def _process(values: tuple[Any, ...]) -> ProcessRow:

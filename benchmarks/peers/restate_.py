@@ -1,0 +1,136 @@
+"""Restate: its server (a Rust program with a log of its own) beside the Python service, which hypercorn serves.
+
+The server is looked for as `restate-server` on the PATH or where $RESTATE_SERVER says; `npm install
+@restatedev/restate-server` brings it. Its log is flushed with fsync, many entries at once, and a step's outcome is
+acknowledged before the next step starts. Memory is that of the Python process; `server_mb` is the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, Unavailable, check, main, peak_mb
+
+
+def service() -> Any:
+    import restate
+    from restate import Context
+
+    def step() -> int:
+        return 1
+
+    bench = restate.Service("bench")
+
+    async def sequential(ctx: Context, count: int) -> int:
+        return sum([await ctx.run_typed("step", step) for _ in range(count)])
+
+    async def fanout(ctx: Context, count: int) -> int:
+        steps = [ctx.run_typed("step", step) for _ in range(count)]
+        return sum([await done for done in await restate.gather(*steps)])
+
+    for handler in (sequential, fanout):
+        handler.__annotations__["ctx"] = Context  # the SDK reads annotations as they are
+        handler.__annotations__.update(count=int, **{"return": int})
+        bench.handler()(handler)
+    return restate.app(services=[bench])
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@asynccontextmanager
+async def server(dir: Path, node: int, ingress: int, admin: int) -> AsyncIterator[subprocess.Popen[bytes]]:
+    program = os.environ.get("RESTATE_SERVER") or shutil.which("restate-server")
+    if not program:
+        raise Unavailable("no restate-server on the PATH (npm install @restatedev/restate-server)")
+    settings = {
+        "BASE_DIR": str(dir),
+        "LISTEN_MODE": "tcp",
+        "BIND_IP": "127.0.0.1",
+        "BIND_PORT": str(node),
+        "INGRESS__BIND_PORT": str(ingress),
+        "ADMIN__BIND_PORT": str(admin),
+        "DISABLE_TELEMETRY": "true",
+        "LOG_FILTER": "error",
+    }
+    environment = {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    log = (dir / "server.log").open("wb")
+    child = subprocess.Popen([program, "--no-logo"], env=environment, stdout=log, stderr=log)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+async def measure(job: str, order: Order) -> Result:
+    import httpx
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    app_port, node, ingress, admin = free_ports(4)
+    config = Config()
+    config.bind = [f"127.0.0.1:{app_port}"]
+    config.h2_max_concurrent_streams = 2**31 - 1
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(service(), config, shutdown_trigger=stop.wait))
+
+    limits = httpx.Limits(max_connections=64)
+    async with (
+        server(order.dir, node, ingress, admin) as child,
+        httpx.AsyncClient(timeout=600, limits=limits) as client,
+    ):
+
+        async def answer(method: str, url: str, **body: Any) -> httpx.Response:
+            """The first good answer; the server takes a moment to come up."""
+            for attempt in range(100):
+                try:
+                    response = await client.request(method, url, **body)
+                    if response.is_success:
+                        return response
+                except httpx.TransportError:
+                    if child.poll() is not None:
+                        raise Unavailable(f"restate-server ended at once with status {child.returncode}") from None
+                await asyncio.sleep(0.1 + attempt / 100)
+            raise Unavailable("restate-server did not come up")
+
+        async def run(count: int) -> int:
+            name = "fanout" if job == "fanout" else "sequential"
+            return int((await answer("POST", f"http://127.0.0.1:{ingress}/bench/{name}", json=count)).json())
+
+        await answer("GET", f"http://127.0.0.1:{admin}/health")
+        uri = f"http://127.0.0.1:{app_port}"
+        await answer("POST", f"http://127.0.0.1:{admin}/deployments", json={"uri": uri})
+        await run(WARM_UP)
+        with Clock(order.count) as clock:
+            if job == "workflows":
+                done = await asyncio.gather(*(run(STEPS) for _ in range(order.count)))
+            else:
+                done = [await run(order.count)]
+        check(sum(done), order.count * (STEPS if job == "workflows" else 1))
+        server_mb = peak_mb(child.pid)
+    stop.set()
+    serving.cancel()
+    return clock.result("fsync of the server's log before the next step starts", server_mb=server_mb)
+
+
+if __name__ == "__main__":
+    main(
+        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
+        "restate-sdk",
+    )

@@ -1,0 +1,73 @@
+"""Owned children: a parent ends after them, its cancellation reaches them, and their failure reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from weft.core.codec import encode_args
+from weft.core.declare import Workflow
+from weft.runtime.mail import CANCEL_BOX
+from weft.runtime.pending import NOTHING
+
+if TYPE_CHECKING:
+    from weft.runtime.process import Process
+    from weft.store.base import ProcessRow
+
+
+class Children:
+    """Those of one process that were spawned and not yet joined."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.open: dict[str, None] = {}  # in the order of their spawning
+
+    def spawn(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
+    ) -> str:
+        """Start a process; its row is written with the record of this effect. Returns its id."""
+        workflow.bind(args, kwargs)
+        data = encode_args(args, kwargs, workflow.name)
+        process, runtime = self.process, self.process.runtime
+        rows: list[ProcessRow] = []
+
+        def make(number: int) -> str:
+            rows.append(runtime.new_row(workflow, data, parent=process.id))
+            return rows[0].id
+
+        kind = "spawn" if owned else "detach"
+        id: str = process.immediate(
+            kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], workflow.queue)
+        )
+        if owned:
+            self.open[id] = None
+        return id
+
+    async def join(self, child: str, place: str = "") -> Any:
+        """A child's result; its failure is raised here. Cancelling the wait cancels the child."""
+        process = self.process
+        data = encode_args((child,), {}, "child")
+        pending = process.issue("child", child, place, data, lambda p: process.runtime.join(process, p, child))
+        self.open.pop(child, None)
+        try:
+            return await process.outcome(pending)
+        except asyncio.CancelledError:
+            if pending.future is not None and pending.future.cancelled() and not process.stopping:
+                self.cancel(child)
+            raise
+
+    def cancel(self, child: str) -> None:
+        process = self.process
+        process.immediate(
+            "cancel", child, "", NOTHING, lambda _: None, lambda _: process.runtime.post.put(child, CANCEL_BOX, None)
+        )
+
+    async def end(self) -> None:
+        """The parent has failed or was cancelled: so are they, and it waits for them."""
+        for child in list(self.open):
+            self.cancel(child)
+        for child in list(self.open):
+            try:
+                await self.join(child)
+            except Exception as error:  # the parent's own failure is the one to tell
+                self.process.runtime.log.debug("child %s of failed %s: %s", child, self.process.id, error)

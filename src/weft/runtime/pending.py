@@ -1,0 +1,54 @@
+"""An effect that a body has issued and not heard of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from weft.core.codec import encode_args
+from weft.runtime.loop import Timer
+
+PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child"})
+"""Kinds of effects that need no memory to wait for."""
+
+NOTHING = encode_args((), {}, "")
+"""No arguments."""
+
+
+class Stopped(BaseException):
+    """Unwinds a body that is being put away; never seen by a user's code that behaves."""
+
+
+class Pending:
+    __slots__ = (
+        "args", "attempts", "deadline", "future", "host", "kind", "launch", "name", "noted", "number", "place",
+        "started", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, kind: str, name: str, place: str, args: bytes, future: asyncio.Future[Any] | None,
+        launch: Launch,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.kind = kind
+        self.name = name
+        self.place = place
+        self.args = args
+        self.future = future
+        """What the body awaits; None for a timer, which has a callback."""
+        self.launch = launch
+        """Begins the work on the host."""
+        self.timer: Timer | None = None
+        self.deadline: float | None = None
+        self.host: Any = None
+        """Whatever works on it; has `cancel()`."""
+        self.started = 0.0
+        self.attempts = 1
+        self.noted = False
+        """A Started record was written."""
+
+
+Launch = Callable[[Pending], None]
+Also = Callable[[Any], None]
+"""Writes that belong to a delivery and travel in its transaction; called with the result."""

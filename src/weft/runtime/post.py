@@ -1,0 +1,107 @@
+"""Letters and events between processes, wherever they are executed.
+
+Both are rows of the store, written in the transaction of the sender's record; the receiver is told when they are
+durable. Other operating-system processes notice by `Store.changed`.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from weft.core.codec import decode, encode
+from weft.core.errors import UnknownRun, WeftError
+from weft.store.base import FINISHED, Message
+
+if TYPE_CHECKING:
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
+    from weft.runtime.runtime import Runtime
+
+
+class Post:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.watchers: dict[str, list[tuple[Process, Pending]]] = {}
+
+    # --- letters -----------------------------------------------------------------------------------------
+
+    def put(self, to: str, box: str, value: Any) -> None:
+        """Write a letter with this turn's records; tell the receiver once it is durable."""
+        journal = self.runtime.journal
+        payload = encode(value, f"letter to {box}")
+        journal.batch.messages.append(Message(0, to, box, journal.redactor.redact(payload) or payload))
+        journal.when_durable(lambda: self.runtime.task(self.deliver(to)))
+        self.runtime.kick()
+
+    async def deliver(self, to: str) -> None:
+        """Hand the letters in the store to process `to`, if it is ours."""
+        process = self.runtime.active.get(to)
+        if process is None:
+            await self.runtime.recovery.revive(to)
+        else:
+            process.mail.put(await self.runtime.store.inbox(to))
+
+    async def address(self, to: str) -> None:
+        """Raise UnknownRun unless process `to` exists and has not ended."""
+        row = await self.runtime.row(to)
+        if row.state in FINISHED:
+            raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
+
+    def send_from(self, process: Process, pending: Pending, *, to: str, box: str, value: Any) -> None:
+        """A body's send: the letter leaves with the record of its outcome."""
+
+        async def send() -> None:
+            try:
+                await self.address(to)
+            except WeftError as error:
+                process.arrive(pending, False, error)
+            else:
+                process.arrive(pending, True, None, lambda _: self.put(to, box, value))
+
+        self.runtime.task(send())
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def publish(self, process: Process, key: str, value: Any) -> None:
+        journal = self.runtime.journal
+        payload = encode(value, f"event {key}")
+        payload = journal.redactor.redact(payload) or payload
+        journal.batch.events.append((key, payload, process.id))
+        journal.when_durable(lambda: self.runtime.task(self._published(key, payload)))
+
+    async def _published(self, key: str, payload: bytes) -> None:
+        self._tell(key, payload)
+        waiting = await self.runtime.store.waiting(key)
+        if waiting:
+            await self.runtime.store.wake(waiting, time())
+            for id in waiting:
+                await self.runtime.recovery.revive(id)
+
+    def watch(self, process: Process, pending: Pending) -> None:
+        """Deliver the event that `pending` waits for: the one there is, or the next one."""
+        self.watchers.setdefault(pending.name, []).append((process, pending))
+
+        async def look() -> None:
+            await self.runtime.journal.barrier()
+            found = await self.runtime.store.event(pending.name)
+            if found is not None:
+                self._tell(pending.name, found)
+
+        self.runtime.task(look())
+
+    def _tell(self, key: str, payload: bytes) -> None:
+        for process, pending in self.watchers.pop(key, ()):
+            process.arrive(pending, True, decode(payload))
+
+    # --- from elsewhere ----------------------------------------------------------------------------------
+
+    async def news(self) -> None:
+        """Another operating-system process has written: something may be for us."""
+        for id in await self.runtime.store.mail(self.runtime.owner):
+            await self.deliver(id)
+        for key in list(self.watchers):
+            found = await self.runtime.store.event(key)
+            if found is not None:
+                self._tell(key, found)
+        await self.runtime.alarms.look()
