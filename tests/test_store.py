@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
 import subprocess
 import sys
@@ -423,19 +424,14 @@ def test_changed_reports_others_only(tmp_path: Path, mode: Mode) -> None:
     asyncio.run(main())
 
 
-def test_changed_is_noticed_beside_a_writer_that_never_rests(tmp_path: Path) -> None:
+def test_changed_never_waits_for_the_writer_nor_stays_silent_for_ever(tmp_path: Path) -> None:
     async def main() -> None:
-        mine = open_store(tmp_path / "j.db", "full")
-        noticed, count = False, 0
-        answers: list[BaseException | None] = []
-        await elsewhere(INSERT_KEYS, tmp_path / "j.db", "x")
-        while not noticed:
-            mine.commit(Batch(segments=[Segment("p", count, b"")]), answers.append)
-            count += 1
-            noticed = mine.changed()
-            await asyncio.sleep(0)
-        await mine.close()
-        assert answers == [None] * count
+        store = SQLiteStore(tmp_path / "j.db", "full")
+        with store._busy:
+            polls = [store.changed() for _ in range(40)]
+        assert sum(polls) == 2
+        assert not store.changed()
+        await store.close()
 
     asyncio.run(main())
 
@@ -522,6 +518,15 @@ def test_strikes_count_deaths_without_progress(tmp_path: Path, mode: Mode) -> No
         await store.close()
 
     asyncio.run(main())
+
+
+def test_two_who_ask_at_once_do_not_take_each_other_for_the_owner(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "j.db")
+    (tmp_path / "j.db.owners").mkdir()
+    with (tmp_path / "j.db.owners" / "dead").open("w") as asked:
+        fcntl.flock(asked, fcntl.LOCK_SH)  # as another process does that asks at this moment
+        assert not asyncio.run(store.alive("dead"))
+    asyncio.run(store.close())
 
 
 def test_a_living_owner_keeps_its_processes(tmp_path: Path, mode: Mode) -> None:

@@ -93,9 +93,7 @@ def reference(cls: type) -> str:
 def resolve_as(ref: str, what: str, fits: Callable[[type], bool]) -> Any:
     cls = resolve(ref)
     if not isinstance(cls, type):
-        raise StoreCorrupt(
-            f"A stored {what} names {ref}, which is no class: the journal is damaged or forged."
-        )
+        raise StoreCorrupt(f"A stored {what} names {ref}, which is no class: the journal is damaged or forged.")
     if not fits(cls):
         raise UnknownType(f"{ref} is not a {what} any more; run with the code that stored it.")
     return cls
@@ -168,10 +166,12 @@ def pack_struct(cls: type[msgspec.Struct]) -> Packer:
 def unpack_struct(content: Any) -> Any:
     ref, state = content
     cls = resolve_as(ref, "Struct", lambda c: issubclass(c, msgspec.Struct))
-    for field in msgspec.structs.fields(cls):
-        if field.required and field.name not in state:
-            raise no_default(cls, field.name)
-    state = {name: part for name, part in state.items() if name in cls.__struct_fields__}
+    names, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    defaults = (msgspec.NODEFAULT,) * (len(names) - len(defaults)) + defaults
+    for name, default in zip(names, defaults, strict=True):
+        if default is msgspec.NODEFAULT and name not in state:
+            raise no_default(cls, name)
+    state = {name: part for name, part in state.items() if name in names}
     value = cls(**state)
     for name, part in state.items():  # undo what __post_init__ may have changed
         msgspec.structs.force_setattr(value, name, part)

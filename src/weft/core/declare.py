@@ -83,6 +83,14 @@ def _name(fn: Callable[..., Any], given: str | None) -> str:
     return f"{module}.{fn.__qualname__}"
 
 
+def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """Names for messages; a callable without a signature (a builtin) has none."""
+    try:
+        return tuple(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
 def _version(code: CodeType) -> str:
     """Digest of what the code does, not of where it lies: constants and instructions, nested ones too."""
     digest = hashlib.blake2b(digest_size=8)
@@ -134,6 +142,7 @@ class Step(Generic[P, R]):
         self.queue = queue
         self.priority = priority
         self.is_async = inspect.iscoroutinefunction(fn)
+        self.names = _parameters(fn)
         self.plain = self.retries is None and timeout is None and queue is None
         """Nothing to do but run it."""
         update_wrapper(self, fn)
@@ -185,6 +194,7 @@ class Workflow(Generic[P, R]):
         self.priority = 0
         self.id: str | None = None
         self.signature = inspect.signature(fn)
+        self.names = tuple(self.signature.parameters)
         update_wrapper(self, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:

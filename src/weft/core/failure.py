@@ -138,9 +138,7 @@ def rebuilt(content: Any) -> BaseException:
     except UnknownType as missing:
         return remote(content, str(missing))
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-        raise StoreCorrupt(
-            f"A stored exception names {ref}, which is none: the journal is damaged or forged."
-        )
+        raise StoreCorrupt(f"A stored exception names {ref}, which is none: the journal is damaged or forged.")
     try:
         error = bare(cls, content["args"])
         native = {name for base, names in NATIVE.items() if issubclass(cls, base) for name in names}

@@ -89,9 +89,7 @@ def pack_defaultdict(packing: Packing, value: defaultdict[Any, Any]) -> Ext:
     factory = value.default_factory
     name = getattr(factory, "__name__", None)
     if factory is not None and FACTORIES.get(str(name)) is not factory:
-        raise Unstorable(
-            "a defaultdict with a factory of its own cannot be stored; convert it with dict(...)"
-        )
+        raise Unstorable("a defaultdict with a factory of its own cannot be stored; convert it with dict(...)")
     return packing.ext(DEFAULTDICT, [name, pack_pairs(packing, value)])
 
 

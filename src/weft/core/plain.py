@@ -147,12 +147,7 @@ def bind_plain(fn: Callable[..., Any], plain: Any = None) -> tuple[tuple[Any, ..
             return _by_position(parameters, plain)
         if only:
             return _whole(only, plain)
-        if (
-            parameters
-            and parameters[0].kind in _POSITIONAL
-            and len(needed) <= 1
-            and needed in ([], parameters[:1])
-        ):
+        if parameters and parameters[0].kind in _POSITIONAL and len(needed) <= 1 and needed in ([], parameters[:1]):
             return _whole(parameters[0], plain)
         raise BadInput(f"give its {len(needed)} arguments as a JSON object")
     except BadInput as error:
@@ -194,9 +189,7 @@ def _whole(only: inspect.Parameter, plain: Any) -> tuple[tuple[Any, ...], dict[s
         raise
 
 
-def _by_position(
-    parameters: list[inspect.Parameter], plain: list[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _by_position(parameters: list[inspect.Parameter], plain: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     slots = [p for p in parameters if p.kind in _POSITIONAL]
     rest = next((p for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     if len(plain) > len(slots) and rest is None:
@@ -205,14 +198,10 @@ def _by_position(
     missing = [p.name for p in [*slots[len(plain) :], *named] if p.default is p.empty]
     if missing:
         raise BadInput(f"missing argument {', '.join(map(repr, missing))}")
-    return tuple(
-        _argument(slots[i] if i < len(slots) else rest or slots[-1], v) for i, v in enumerate(plain)
-    ), {}
+    return tuple(_argument(slots[i] if i < len(slots) else rest or slots[-1], v) for i, v in enumerate(plain)), {}
 
 
-def _by_name(
-    parameters: list[inspect.Parameter], plain: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _by_name(parameters: list[inspect.Parameter], plain: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     known = {p.name: p for p in parameters if p.kind in _NAMED}
     rest = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
     unknown = [name for name in plain if name not in known]

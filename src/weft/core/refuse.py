@@ -32,9 +32,7 @@ def reason(value: Any) -> str:
     if isinstance(value, socket.socket):
         return "a socket cannot be stored; pass its address and connect inside the step"
     if isinstance(value, LOCKS):
-        return (
-            f"a {type(value).__name__} lives in one process and cannot be stored; create it where it is used"
-        )
+        return f"a {type(value).__name__} lives in one process and cannot be stored; create it where it is used"
     if inspect.isawaitable(value):
         return f"a {type(value).__name__} cannot be stored; await it first and pass its result"
     if isinstance(value, Iterator | KeysView | ValuesView | ItemsView) or inspect.isasyncgen(value):

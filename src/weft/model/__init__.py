@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weft.model.catalogue import DEFAULT, catalogue
+from weft.model.classify import Classifier
 from weft.model.engine import close_engines as close
 from weft.model.fetch import fetch
 from weft.model.provider import Message, Model, Reply, Request, generate, local

