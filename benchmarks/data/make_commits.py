@@ -1,4 +1,4 @@
-"""Make commits.jsonl from the CHANGELOG.md that git-cliff ships: `python make_commits.py CHANGELOG.md > commits.jsonl`."""
+"""Make commits.jsonl from git-cliff's changelog: `python make_commits.py CHANGELOG.md > commits.jsonl`."""
 
 from __future__ import annotations
 

@@ -105,7 +105,9 @@ async def measure(job: str, order: Order) -> Result:
                         return response
                 except httpx.TransportError:
                     if child.poll() is not None:
-                        raise Unavailable(f"restate-server ended at once with status {child.returncode}") from None
+                        raise Unavailable(
+                            f"restate-server ended at once with status {child.returncode}"
+                        ) from None
                 await asyncio.sleep(0.1 + attempt / 100)
             raise Unavailable("restate-server did not come up")
 
@@ -131,6 +133,9 @@ async def measure(job: str, order: Order) -> Result:
 
 if __name__ == "__main__":
     main(
-        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
+        {
+            job: lambda order, job=job: asyncio.run(measure(job, order))
+            for job in ("sequential", "fanout", "workflows")
+        },
         "restate-sdk",
     )

@@ -85,10 +85,12 @@ class Patch(Record, tag="p"):
 
 
 class Fork(Record, tag="f"):
-    """Everything before this came from another run; `checked` False: its input was changed."""
+    """Everything before this came from another run; `checked` False: its input was changed. `replaced`: effect
+    whose outcome was given by hand."""
 
     origin: str
     checked: bool = True
+    replaced: int = 0
 
 
 class End(Record, tag="e"):

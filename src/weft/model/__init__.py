@@ -11,6 +11,7 @@ from weft.model.provider import open_model as open
 
 __all__ = [
     "DEFAULT",
+    "Classifier",
     "Message",
     "Model",
     "Reply",

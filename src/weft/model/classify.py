@@ -1,8 +1,8 @@
 """One label out of a few for many texts, by a model under a JSON schema.
 
 A small model has habits: whatever it reads, it would rather say one label than another. So its leaning is measured on
-a few `neutral` texts, spread evenly over the labels, and taken off its scores (contextual calibration). A large model
-needs none of that; without `neutral` the label it writes is the answer.
+a few `neutral` texts, spread evenly over the labels, and taken off its scores (contextual calibration).
+Without `neutral`, or where a server tells no likelihoods, the label that the model writes is the answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from weft.model.provider import Message, Model
 
 class Classifier:
     """`await classifier(text)` is one of `labels`. `examples` are (text, label) pairs shown to the model; they and the
-    instruction come first and are the same for every text, so the engine reads them once per slot."""
+    instruction come first and are the same for every text, so the engine reads them once per slot. `form` says how
+    a text is put to the model, e.g. "Commit: {}"."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Classifier:
         system: str | None = None,
         examples: Sequence[tuple[str, str]] = (),
         neutral: Sequence[str] = (),
+        form: str = "{}",
         timeout: float = 600.0,
     ) -> None:
         if len(set(labels)) < 2:
@@ -43,6 +45,7 @@ class Classifier:
             for text, label in examples
             for turn in (Message("user", text), Message("assistant", json.dumps(label)))
         ]
+        self._form = form
         self._timeout = timeout
         self._leaning: asyncio.Task[dict[str, float]] | None = None
 
@@ -58,7 +61,7 @@ class Classifier:
 
     async def _ask(self, text: str) -> tuple[str, dict[str, float]]:
         reply = await self.model.chat(
-            [*self._shown, Message("user", text)],
+            [*self._shown, Message("user", self._form.format(text))],
             system=self._system,
             schema={"type": "string", "enum": self.labels},
             max_tokens=32,

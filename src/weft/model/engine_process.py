@@ -6,6 +6,7 @@ the port goes back as one JSON line on stdout. End of file on stdin means that t
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -19,8 +20,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever the C library prints is a log
     threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
 
-    import xllamacpp
-
+    xllamacpp = importlib.import_module("xllamacpp")  # it has no type stubs
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
     params.hostnames = ["127.0.0.1"]

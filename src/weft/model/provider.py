@@ -86,6 +86,11 @@ class Model:
         queue = None if slots is None else Queue(f"model:{spec}", concurrency=slots)
         self._generate = generate.options(queue=queue)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it runs in this machine's own engine, which always tells likelihoods."""
+        return isinstance(self._where, _Local)
+
     async def chat(
         self,
         messages: str | Sequence[Message | dict[str, str]],
@@ -95,7 +100,7 @@ class Model:
         max_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
-        timeout: float = 600.0,
+        timeout: float = 600.0,  # noqa: ASYNC109 (it travels with the request)
         score: Sequence[str] = (),
     ) -> Reply:
         """One answer. `messages` is the user's text, or turns; `schema` (a type or a JSON schema) is enforced, and
@@ -125,7 +130,7 @@ class Model:
         *,
         system: str | None = None,
         examples: Sequence[tuple[str, str]] = (),
-        timeout: float = 600.0,
+        timeout: float = 600.0,  # noqa: ASYNC109
     ) -> str:
         """The one of `labels` that fits `text`, after `examples` of (text, label). For many texts with the same
         labels make one `weft.model.Classifier`."""
@@ -318,16 +323,17 @@ def _reply(name: str, content: bytes, request: Request, wrapped: bool, seconds: 
         output_tokens=usage.completion_tokens,
         seconds=round(seconds, 6),
         finish=finish,
-        scores=_scores(request.score, choice.logprobs) if request.score else {},
+        scores=_scores(request.score, choice.logprobs, wrapped) if request.score else {},
     )
 
 
-def _scores(labels: list[str], likelihoods: _Likelihoods | None) -> dict[str, float]:
-    """Each label's log-probability at the first token that is more than quotes and blanks."""
+def _scores(labels: list[str], likelihoods: _Likelihoods | None, wrapped: bool) -> dict[str, float]:
+    """Each label's log-probability at the first token that is more than quotes and blanks (the second, if the first
+    is the name of the field the answer was wrapped in)."""
     tokens = likelihoods.content if likelihoods and likelihoods.content else []
-    telling = next((token for token in tokens if token.token.strip(_FRAME)), None)
+    words = [token for token in tokens if token.token.strip(_FRAME)][wrapped:]
     scores = dict.fromkeys(labels, _UNLIKELY)
-    for likely in telling.top_logprobs if telling else []:
+    for likely in words[0].top_logprobs if words else []:
         start = likely.token.strip(_FRAME)
         for label in labels if len(start) > 1 else []:
             if label.startswith(start):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode_args
 from weft.core.declare import Workflow
+from weft.core.errors import Cancelled
 from weft.runtime.mail import CANCEL_BOX
 from weft.runtime.pending import NOTHING
 
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Children:
-    """Those of one process that were spawned and not yet joined."""
+    """Those of one process that were spawned and not yet seen to end."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.open: dict[str, None] = {}  # in the order of their spawning
+        self.open: dict[str, bool] = {}  # in the order of their spawning; True: told to stop
 
     def spawn(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
@@ -40,7 +41,7 @@ class Children:
             kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], workflow.queue)
         )
         if owned:
-            self.open[id] = None
+            self.open[id] = False
         return id
 
     async def join(self, child: str, place: str = "") -> Any:
@@ -48,21 +49,39 @@ class Children:
         process = self.process
         data = encode_args((child,), {}, "child")
         pending = process.issue("child", child, place, data, lambda p: process.runtime.join(process, p, child))
-        self.open.pop(child, None)
         try:
-            return await process.outcome(pending)
+            result = await process.outcome(pending)
         except asyncio.CancelledError:
             if pending.future is not None and pending.future.cancelled() and not process.stopping:
                 self.cancel(child)
+                raise  # it is still open: the parent waits for its end before its own
+            self.open.pop(child, None)
             raise
+        except BaseException:
+            self.open.pop(child, None)
+            raise
+        self.open.pop(child, None)
+        return result
 
     def cancel(self, child: str) -> None:
+        if self.open.get(child):
+            return
+        self.open[child] = True
         process = self.process
         process.immediate(
             "cancel", child, "", NOTHING, lambda _: None, lambda _: process.runtime.post.put(child, CANCEL_BOX, None)
         )
 
-    async def end(self) -> None:
+    async def finish(self) -> None:
+        """The parent is done: wait for the rest, and fail with the first of them that fails."""
+        for child, stopped in list(self.open.items()):
+            try:
+                await self.join(child)
+            except Cancelled:
+                if not stopped:
+                    raise
+
+    async def stop(self) -> None:
         """The parent has failed or was cancelled: so are they, and it waits for them."""
         for child in list(self.open):
             self.cancel(child)

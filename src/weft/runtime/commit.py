@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import TypeVar
 
@@ -112,6 +113,7 @@ class Committer:
         batch, self.batch = self.batch, Batch()
         records, self.records = self.records, {}
         batch.segments = [Segment(id, first, encode_records(items)) for id, (first, items) in records.items()]
+        batch.rows = {id: copy(row) for id, row in batch.rows.items()}  # they live on while this is written
         self.in_flight = True
         self.ticket += 1
         self.store.commit(batch, self._written)

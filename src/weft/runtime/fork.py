@@ -33,7 +33,7 @@ def forked(
         raise BadInput(f"run {origin.id} has no effect {at}: it has {highest}; `weft show {origin.id}` numbers them")
     if value is not ... and chosen is None:
         raise BadInput(f"effect {at} of run {origin.id} was never made, so its outcome can't be replaced")
-    kept.append(Fork(now, origin.id, checked))
+    kept.append(Fork(now, origin.id, checked, at if value is not ... else 0))
     if value is not ... and chosen is not None:
         kept.append(
             Outcome(

@@ -12,9 +12,11 @@ its effect: the first that differs from what the code issues is a `Divergence`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +55,7 @@ class Process:
         self.row = row
         self.id = row.id
         self.workflow = row.workflow
-        self.clock = row.created
+        self.clock = row.started
         self.loop = BodyLoop(self)
         self.main: asyncio.Task[Any] | None = None
         self.issued = 0
@@ -64,9 +66,11 @@ class Process:
         self.cursor = 0
         self.live = False
         self.checked = True  # False: a fork with another input; arguments may differ up to its Fork record
+        self.replaced = 0
         for record in self.history:
             if type(record) is Fork:
                 self.checked = record.checked
+                self.replaced = record.replaced
         self.blobs: dict[bytes, bytes] = {}
         self.pending: dict[int, Pending] = {}
         self.busy = 0  # pending effects that can't be parked
@@ -88,6 +92,9 @@ class Process:
             return
         with self.loop.running():
             if self.main is None:
+                if not self.row.started:
+                    self.clock = self.row.started = time()
+                    self.runtime.put(self.row)
                 self.main = self.loop.create_task(self._main())
                 if self.arrived and self.length == 0:
                     self.main.cancel()  # all that can come first is a cancellation: the body never begins
@@ -114,10 +121,9 @@ class Process:
             result = await find_workflow(self.workflow).fn(*args, **kwargs)
         except BaseException:
             if not self.stopping:
-                await self.children.end()
+                await self.children.stop()
             raise
-        for child in list(self.children.open):
-            await self.children.join(child)
+        await self.children.finish()
         return result
 
     def _replay(self) -> bool:
@@ -389,7 +395,7 @@ class Process:
     def _fits(self, record: Outcome | Started, kind: str, name: str, args: bytes) -> bool:
         if record.kind != kind or record.name != name:
             return False
-        if not self.checked or record.args == args:
+        if record.args == args or not self.checked or record.effect == self.replaced:
             return True
         args = self.runtime.journal.redactor.redact(args) or args
         if isinstance(record.args, Blob):
@@ -433,11 +439,7 @@ class Process:
         self.runtime.finished(self)
 
     def _deadlock(self) -> None:
-        where = []
-        for task in self.loop.tasks:
-            stack = task.get_stack(limit=1)
-            if stack and not task.done():
-                where.append(f"{stack[-1].f_code.co_filename}:{stack[-1].f_lineno} ({task.get_name()})")
+        where = [place for task in self.loop.tasks if not task.done() and (place := waits_at(task))]
         error = Deadlock(
             f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
             f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
@@ -491,6 +493,20 @@ class Process:
         if self.live and not self.stopping:
             error = context.get("exception")
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
+
+
+def waits_at(task: asyncio.Task[Any]) -> str:
+    """`file:line` of the innermost frame of the user's code in which a task waits."""
+    place, awaited = "", task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None)
+        if frame is not None and not _OWN.match(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None)
+    return place
+
+
+_OWN = re.compile("|".join(re.escape(str(Path(file).parent)) for file in (__file__, asyncio.__file__)))
 
 
 def _never(pending: Pending) -> None:

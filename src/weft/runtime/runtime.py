@@ -74,6 +74,7 @@ class Runtime:
         self.active: dict[str, Process] = {}
         self.waiters: dict[str, list[Waiter]] = {}
         self.tickets: dict[str, Ticket] = {}
+        self.stuck: dict[str, WeftError] = {}
         self.observers: list[Observer] = []
         self._ready: list[Process] = []
         self._turn_set = False
@@ -212,6 +213,7 @@ class Runtime:
     def enter(self, process: Process, queue: Queue | None) -> None:
         row = process.row
         self.active[row.id] = process
+        self.stuck.pop(row.id, None)
         if queue is None or row.id in self.tickets:
             row.state = RUNNING
             self.wake(process)
@@ -306,6 +308,7 @@ class Runtime:
     def aborted(self, process: Process, error: WeftError) -> None:
         """It could not go on, through no word of its journal: let others have it."""
         self.active.pop(process.id, None)
+        self.stuck[process.id] = error
         self._release(process.id)
         process.row.owner = None
         process.row.length = process.length
@@ -324,6 +327,8 @@ class Runtime:
     async def end_of(self, id: str) -> ProcessRow:
         """The row of process `id` once it has ended, durably. Waits for it wherever it runs."""
         if id not in self.active:
+            if id in self.stuck:
+                raise self.stuck[id]
             row = await self.row(id)
             if row.state in FINISHED:
                 await self.journal.barrier()
@@ -446,7 +451,7 @@ class Runtime:
         if input is not None:
             workflow.bind(*input)
         row = self.new_row(workflow, encode_args(*input, workflow.name) if input else origin.input, parent=None)
-        row.created, row.forked, row.key, row.queue = origin.created, f"{id}@{at}", None, None
+        row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
         records = forked(origin, await self.recovery.records(id), at, checked=input is None, value=value, now=time())
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)

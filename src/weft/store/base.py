@@ -39,13 +39,15 @@ class ProcessRow(msgspec.Struct, kw_only=True):
     queue: str | None = None
     priority: int = 0
     created: float = 0.0
+    started: float = 0.0
+    """When the body began: where its clock begins. 0 before."""
     updated: float = 0.0
     wake_at: float | None = None
     """When a parked process wants to run again."""
     owner: str | None = None
     """Runtime that executes it; None when nobody does."""
     strikes: int = 0
-    """Times the run was found orphaned with no progress since the time before."""
+    """Times in a row that the run was found orphaned; an outcome sets it back."""
     length: int = 0
     """Number of records in the journal."""
     input: bytes = b""
@@ -133,8 +135,7 @@ class Store(Protocol):
 
     async def claim(self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000) -> list[ProcessRow]:
         """Take unfinished processes that nobody alive owns (all of them, or those of `ids`); returns the rows
-        taken, with `owner` set. A row taken from a dead owner, in state running, with `length` unchanged since it
-        was last claimed gets `strikes + 1`, else 0."""
+        taken, with `owner` set. One taken in state running from a dead owner gets `strikes + 1`."""
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
         """Waiting processes of `owner` with `wake_at <= now`, earliest first."""

@@ -26,9 +26,8 @@ TABLES = (
     """CREATE TABLE processes (
         id TEXT PRIMARY KEY NOT NULL, workflow TEXT NOT NULL, source TEXT NOT NULL, version TEXT NOT NULL,
         state TEXT NOT NULL, parent TEXT, forked TEXT, key TEXT, queue TEXT, priority INTEGER NOT NULL,
-        created REAL NOT NULL, updated REAL NOT NULL, wake_at REAL, owner TEXT, strikes INTEGER NOT NULL,
-        length INTEGER NOT NULL, input BLOB NOT NULL, result BLOB, error BLOB,
-        claimed_length INTEGER NOT NULL DEFAULT -1)""",
+        created REAL NOT NULL, started REAL NOT NULL, updated REAL NOT NULL, wake_at REAL, owner TEXT, strikes INTEGER NOT NULL,
+        length INTEGER NOT NULL, input BLOB NOT NULL, result BLOB, error BLOB)""",
     "CREATE INDEX processes_state ON processes (state)",
     f"CREATE INDEX processes_unfinished ON processes (owner) WHERE {UNFINISHED}",
     """CREATE INDEX processes_waiting ON processes (owner, wake_at)
@@ -104,15 +103,17 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 def _check(connection: sqlite3.Connection, path: Path, size: int) -> None:
     """Refuse a file that is not a journal, or one of a newer schema. `size`: what it was before opening."""
+    connection.execute("BEGIN")  # one look at it all: another process may be making the file
     application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    stray = size > 0 and _pragma(connection, "page_count") == 0
+    connection.execute("COMMIT")
     if application == APPLICATION_ID and version > VERSION:
         raise StoreTooNew(
             f"{path} was written by a newer Weft (schema {version}, this one reads {VERSION}); "
             "upgrade with `pip install -U weft`, or name another file with WEFT_STORE"
         )
-    # A file of a few bytes looks empty to SQLite, which would overwrite it.
-    stray = size > 0 and _pragma(connection, "page_count") == 0
+    # A file of one byte looks empty to SQLite, which would overwrite it.
     if stray or (application != APPLICATION_ID and (application or tables)):
         raise StoreCorrupt(f"{path} is not a Weft journal; name another file, or move this one away")
 

@@ -131,9 +131,8 @@ class SQLiteStore:
             free += connection.execute(query.format(f"IN {_IDS}"), (*values, json.dumps(dead), left)).fetchall()
             taken = json.dumps([id for (id,) in free])
             connection.execute(
-                f"""UPDATE processes SET owner = ?, claimed_length = length, strikes = CASE
-                    WHEN owner IS NOT NULL AND state = 'running' AND length = claimed_length THEN strikes + 1
-                    ELSE 0 END WHERE id IN {_IDS}""",
+                f"""UPDATE processes SET strikes = strikes + (owner IS NOT NULL AND state = 'running'), owner = ?
+                    WHERE id IN {_IDS}""",
                 (owner, taken),
             )
             return _select(connection, f"WHERE id IN {_IDS} ORDER BY rowid", taken)

@@ -116,7 +116,7 @@ def _revision(repo: str | Path, revision: str) -> str:
     except GitError:
         _root(repo)
         raise GitError(
-            f"no commit is called {revision!r} in {repo}; see `git -C {repo} log --oneline`, or fetch the missing history"
+            f"no commit is called {revision!r} in {repo}; see `git -C {repo} log --oneline`, or fetch more history"
         ) from None
 
 
