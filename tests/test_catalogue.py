@@ -121,7 +121,9 @@ def test_without_pip_the_error_says_how_to_get_it(shop: Path, monkeypatch: pytes
         fetch_entry(entry())
 
 
-def test_a_cache_that_cannot_be_written_says_which_setting_moves_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_says_which_setting_moves_it(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WEFT_MODELS", "/dev/null/models")
     with pytest.raises(ModelUnavailable, match="WEFT_MODELS"):
         fetch_entry(entry())
@@ -161,7 +163,7 @@ def test_a_full_disk_is_told_apart(shop: Path, tmp_path: Path) -> None:
         file.writestr("ballast", b"\0" * 400_000)
     cache = tmp_path / "cache"
     cache.mkdir()
-    mounted = f"mount -t tmpfs -o size=200k tmpfs {cache} && exec \"$@\""
+    mounted = f'mount -t tmpfs -o size=200k tmpfs {cache} && exec "$@"'
     wrapper = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"]
     if subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no user namespaces here, so no small disk to fill")

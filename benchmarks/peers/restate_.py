@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, Unavailable, check, main, peak_mb
 
 
@@ -71,11 +73,7 @@ async def server(dir: Path, node: int, ingress: int, admin: int) -> AsyncIterato
     environment = {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
     log = (dir / "server.log").open("wb")
     child = subprocess.Popen([program, "--no-logo"], env=environment, stdout=log, stderr=log)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
+    yield child  # `main` ends it, with all that it started
 
 
 async def measure(job: str, order: Order) -> Result:
@@ -87,8 +85,7 @@ async def measure(job: str, order: Order) -> Result:
     config = Config()
     config.bind = [f"127.0.0.1:{app_port}"]
     config.h2_max_concurrent_streams = 2**31 - 1
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(service(), config, shutdown_trigger=stop.wait))
+    serving = asyncio.create_task(serve(service(), config, shutdown_trigger=asyncio.Event().wait))
 
     limits = httpx.Limits(max_connections=64)
     async with (
@@ -119,15 +116,15 @@ async def measure(job: str, order: Order) -> Result:
         uri = f"http://127.0.0.1:{app_port}"
         await answer("POST", f"http://127.0.0.1:{admin}/deployments", json={"uri": uri})
         await run(WARM_UP)
+        check(serving.done(), False)
         with Clock(order.count) as clock:
             if job == "workflows":
                 done = await asyncio.gather(*(run(STEPS) for _ in range(order.count)))
             else:
                 done = [await run(order.count)]
         check(sum(done), order.count * (STEPS if job == "workflows" else 1))
-        server_mb = peak_mb(child.pid)
-    stop.set()
-    serving.cancel()
+        server_mb = sum(peak_mb(one.pid) for one in psutil.Process(child.pid).children(recursive=True))
+        server_mb += peak_mb(child.pid)  # the program itself, or the wrapper npm puts before it
     return clock.result("fsync of the server's log before the next step starts", server_mb=server_mb)
 
 

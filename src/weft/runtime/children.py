@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weft.core.codec import encode_args
 from weft.core.declare import Workflow
 from weft.core.errors import Cancelled
+from weft.runtime import scan
 from weft.runtime.mail import CANCEL_BOX
 from weft.runtime.pending import NOTHING
 
@@ -27,6 +28,7 @@ class Children:
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
     ) -> str:
         """Start a process; its row is written with the record of this effect. Returns its id."""
+        scan.check(workflow.fn)
         workflow.bind(args, kwargs)
         data = encode_args(args, kwargs, workflow.name, workflow.names)
         process, runtime = self.process, self.process.runtime

@@ -497,7 +497,8 @@ class Process:
 
 def waits_at(task: asyncio.Task[Any]) -> str:
     """`file:line` of the innermost frame of the user's code in which a task waits."""
-    place, awaited = "", task.get_coro()
+    place = ""
+    awaited: Any = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if frame is not None and not _OWN.match(frame.f_code.co_filename):

@@ -30,7 +30,7 @@ from weft.core.errors import (
 )
 from weft.core.ids import new_id
 from weft.core.record import AnyRecord, Blob
-from weft.runtime import guard
+from weft.runtime import guard, scan
 from weft.runtime.admission import Gates, Ticket
 from weft.runtime.alarms import Alarms
 from weft.runtime.commit import Committer, settle
@@ -161,6 +161,7 @@ class Runtime:
         self._check_open()
         if not isinstance(workflow, Workflow):
             raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
+        scan.check(workflow.fn)
         workflow.bind(args, kwargs)
         row = self.new_row(workflow, encode_args(args, kwargs, workflow.name, workflow.names), parent=None)
         if workflow.id is not None and await self.store.row(workflow.id) is not None:
@@ -211,6 +212,7 @@ class Runtime:
         self.enter(Process(self, row, []), queue or (queues.get(row.queue) if row.queue else None))
 
     def enter(self, process: Process, queue: Queue | None) -> None:
+        """Take a process into memory; it begins in the next turn, or when its queue admits it."""
         row = process.row
         self.active[row.id] = process
         self.stuck.pop(row.id, None)

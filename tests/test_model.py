@@ -1,0 +1,240 @@
+"""The embedded engine and the one client, on the real small model."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+import pytest
+
+import weft.model
+from weft.core.errors import (
+    BadInput,
+    MissingExtra,
+    ModelCrashed,
+    ModelError,
+    ModelTimeout,
+    ModelUnavailable,
+    PromptTooLong,
+)
+from weft.model import Model, Reply
+from weft.model.engine import Engine, shared_engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_engines() -> Iterator[None]:
+    yield
+    weft.model.close()
+
+
+@pytest.fixture
+def model() -> Model:
+    return weft.model.local("smollm2-135m", context=1024)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return shared_engine("smollm2-135m", weft.model.fetch("smollm2-135m"), 4, 1024)
+
+
+def chat(model: Model, *args: object, **kwargs: object) -> Reply:
+    return asyncio.run(model.chat(*args, **kwargs))  # type: ignore[arg-type]
+
+
+@dataclass
+class Person:
+    name: str
+    age: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Order(pydantic.BaseModel):
+    item: Literal["tea", "coffee"]
+    cups: int
+
+
+def test_a_chat_says_what_it_took_and_repeats_itself(model: Model) -> None:
+    first = chat(model, "Say hello.", max_tokens=8)
+    again = chat(model, [{"role": "user", "content": "Say hello."}], max_tokens=8)
+    assert first.text == again.text != ""
+    assert first.output_tokens == 8 and first.finish == "length" and first.input_tokens > 8 and first.seconds > 0
+
+
+def test_types_and_schemas_shape_the_answer(model: Model) -> None:
+    assert chat(model, "Pick a colour.", schema=Colour, max_tokens=8).data in Colour
+    assert chat(model, "Yes or no?", schema=Literal["yes", "no"], max_tokens=8).data in ("yes", "no")
+    assert chat(model, "Ann is 31 years old.", schema=Person, max_tokens=40).data == Person("Ann", 31)
+    assert isinstance(chat(model, "Two cups of tea.", schema=Order, max_tokens=40).data, Order)
+    assert chat(
+        model, "Count.", schema={"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2}
+    ).data == [1, 1]
+
+
+def test_an_answer_cut_short_says_so(model: Model) -> None:
+    with pytest.raises(ModelError, match="does not fit the schema.*raise max_tokens"):
+        chat(model, "Ann is 31 years old.", schema=Person, max_tokens=2)
+
+
+def test_a_schema_that_no_server_understands_is_an_error(model: Model) -> None:
+    with pytest.raises(ModelError, match=r"refused the request.*\$ref"):
+        chat(model, "x", schema={"$ref": "#/nowhere"})
+    with pytest.raises(BadInput, match="has no JSON schema"):
+        chat(model, "x", schema=Engine)
+
+
+def test_eight_at_once_answer_as_one_by_one(model: Model) -> None:
+    prompts = [f"Write one word about the number {n}." for n in range(8)]
+
+    async def together() -> list[str]:
+        return [r.text for r in await asyncio.gather(*(model.chat(p, max_tokens=6) for p in prompts))]
+
+    assert asyncio.run(together())[::3] == [chat(model, p, max_tokens=6).text for p in prompts[::3]]
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_counts(model: Model) -> None:
+    with pytest.raises(PromptTooLong, match=r"has [23]\d\d\d tokens, and its context holds 1024"):
+        chat(model, "hello " * 2500)
+
+
+def test_classify_gives_one_of_the_labels(model: Model) -> None:
+    examples = [("The cat sleeps.", "animal"), ("The car is red.", "machine"), ("A dog barks.", "animal")]
+    label = asyncio.run(model.classify("The horse runs.", ["animal", "machine"], examples=examples))
+    assert label in ("animal", "machine")
+    with pytest.raises(BadInput, match="at least two"):
+        asyncio.run(model.classify("x", ["one"]))
+
+
+def test_neutral_texts_take_a_habit_off(model: Model) -> None:
+    """One label is given for everything by habit; with the habit measured, each text gets its own."""
+    examples = [("Add a button", "new"), ("Fix a crash", "repair"), ("Add a menu", "new"), ("Fix a leak", "repair")]
+    neutral = ["Add a colour", "Fix a bug", "Add a file", "Fix the clock"]
+    classifier = weft.model.Classifier(model, ["new", "repair"], examples=examples, neutral=neutral)
+
+    async def both() -> list[str]:
+        return await asyncio.gather(classifier("Add a window"), classifier("Fix a hang"))
+
+    assert asyncio.run(both()) == ["new", "repair"]
+
+
+def test_kill_9_in_mid_generation_is_an_error_and_the_next_call_works(model: Model, engine: Engine) -> None:
+    chat(model, "Hi.", max_tokens=1)
+    before = engine.pid
+    assert before is not None
+
+    async def killed() -> list[Reply | BaseException]:
+        story = [asyncio.create_task(model.chat(f"A story of {n}.", max_tokens=800)) for n in range(3)]
+        while _cpu_seconds(before) < started + 0.2:  # until it is generating
+            await asyncio.sleep(0.02)
+        os.kill(before, signal.SIGKILL)
+        return await asyncio.gather(*story, return_exceptions=True)
+
+    started = _cpu_seconds(before)
+    outcomes = asyncio.run(killed())
+    assert [type(outcome) for outcome in outcomes] == [ModelCrashed] * 3
+    assert "died during a generation (SIGKILL)" in str(outcomes[0]) and "call again" in str(outcomes[0])
+    assert chat(model, "Hi.", max_tokens=2).output_tokens == 2
+    assert engine.pid not in (None, before)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_generation_has_a_time_limit_and_its_slot_is_free_again(model: Model) -> None:
+    with pytest.raises(ModelTimeout, match=r"did not answer within 0\.3 s"):
+        chat(model, "Tell a very long story.", max_tokens=900, timeout=0.3)
+    assert chat(model, "Hi.", max_tokens=2).output_tokens == 2
+
+
+def test_the_engine_is_an_openai_compatible_server_with_a_secret_key(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = engine.address()
+    assert address.url.startswith("http://127.0.0.1:")
+    assert address.key not in Path(f"/proc/{engine.pid}/cmdline").read_text()
+    remote = weft.model.open(f"{address.url}/v1", "any")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ModelError, match="OPENAI_API_KEY"):
+        chat(remote, "Hi.")
+    monkeypatch.setenv("OPENAI_API_KEY", address.key)
+    assert chat(remote, "Hi.", max_tokens=2).output_tokens == 2
+    assert chat(remote, "Yes or no?", schema=Literal["yes", "no"], max_tokens=20).data in ("yes", "no")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{address.url}/v1")
+    assert chat(Model("openai:any"), "Hi.", max_tokens=2).output_tokens == 2
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(ModelUnavailable, match=r"127\.0\.0\.1:9.*check the address"):
+        chat(weft.model.open("http://127.0.0.1:9/v1", "any"), "Hi.")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nope", "no model named 'nope'"),
+        ("http://localhost/v1", "names no model"),
+        ("smollm2-135m?slots=0", "NAME.slots=N"),
+        ("smollm2-135m?colour=1", "NAME.slots=N"),
+    ],
+)
+def test_a_bad_model_name_is_refused_before_anything_starts(spec: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Model(spec)
+
+
+def test_a_damaged_model_file_says_so(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUF, or so it says")
+    with pytest.raises(ModelUnavailable, match=r"bad\.gguf could not start \(.*damaged"):
+        chat(Model(str(bad)), "Hi.")
+    with pytest.raises(ModelUnavailable, match="no model file at"):
+        chat(Model(str(tmp_path / "absent.gguf")), "Hi.")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else found(name))
+    with pytest.raises(MissingExtra, match=r"pip install 'weft\[local\]'"):
+        chat(Model("smollm2-135m?slots=2"), "Hi.")
+
+
+PARENT = """
+import time, weft.model as m
+from weft.model.engine import shared_engine
+engine = shared_engine("x", m.fetch("smollm2-135m"), 1, 256); engine.address(); print(engine.pid, flush=True); time.sleep(60)
+"""
+
+
+def test_the_engine_dies_with_its_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert _runs(child)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
