@@ -86,7 +86,7 @@ def test_types_and_schemas_shape_the_answer(model: Model) -> None:
 
 
 def test_an_answer_cut_short_says_so(model: Model) -> None:
-    with pytest.raises(ModelError, match="does not fit the schema.*raise max_tokens"):
+    with pytest.raises(ModelError, match=r"does not fit the schema.*raise max_tokens"):
         chat(model, "Ann is 31 years old.", schema=Person, max_tokens=2)
 
 
@@ -138,7 +138,7 @@ def test_kill_9_in_mid_generation_is_an_error_and_the_next_call_works(model: Mod
 
     async def killed() -> list[Reply | BaseException]:
         story = [asyncio.create_task(model.chat(f"A story of {n}.", max_tokens=800)) for n in range(3)]
-        while _cpu_seconds(before) < started + 0.2:  # until it is generating
+        while _cpu_seconds(before) < started + 0.2:  # noqa: ASYNC110 (until it is generating, which sends no event)
             await asyncio.sleep(0.02)
         os.kill(before, signal.SIGKILL)
         return await asyncio.gather(*story, return_exceptions=True)
@@ -217,7 +217,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 PARENT = """
 import time, weft.model as m
 from weft.model.engine import shared_engine
-engine = shared_engine("x", m.fetch("smollm2-135m"), 1, 256); engine.address(); print(engine.pid, flush=True); time.sleep(60)
+engine = shared_engine("x", m.fetch("smollm2-135m"), 1, 256); engine.address()
+print(engine.pid, flush=True)
+time.sleep(60)
 """
 
 

@@ -309,8 +309,8 @@ def _reply(name: str, content: bytes, request: Request, wrapped: bool, seconds: 
         choice = answer.choices[0]
         text = choice.message.content or ""
         finish = choice.finish_reason or "stop"
-        if wrapped and finish != "length":
-            text = msgspec.json.encode(msgspec.json.decode(text)["answer"]).decode()
+        if wrapped:
+            text = _unwrapped(text)
     except (msgspec.MsgspecError, LookupError, TypeError) as error:
         raise ModelError(
             f"{name} answered something that is not a chat completion ({error}): {content[:80]!r}; "
@@ -325,6 +325,14 @@ def _reply(name: str, content: bytes, request: Request, wrapped: bool, seconds: 
         finish=finish,
         scores=_scores(request.score, choice.logprobs, wrapped) if request.score else {},
     )
+
+
+def _unwrapped(text: str) -> str:
+    """What `text` holds under "answer"; the text itself if it was cut short, which `parse` then tells."""
+    try:
+        return msgspec.json.encode(msgspec.json.decode(text)["answer"]).decode()
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return text
 
 
 def _scores(labels: list[str], likelihoods: _Likelihoods | None, wrapped: bool) -> dict[str, float]:

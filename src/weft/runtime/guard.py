@@ -68,12 +68,20 @@ _EVENTS = {
     "tempfile.mkdtemp": "tempfile",
     **{
         f"os.{name}": f"os.{name}()"
-        for name in ["system", "exec", "fork", "forkpty", "posix_spawn", "spawn", "startfile", "listdir", "scandir", "mkdir", "rmdir", "remove", "rename", "link", "symlink", "truncate", "chmod", "chown", "utime", "putenv", "unsetenv", "kill", "chdir"]
+        for name in (
+            *("system", "exec", "fork", "forkpty", "posix_spawn", "spawn", "startfile", "kill", "chdir"),
+            *("listdir", "scandir", "mkdir", "rmdir", "remove", "rename", "link", "symlink", "truncate"),
+            *("chmod", "chown", "utime", "putenv", "unsetenv"),
+        )
     },
 }
 
 _EXEMPT = frozenset(
-    ["logging", "asyncio", "weft", "importlib", "linecache", "traceback", "tokenize", "warnings", "threading", "concurrent", "contextlib", "typing", "zipimport", "encodings", "pdb", "bdb", "inspect", "_pytest", "pluggy", "hypothesis", "coverage", "codecs", "abc", "dataclasses", "msgspec", "selectors"]
+    (
+        *("logging", "asyncio", "weft", "importlib", "linecache", "traceback", "tokenize", "warnings", "threading"),
+        *("concurrent", "contextlib", "typing", "zipimport", "encodings", "codecs", "abc", "dataclasses", "inspect"),
+        *("msgspec", "selectors", "pdb", "bdb", "_pytest", "pluggy", "hypothesis", "coverage"),
+    )
 )
 """Top-level modules whose calls pass: what a body needs to run, to warn and to be debugged."""
 

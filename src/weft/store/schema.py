@@ -26,7 +26,8 @@ TABLES = (
     """CREATE TABLE processes (
         id TEXT PRIMARY KEY NOT NULL, workflow TEXT NOT NULL, source TEXT NOT NULL, version TEXT NOT NULL,
         state TEXT NOT NULL, parent TEXT, forked TEXT, key TEXT, queue TEXT, priority INTEGER NOT NULL,
-        created REAL NOT NULL, started REAL NOT NULL, updated REAL NOT NULL, wake_at REAL, owner TEXT, strikes INTEGER NOT NULL,
+        created REAL NOT NULL, started REAL NOT NULL, updated REAL NOT NULL, wake_at REAL,
+        owner TEXT, strikes INTEGER NOT NULL,
         length INTEGER NOT NULL, input BLOB NOT NULL, result BLOB, error BLOB)""",
     "CREATE INDEX processes_state ON processes (state)",
     f"CREATE INDEX processes_unfinished ON processes (owner) WHERE {UNFINISHED}",
