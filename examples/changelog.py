@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import weft
-from weft.model import Classifier, Model
+from weft.model import Classifier, Message, Model
 from weft.tool import git
 from weft.tool.git import Commit
 
@@ -85,6 +85,14 @@ NEUTRAL = [
     "Update the Dockerfile base image",
 ]
 
+TOLD = 4
+PHRASED = [
+    Message("user", "- Add CSV export\n- Support dark mode\n- Allow custom keyboard shortcuts"),
+    Message("assistant", "Adds CSV export, dark mode and custom keyboard shortcuts."),
+    Message("user", "- Fix crash on empty input\n- Handle missing home folder\n- Correct rounding of prices"),
+    Message("assistant", "Repairs a crash on empty input, a missing home folder and the rounding of prices."),
+]
+
 
 def commit_classifier(model: Model) -> Classifier:
     """Tells a commit's kind from its first line."""
@@ -118,7 +126,7 @@ async def changelog(
 
     groups = {kind: [c for c, k in zip(commits, kinds, strict=True) if k == kind] for kind in TITLES}
     groups = {kind: members for kind, members in groups.items() if members}
-    lines = await asyncio.gather(*(phrase(mind, kind, members) for kind, members in groups.items()))
+    lines = await asyncio.gather(*(phrase(mind, members) for members in groups.values()))
 
     page = render(groups, lines, web, model)
     return {
@@ -129,16 +137,22 @@ async def changelog(
     }
 
 
-async def phrase(mind: Model, kind: str, commits: list[Commit]) -> str:
-    """The group in a line, in the model's words."""
-    subjects = "\n".join(f"- {commit.subject[:100]}" for commit in commits[:10])
+async def phrase(mind: Model, commits: list[Commit]) -> str:
+    """The group in a line, in the model's words: of its newest commits, for more would be too much for a small one."""
+    told = commits[:TOLD]
     reply = await mind.chat(
-        f"Changes of the kind {TITLES[kind]!r}:\n{subjects}\n\nSum them up in one short sentence.",
-        system="You write release notes. Use only what the list says. No names, no praise.",
-        max_tokens=48,
+        [*PHRASED, Message("user", bullets([commit.subject[:100] for commit in told]))],
+        system="You write release notes. Sum up the list of changes in one short sentence.",
+        max_tokens=64,
     )
     line = " ".join(reply.text.split("\n")[0].split())
-    return line if reply.finish == "stop" else line.rsplit(" ", 1)[0] + " …"
+    if reply.finish == "length":
+        line = line.rsplit(" ", 1)[0].rstrip(",") + " …"
+    return f"{line} And {len(commits) - TOLD} more." if len(commits) > TOLD else line
+
+
+def bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def render(groups: dict[str, list[Commit]], lines: list[str], web: str | None, model: str) -> str:

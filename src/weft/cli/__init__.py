@@ -1,0 +1,10 @@
+"""The command line."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Entry point of the `weft` command."""
+    from weft.cli.app import app
+
+    app()

@@ -72,7 +72,7 @@ class Engine:
         self._bury()
         key = secrets.token_urlsafe(24)
         child = subprocess.Popen(
-            [sys.executable, "-m", "weft.model.engine_process"],
+            [sys.executable, "-P", "-m", "weft.model.engine_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,99 @@
+"""What this machine offers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    what: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+def examine(store: str | None) -> list[Finding]:
+    """Everything Weft can use, present or not."""
+    place = Path((store or ".weft/journal.db").removeprefix("sqlite:///")).expanduser()
+    return [_python(), _sqlite(), *_disk(place), _memory(), _git(), _engine(), *_models(), _hash_seed()]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fix = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
+    return Finding("python", not fix, f"{version}, {os.cpu_count()} cores", fix)
+
+
+def _sqlite() -> Finding:
+    ok = sqlite3.sqlite_version_info >= (3, 35)
+    return Finding(
+        "sqlite", ok, sqlite3.sqlite_version, "" if ok else "install a Python built with SQLite 3.35 or newer"
+    )
+
+
+def _disk(place: Path) -> list[Finding]:
+    folder = next(parent for parent in place.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    findings = [Finding("disk", free > 1e8, f"{free / 1e9:.1f} GB free at {folder}", "" if free > 1e8 else "free some")]
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            began, count = perf_counter(), 50
+            for _ in range(count):
+                file.write(b"x" * 512)
+                file.flush()
+                os.fsync(file.fileno())
+            rate = count / (perf_counter() - began)
+        findings.append(Finding("fsync", True, f"{rate:,.0f} per second: the limit of strict sequential steps"))
+    except OSError as error:
+        findings.append(Finding("fsync", False, str(error), "choose a writable place with --store or WEFT_STORE"))
+    return findings
+
+
+def _memory() -> Finding:
+    try:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return Finding("memory", True, "unknown")
+    ok = available > 5e8
+    return Finding("memory", ok, f"{available / 1e9:.1f} GB free", "" if ok else "the embedded model needs 0.5 GB")
+
+
+def _git() -> Finding:
+    git = shutil.which("git")
+    if git is None:
+        return Finding("git", False, "not found", "install git (the changelog example reads histories with it)")
+    version = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Finding("git", True, version.removeprefix("git version "))
+
+
+def _engine() -> Finding:
+    try:
+        return Finding("local engine", True, f"xllamacpp {importlib.metadata.version('xllamacpp')}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("local engine", False, "xllamacpp is not installed", "pip install 'weft[local]'")
+
+
+def _models() -> list[Finding]:
+    from weft.model.catalogue import catalogue
+
+    findings = []
+    for entry in catalogue.values():
+        size = f"{entry.size / 1e6:,.0f} MB"
+        here = entry.path.is_file()
+        text = f"{entry.path} ({size})" if here else f"not in the cache ({size}); fetched when first used"
+        findings.append(Finding(entry.name, here, text))
+    return findings
+
+
+def _hash_seed() -> Finding:
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    return Finding("hash seed", True, f"{seed} (bodies must not depend on the order of a set of strings; sort it)")
