@@ -39,7 +39,7 @@ class Measure(msgspec.Struct, kw_only=True):
 
 
 class Bar(msgspec.Struct, kw_only=True):
-    """What must be reached: `least` <= reached, or reached <= `most`."""
+    """What must be reached: `least` <= reached, or reached <= `most`; a comparison, without either."""
 
     figure: str
     what: str
@@ -81,13 +81,13 @@ class Report:
         unit: str = "",
         why: str = "",
     ) -> None:
-        self.bars.append(
-            Bar(figure=figure, what=what, reached=reached, least=least, most=most, unit=unit, why=why)
-        )
+        self.bars.append(Bar(figure=figure, what=what, reached=reached, least=least, most=most, unit=unit, why=why))
 
     def finish(self, json_path: Path | None = None) -> int:
         """Print the tables, write the JSON; 0 if every bar was reached, else 1."""
         console = Console()
+        if not console.is_terminal:
+            console.width = 140
         for figure, measures in self.figures.items():
             console.print(_measures(figure, measures))
         if self.bars:
@@ -157,5 +157,7 @@ def _bars(bars: list[Bar]) -> Table:
     for bar in bars:
         reached = "not measured" if bar.reached is None else f"{number(bar.reached)} {bar.unit}"
         verdict = "[green]reached[/]" if bar.passed else "[red]missed[/]"
+        if bar.least is None and bar.most is None:
+            verdict = "[dim]no bar[/]"
         table.add_row(bar.figure, bar.what, reached, verdict, bar.why)
     return table

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,10 @@ def main() -> None:
     parser.add_argument("--output", default="CHANGELOG.generated.md")
     parser.add_argument("--since", help="only commits after this revision")
     chosen = vars(parser.parse_args())
-    result = weft.run(changelog, **chosen)
+    try:
+        result = weft.run(changelog, **chosen)
+    except weft.WeftError as error:
+        sys.exit(f"changelog: {error}")
     counted = ", ".join(f"{count} {kind}" for kind, count in result["groups"].items())
     print(f"{result['output']}: {result['commits']} commits ({counted or 'none'})")
     print(f"run {result['run']}: `weft show {result['run']}` tells what happened in it")

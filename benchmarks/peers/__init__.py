@@ -30,6 +30,10 @@ WARM_UP = 20
 STEPS = 5
 """Steps of each workflow of the job `workflows`."""
 
+STRICT, PIPELINED, UNSYNCED = "fsync first", "fsync meanwhile", "no fsync"
+"""Durability classes: a step's outcome is on the disk before the next step starts; or while the next one runs, and
+before the workflow returns; or when the operating system writes it, which survives a crash of the process only."""
+
 
 class Order(NamedTuple):
     """What a worker is asked for."""
@@ -59,7 +63,7 @@ class Clock:
         self.cpu = process_time() - self.cpu
 
     def result(self, durability: str, **more: Any) -> Result:
-        """`durability`: when a step's outcome is on the disk, in a few words."""
+        """`durability`: STRICT, PIPELINED or UNSYNCED."""
         return {
             "seconds": self.seconds,
             "rate": self.count / self.seconds,

@@ -1,7 +1,7 @@
 """DBOS Transact on SQLite: a step's outcome is committed before the next one starts.
 
 Its SQLite connection keeps the defaults: a rollback journal (journal_mode=DELETE) with synchronous=FULL, so a
-commit is several fsyncs.
+commit is four fsyncs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, check, main
 
 
 async def measure(job: str, order: Order) -> Result:
@@ -47,14 +47,11 @@ async def measure(job: str, order: Order) -> Result:
         else:
             done = [await run(order.count)]
     check(sum(done), order.count * (STEPS if job == "workflows" else 1))
-    return clock.result("fsync before the next step starts (rollback journal, synchronous=FULL)")
+    return clock.result(STRICT)
 
 
 if __name__ == "__main__":
     main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
+        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
         "dbos",
     )

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict
 
-from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import PIPELINED, STEPS, STRICT, WARM_UP, Clock, Order, Result, check, main
 
 Run = Callable[[int, str], Awaitable[int]]
 """Do a job of `count` steps as the thread of that name, and return the sum of what the steps returned."""
@@ -65,17 +65,13 @@ def graph(saver: Any, durability: Any) -> tuple[Run, Run]:
     loop = StateGraph(State)
     loop.add_node("step", step)
     loop.add_edge(START, "step")
-    loop.add_conditional_edges(
-        "step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END]
-    )
+    loop.add_conditional_edges("step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END])
 
     fan = StateGraph(State)
     fan.add_node("begin", ignore)
     fan.add_node("step", step)
     fan.add_edge(START, "begin")
-    fan.add_conditional_edges(
-        "begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"]
-    )
+    fan.add_conditional_edges("begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"])
 
     def runner(built: Any) -> Run:
         program = built.compile(checkpointer=saver)
@@ -105,15 +101,11 @@ async def measure(job: str, order: Order) -> Result:
             else:
                 done = [await run(order.count, "timed")]
         check(sum(done), order.count * (STEPS if job == "workflows" else 1))
-    when = "before the next step starts" if sync else "while the next step runs"
-    return clock.result(f"fsync {when} (WAL, synchronous=FULL)")
+    return clock.result(STRICT if sync else PIPELINED)
 
 
 if __name__ == "__main__":
     main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
+        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
         "langgraph",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import STEPS, UNSYNCED, WARM_UP, Clock, Order, Result, check, main
 
 
 async def measure(job: str, order: Order) -> Result:
@@ -46,14 +46,11 @@ async def measure(job: str, order: Order) -> Result:
         else:
             done = [await run(order.count)]
     check(sum(done), order.count * (STEPS if job == "workflows" else 1))
-    return clock.result("not synced (SQLite synchronous=NORMAL, result files)")
+    return clock.result(UNSYNCED)
 
 
 if __name__ == "__main__":
     main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
+        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
         "prefect",
     )

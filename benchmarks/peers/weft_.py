@@ -10,13 +10,9 @@ from __future__ import annotations
 import asyncio
 
 import weft
-from benchmarks.peers import STEPS, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import PIPELINED, STEPS, STRICT, UNSYNCED, WARM_UP, Clock, Order, Result, check, main
 
-DURABILITY = {
-    "default": "fsync before the next step starts",
-    "pure": "fsync while the next step runs, and before the result is returned",
-    "process": "not synced",
-}
+DURABILITY = {"default": STRICT, "pure": PIPELINED, "process": UNSYNCED}
 
 
 @weft.step
@@ -75,9 +71,6 @@ async def measure(job: str, order: Order) -> Result:
 
 if __name__ == "__main__":
     main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
+        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
         "",
     )

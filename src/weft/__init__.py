@@ -7,26 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft import model as model
-    from weft.core.declare import Queue, Retry, Step, Workflow, step, workflow
-    from weft.core.errors import WeftError
-    from weft.core.secret import Secret, secret
-    from weft.runtime.effects import (
-        Child,
-        Mailbox,
-        current,
-        detach,
-        now,
-        patched,
-        publish,
-        random,
-        sleep,
-        spawn,
-        uuid,
-        wait_for,
-    )
-    from weft.runtime.handle import Run
-    from weft.runtime.runtime import Runtime
-    from weft.runtime.script import run
+    from weft.core import errors as errors
+    from weft.core.declare import Queue as Queue
+    from weft.core.declare import Retry as Retry
+    from weft.core.declare import Step as Step
+    from weft.core.declare import Workflow as Workflow
+    from weft.core.declare import step as step
+    from weft.core.declare import workflow as workflow
+    from weft.core.errors import WeftError as WeftError
+    from weft.core.secret import Secret as Secret
+    from weft.core.secret import secret as secret
+    from weft.runtime.effects import Child as Child
+    from weft.runtime.effects import Mailbox as Mailbox
+    from weft.runtime.effects import current as current
+    from weft.runtime.effects import detach as detach
+    from weft.runtime.effects import now as now
+    from weft.runtime.effects import patched as patched
+    from weft.runtime.effects import publish as publish
+    from weft.runtime.effects import random as random
+    from weft.runtime.effects import sleep as sleep
+    from weft.runtime.effects import spawn as spawn
+    from weft.runtime.effects import uuid as uuid
+    from weft.runtime.effects import wait_for as wait_for
+    from weft.runtime.handle import Run as Run
+    from weft.runtime.runtime import Runtime as Runtime
+    from weft.runtime.script import run as run
 
 __version__ = "0.1.0"
 

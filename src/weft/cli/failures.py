@@ -63,7 +63,12 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if os.environ.get("WEFT_DEBUG"):
                 traceback.print_exc()
-            raise typer.Exit(explain(error)) from None
+            code = explain(error)
+            if code == INTERRUPTED:  # a step that sits in a thread must not keep an interrupted command alive
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+            raise typer.Exit(code) from None
 
     return run
 
