@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import weft
 
@@ -51,7 +52,7 @@ async def once(tag: str) -> str | None:
 @weft.step(retries=weft.Retry(attempts=9, delay=0.002, on=(OSError,)))
 async def flaky(tag: str) -> str:
     mark(f"flaky {tag}")
-    lines = await asyncio.to_thread(lambda: open(LOG).read().split("\n").count(f"flaky {tag}"))
+    lines = await asyncio.to_thread(lambda: Path(LOG).read_text().split("\n").count(f"flaky {tag}"))
     if lines < 3:
         raise OSError("not yet")
     return tag

@@ -9,6 +9,7 @@ pass.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import random
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -150,6 +151,12 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         raise _refuse(_EVENTS[event], SLEEP if event == "time.sleep" else STEP, caller)
 
 
+def _ordered(items: Iterable[Any] = ()) -> Any:
+    """`set` for asyncio's own module: its as_completed starts coroutines in the order of a set of them, which is
+    that of their addresses. Within a body it is the order given."""
+    return set(items) if inside.body is None else list(dict.fromkeys(items)) or set()
+
+
 _installed = False
 
 
@@ -164,4 +171,5 @@ def install() -> None:
             real = getattr(module, name, None)
             if real is not None:
                 setattr(module, name, _guarded(module.__name__, name, real, instead))
+    asyncio.tasks.set = _ordered  # type: ignore[attr-defined]
     sys.addaudithook(_audit)

@@ -74,6 +74,30 @@ class Timer(Handle):
             self.loop.boundary.drop_timer(self.number)
 
 
+class BodyTask(asyncio.Task[Any]):
+    """A task whose hash is its number, so that sets of tasks (asyncio.wait's) have the same order on every run."""
+
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class BodyFuture(asyncio.Future[Any]):
+    """Likewise for futures."""
+
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 class Running:
     """Context manager of `BodyLoop.running` (written out: it is entered for every outcome)."""
 
@@ -96,13 +120,18 @@ class Running:
         _set_running_loop(self.host)
 
 
+_new_task = BodyTask.__new__
+
+
 class BodyLoop:
     """Deterministic loop for one process; `boundary` carries its effects out."""
 
     def __init__(self, boundary: Timers) -> None:
         self.boundary = boundary
         self.ready: deque[Handle] = deque()
-        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.numbered = 0
+        self.born: list[weakref.ref[asyncio.Task[Any]]] = []
+        self.census = 64
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -141,13 +170,26 @@ class BodyLoop:
         return self.boundary.clock
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)  # type: ignore[arg-type]
+        future = BodyFuture(loop=self)  # type: ignore[arg-type]
+        self.numbered = future.number = self.numbered + 1
+        return future
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **_: Any) -> Any:
         # Eager starts are not offered: an effect must be issued from a handle of this loop.
-        task = asyncio.Task(coro, loop=self, name=name, context=context)  # type: ignore[arg-type]
-        self.tasks.add(task)
+        number = self.numbered + 1
+        task = _new_task(BodyTask)
+        self.numbered = task.number = number  # before asyncio puts it into a set
+        task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
+        self.born.append(weakref.ref(task))
+        if len(self.born) > self.census:
+            self.born = [ref for ref in self.born if ref() is not None]
+            self.census = max(64, 2 * len(self.born))
         return task
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that are not done, oldest first."""
+        return [task for ref in self.born if (task := ref()) is not None and not task.done()]
 
     def get_debug(self) -> bool:
         return False

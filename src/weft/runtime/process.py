@@ -185,7 +185,9 @@ class Process:
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
-        future = None if timer is not None else self.loop.create_future()
+        future: asyncio.Future[Any] | None = None
+        if timer is None:
+            future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
         pending = Pending(number, kind, name, place, args, future, launch)
         pending.timer, pending.deadline = timer, deadline
         self.pending[number] = pending
@@ -246,8 +248,8 @@ class Process:
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
-        if self.cursor < len(self.history):
-            record = self.history[self.cursor]
+        record = self._recorded()
+        if record is not None:
             if type(record) is not Outcome or record.effect != number or not self._fits(record, kind, name, args):
                 self.error = diverged(self, record, Pending(number, kind, name, place, args, None, _never))
                 raise Stopped
@@ -264,8 +266,8 @@ class Process:
     def patched(self, id: str) -> bool:
         known = self.patches.get(id)
         if known is None:
-            if self.cursor < len(self.history):
-                record = self.history[self.cursor]
+            record = self._recorded()
+            if record is not None:
                 known = type(record) is Patch and record.id == id
                 self.cursor += known
             elif any(number > self.issued for number in self.intents):
@@ -275,6 +277,16 @@ class Process:
                 self._append(Patch(self._tick(), id))
             self.patches[id] = known
         return known
+
+    def _recorded(self) -> AnyRecord | None:
+        """The next record that the body has not been through; None where the journal ends."""
+        while self.cursor < len(self.history):
+            record = self.history[self.cursor]
+            if type(record) is not Fork:
+                return record
+            self.cursor += 1
+            self.checked = True
+        return None
 
     def set_timer(self, timer: Timer) -> int:
         alarm = partial(self.runtime.alarms.set, self)
@@ -406,7 +418,7 @@ class Process:
 
     def _finish(self) -> None:
         assert self.main is not None
-        rest = [task for task in self.loop.tasks if not task.done()]
+        rest = self.loop.tasks
         for task in rest:
             task.cancel()
         if rest:
@@ -439,7 +451,7 @@ class Process:
         self.runtime.finished(self)
 
     def _deadlock(self) -> None:
-        where = [place for task in self.loop.tasks if not task.done() and (place := waits_at(task))]
+        where = [place for task in self.loop.tasks if (place := waits_at(task))]
         error = Deadlock(
             f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
             f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
@@ -478,14 +490,13 @@ class Process:
         self.over = self.stopping = True
         for pending in list(self.pending.values()):
             self.drop(pending)
-        for task in list(self.loop.tasks):
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                coroutine: Any = task.get_coro()
-                try:
-                    coroutine.close()
-                except BaseException as error:  # a body that awaits in `finally` while it is put away
-                    self.runtime.log.debug("putting %s away: %r", self.id, error)
+        for task in self.loop.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine: Any = task.get_coro()
+            try:
+                coroutine.close()
+            except BaseException as error:  # a body that awaits in `finally` while it is put away
+                self.runtime.log.debug("putting %s away: %r", self.id, error)
         self.loop.ready.clear()
 
     def complain(self, context: dict[str, Any]) -> None:
