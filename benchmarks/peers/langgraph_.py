@@ -65,13 +65,17 @@ def graph(saver: Any, durability: Any) -> tuple[Run, Run]:
     loop = StateGraph(State)
     loop.add_node("step", step)
     loop.add_edge(START, "step")
-    loop.add_conditional_edges("step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END])
+    loop.add_conditional_edges(
+        "step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END]
+    )
 
     fan = StateGraph(State)
     fan.add_node("begin", ignore)
     fan.add_node("step", step)
     fan.add_edge(START, "begin")
-    fan.add_conditional_edges("begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"])
+    fan.add_conditional_edges(
+        "begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"]
+    )
 
     def runner(built: Any) -> Run:
         program = built.compile(checkpointer=saver)
@@ -106,6 +110,9 @@ async def measure(job: str, order: Order) -> Result:
 
 if __name__ == "__main__":
     main(
-        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
+        {
+            job: lambda order, job=job: asyncio.run(measure(job, order))
+            for job in ("sequential", "fanout", "workflows")
+        },
         "langgraph",
     )

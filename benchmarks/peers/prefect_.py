@@ -55,6 +55,9 @@ async def measure(job: str, order: Order) -> Result:
 
 if __name__ == "__main__":
     main(
-        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
+        {
+            job: lambda order, job=job: asyncio.run(measure(job, order))
+            for job in ("sequential", "fanout", "workflows")
+        },
         "prefect",
     )

@@ -8,6 +8,7 @@ acknowledged before the next step starts. Memory is that of the Python process; 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -18,6 +19,10 @@ from typing import Any
 import psutil
 
 from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, Unavailable, check, main, peak_mb
+
+
+CONNECTIONS = 64
+"""Workflows in flight at once, at most."""
 
 
 def service() -> Any:
@@ -73,8 +78,42 @@ def server(dir: Path, node: int, ingress: int, admin: int) -> subprocess.Popen[b
     return subprocess.Popen([program, "--no-logo"], env=environment, stdout=log, stderr=log)
 
 
+class Connection:
+    """A kept-alive connection to the server; a general client would cost more than the work."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer's JSON. Raises OSError if nobody listens, RuntimeError if the answer is not a good one."""
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        content = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().splitlines()
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        answer = await reader.readexactly(int(headers["content-length"]))
+        if status.split()[1][0] != "2":
+            raise RuntimeError(f"{method} {path}: {status}: {answer[:200]!r}")
+        return json.loads(answer) if answer else None
+
+
+async def up(child: subprocess.Popen[bytes], port: int, path: str) -> None:
+    """Wait until the server answers."""
+    for _ in range(300):
+        try:
+            return await Connection(port).request("GET", path)
+        except (OSError, RuntimeError):
+            if child.poll() is not None:
+                raise Unavailable(f"restate-server ended at once with status {child.returncode}") from None
+        await asyncio.sleep(0.1)
+    raise Unavailable("restate-server did not come up within 30 s")
+
+
 async def measure(job: str, order: Order) -> Result:
-    import httpx
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
@@ -83,46 +122,41 @@ async def measure(job: str, order: Order) -> Result:
     config.bind = [f"127.0.0.1:{app_port}"]
     config.h2_max_concurrent_streams = 2**31 - 1
     serving = asyncio.create_task(serve(service(), config, shutdown_trigger=asyncio.Event().wait))
-
-    limits = httpx.Limits(max_connections=64)
     child = server(order.dir, node, ingress, admin)
-    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
+    await up(child, admin, "/health")
+    await up(child, ingress, "/restate/health")
+    await Connection(admin).request("POST", "/deployments", {"uri": f"http://127.0.0.1:{app_port}"})
 
-        async def answer(method: str, url: str, **body: Any) -> httpx.Response:
-            """The first good answer; the server takes a moment to come up."""
-            for attempt in range(100):
-                try:
-                    response = await client.request(method, url, **body)
-                    if response.is_success:
-                        return response
-                except httpx.TransportError:
-                    if child.poll() is not None:
-                        raise Unavailable(f"restate-server ended at once with status {child.returncode}") from None
-                await asyncio.sleep(0.1 + attempt / 100)
-            raise Unavailable("restate-server did not come up")
+    idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
+    for _ in range(CONNECTIONS):
+        idle.put_nowait(Connection(ingress))
 
-        async def run(count: int) -> int:
-            name = "fanout" if job == "fanout" else "sequential"
-            return int((await answer("POST", f"http://127.0.0.1:{ingress}/bench/{name}", json=count)).json())
+    async def run(count: int) -> int:
+        connection = await idle.get()
+        done = await connection.request(
+            "POST", f"/bench/{'fanout' if job == 'fanout' else 'sequential'}", count
+        )
+        idle.put_nowait(connection)
+        return int(done)
 
-        await answer("GET", f"http://127.0.0.1:{admin}/health")
-        uri = f"http://127.0.0.1:{app_port}"
-        await answer("POST", f"http://127.0.0.1:{admin}/deployments", json={"uri": uri})
-        await run(WARM_UP)
-        check(serving.done(), False)
-        with Clock(order.count) as clock:
-            if job == "workflows":
-                done = await asyncio.gather(*(run(STEPS) for _ in range(order.count)))
-            else:
-                done = [await run(order.count)]
-        check(sum(done), order.count * (STEPS if job == "workflows" else 1))
-        server_mb = sum(peak_mb(one.pid) for one in psutil.Process(child.pid).children(recursive=True))
-        server_mb += peak_mb(child.pid)  # the program itself, or the wrapper npm puts before it
+    await run(WARM_UP)
+    check(serving.done(), False)
+    with Clock(order.count) as clock:
+        if job == "workflows":
+            done = await asyncio.gather(*(run(STEPS) for _ in range(order.count)))
+        else:
+            done = [await run(order.count)]
+    check(sum(done), order.count * (STEPS if job == "workflows" else 1))
+    server_mb = sum(peak_mb(one.pid) for one in psutil.Process(child.pid).children(recursive=True))
+    server_mb += peak_mb(child.pid)  # the program itself, or the wrapper npm puts before it
     return clock.result(STRICT, server_mb=server_mb)
 
 
 if __name__ == "__main__":
     main(
-        {job: lambda order, job=job: asyncio.run(measure(job, order)) for job in ("sequential", "fanout", "workflows")},
+        {
+            job: lambda order, job=job: asyncio.run(measure(job, order))
+            for job in ("sequential", "fanout", "workflows")
+        },
         "restate-sdk",
     )

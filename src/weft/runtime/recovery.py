@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PARK_AFTER = 2.0
 """Seconds: a process that sleeps longer than this leaves memory."""
-MAX_STRIKES = 3
+MAX_STRIKES = 5
 """A run found orphaned this often without any progress is not started again by itself."""
 
 
