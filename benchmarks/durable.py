@@ -88,7 +88,7 @@ TRIALS = [
     Trial("fan-out of 10,000", "LangGraph functional", "langgraph_ fanout functional", 10_000),
     Trial("fan-out of 10,000", "LangGraph graph", "langgraph_ fanout graph", 10_000),
     Trial("fan-out of 10,000", "DBOS", "dbos_ fanout", 10_000),
-    Trial("fan-out of 10,000", "Restate", "restate_ fanout", 10_000),
+    Trial("fan-out of 10,000", "Restate", "restate_ fanout", 3000, scaled=SLOW),
     Trial("workflows of 5 steps", "Weft", "weft_ workflows default", 1000, 1000),
     Trial("workflows of 5 steps", "Weft pure", "weft_ workflows pure", 1000, 1000),
     Trial("workflows of 5 steps", "Weft process", "weft_ workflows process", 1000),
@@ -96,7 +96,7 @@ TRIALS = [
     Trial("workflows of 5 steps", "LangGraph graph", "langgraph_ workflows graph", 1000, 50),
     Trial("workflows of 5 steps", "DBOS", "dbos_ workflows", 1000, 30),
     Trial("workflows of 5 steps", "Restate", "restate_ workflows", 1000),
-    Trial("workflows of 5 steps", "Prefect", "prefect_ workflows", 20, scaled=SLOW),
+    Trial("workflows of 5 steps", "Prefect", "prefect_ workflows", 10, scaled=SLOW),
     Trial("recovery", "Weft, killed in a run of 1,000", "weft_alone recovery", 1000, 1000, "ms", "ms"),
     Trial("recovery", "Weft, replay", "weft_alone replay", 100_000, 20_000, "rate", "effects/s"),
     Trial("sleepers", "Weft, memory of each", "weft_alone sleeping", 100_000, 10_000, "bytes", "bytes"),
@@ -154,7 +154,9 @@ def work(trial: Trial, count: int) -> dict[str, Any]:
         return result
 
 
-def measured(trials: list[Trial], rounds: int, quick: bool) -> Iterator[tuple[Trial, int, list[dict[str, Any]]]]:
+def measured(
+    trials: list[Trial], rounds: int, quick: bool
+) -> Iterator[tuple[Trial, int, list[dict[str, Any]]]]:
     """Each trial with its count and results, the trials of a figure having taken turns."""
     console = Console(stderr=True)
     for figure in dict.fromkeys(trial.figure for trial in trials):
@@ -190,9 +192,11 @@ def measure(trial: Trial, count: int, results: list[dict[str, Any]]) -> Measure:
         if key in good[0] and key != trial.gives
     }
     notes = [good[0].get("version", ""), good[0].get("durability", "")]
-    notes += [f"{count:,} at once: {trial.scaled}"] if trial.scaled else []
+    notes += [f"{count:,}: {trial.scaled}"] if trial.scaled else []
     runs = [result[trial.gives] for result in good]
-    return Measure(name=trial.name, unit=trial.unit, runs=runs, more=more, note="; ".join(filter(None, notes)))
+    return Measure(
+        name=trial.name, unit=trial.unit, runs=runs, more=more, note="; ".join(filter(None, notes))
+    )
 
 
 def judge(report: Report) -> None:
@@ -265,19 +269,29 @@ def judge(report: Report) -> None:
 
 def main() -> int:
     figures = list(dict.fromkeys(trial.figure for trial in TRIALS))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, smaller counts, LangGraph and DBOS only")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, smaller counts, LangGraph and DBOS only"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--only", metavar="NAME", help=f"figures whose name contains it: {', '.join(figures)}")
+    parser.add_argument(
+        "--only", metavar="NAME", help=f"figures whose name contains it: {', '.join(figures)}"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each figure (default {ROUNDS})")
     given = parser.parse_args()
     trials = [
-        trial for trial in TRIALS if (given.only or "") in trial.figure and not (given.quick and trial.quick is None)
+        trial
+        for trial in TRIALS
+        if (given.only or "") in trial.figure and not (given.quick and trial.quick is None)
     ]
     if not trials:
         parser.error(f"no figure is called {given.only!r}; there are: {', '.join(figures)}")
     report = Report("durable")
-    for trial, count, results in measured(trials, given.rounds or (1 if given.quick else ROUNDS), given.quick):
+    for trial, count, results in measured(
+        trials, given.rounds or (1 if given.quick else ROUNDS), given.quick
+    ):
         report.add(trial.figure, measure(trial, count, results))
     judge(report)
     return report.finish(given.json)

@@ -20,7 +20,6 @@ import psutil
 
 from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, Unavailable, check, main, peak_mb
 
-
 CONNECTIONS = 64
 """Workflows in flight at once, at most."""
 

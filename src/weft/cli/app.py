@@ -209,7 +209,7 @@ def show_(
     json: AsJson = False,
 ) -> None:
     """Show a run: its state, its input and result, and every effect in the order it reached the program."""
-    from weft.cli.render import age, journal_table, out, plain_record, plain_row, show
+    from weft.cli.render import age, journal_table, out, plain_column, plain_record, plain_row, show
 
     async def look(opened: Store) -> tuple[ProcessRow, str, list[AnyRecord], list[ProcessRow]]:
         row = await _row(opened, run)
@@ -222,8 +222,6 @@ def show_(
         return
     import json as js
 
-    from weft.core.codec import decode_plain
-
     def line(name: str, text: object) -> None:
         print(f"{name:<9} {text}")
 
@@ -234,11 +232,11 @@ def show_(
         line("forked", row.forked)
     if row.parent:
         line("parent", row.parent)
-    line("input", _cut(js.dumps(decode_plain(row.input), ensure_ascii=False)))
+    line("input", _cut(js.dumps(plain_column(row.input), ensure_ascii=False)))
     for name in ("result", "error"):
         data = getattr(row, name)
         if data is not None:
-            line(name, _cut(js.dumps(decode_plain(data), ensure_ascii=False)))
+            line(name, _cut(js.dumps(plain_column(data), ensure_ascii=False)))
     for child in reversed(children):
         line("child", f"{child.id}  {child.workflow}  {child.state}")
     if effects and records:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from weft.core.codec import decode_plain
-from weft.core.record import AnyRecord, Attempt, Blob, Cancel, End, Fork, Outcome, Patch, Started
+from weft.core.record import AnyRecord, Attempt, Blob, Cancel, End, Fork, Outcome, Patch, Started, from_column
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +52,10 @@ def plain_value(value: bytes | Blob) -> Any:
     return decode_plain(value)
 
 
+def plain_column(data: bytes) -> Any:
+    return plain_value(from_column(data))
+
+
 def short(value: bytes | Blob, width: int = 60) -> str:
     text = f"<{value.size:,} bytes>" if isinstance(value, Blob) else json.dumps(decode_plain(value), ensure_ascii=False)
     return text if len(text) <= width else text[: width - 1] + "…"
@@ -63,7 +67,7 @@ def plain_row(row: ProcessRow, state: str) -> dict[str, Any]:
     for name in ("created", "started", "updated", "wake_at"):
         plain[name] = moment(plain[name])
     for name in ("input", "result", "error"):
-        plain[name] = None if plain[name] is None else decode_plain(plain[name])
+        plain[name] = None if plain[name] is None else plain_column(plain[name])
     return plain
 
 

@@ -22,6 +22,18 @@ class Blob(msgspec.Struct, array_like=True, frozen=True):
 Value = bytes | Blob
 
 
+_MARK = b"\xc1"  # a byte that no msgpack begins with
+
+
+def to_column(value: Value) -> bytes:
+    """A value as a process row holds it: the bytes themselves, or the name of a payload."""
+    return _MARK + msgspec.msgpack.encode(value) if isinstance(value, Blob) else value
+
+
+def from_column(data: bytes) -> Value:
+    return msgspec.msgpack.decode(data[1:], type=Blob) if data[:1] == _MARK else data
+
+
 def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 

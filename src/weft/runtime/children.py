@@ -30,8 +30,8 @@ class Children:
         """Start a process; its row is written with the record of this effect. Returns its id."""
         scan.check(workflow.fn)
         workflow.bind(args, kwargs)
-        data = encode_args(args, kwargs, workflow.name, workflow.names)
         process, runtime = self.process, self.process.runtime
+        data = runtime.journal.clean(encode_args(args, kwargs, workflow.name, workflow.names))
         rows: list[ProcessRow] = []
 
         def make(number: int) -> str:
@@ -40,7 +40,7 @@ class Children:
 
         kind = "spawn" if owned else "detach"
         id: str = process.immediate(
-            kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], workflow.queue)
+            kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], data, workflow.queue)
         )
         if owned:
             self.open[id] = False

@@ -64,7 +64,13 @@ class Committer:
 
     def value(self, process: str, data: bytes) -> Value:
         """`data` as a journal holds it: without secrets, and by content hash if large."""
-        data = self.redactor.redact(data) or data
+        return self.keep(process, self.clean(data))
+
+    def clean(self, data: bytes) -> bytes:
+        """The same bytes, unless there is a secret in them."""
+        return self.redactor.redact(data) or data
+
+    def keep(self, process: str, data: bytes) -> Value:
         if len(data) <= BLOB_OVER:
             return data
         hash = content_hash(data)

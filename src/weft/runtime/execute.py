@@ -158,9 +158,9 @@ class Execution:
         process, pending = self.process, self.pending
         now = time()
         value = self.steps.runtime.journal.value(process.id, encode(error))
-        self.steps.runtime.append(
-            process, Attempt(now, pending.number, pending.name, pending.attempts, value, now + wait)
-        )
+        record = Attempt(now, pending.number, pending.name, pending.attempts, value, now + wait)
+        self.steps.runtime.append(process, record)
+        self.steps.runtime.kick()
 
     async def _attempt(self) -> Any:
         host = self.steps.runtime.host

@@ -35,6 +35,7 @@ from weft.core.record import (
     Started,
     Value,
     content_hash,
+    to_column,
 )
 from weft.runtime.children import Children
 from weft.runtime.divergence import diverged
@@ -50,12 +51,13 @@ if TYPE_CHECKING:
 class Process:
     """The boundary of one body. All methods run on the host's thread."""
 
-    def __init__(self, runtime: Runtime, row: ProcessRow, history: list[AnyRecord]) -> None:
+    def __init__(self, runtime: Runtime, row: ProcessRow, input: bytes, history: list[AnyRecord]) -> None:
         self.runtime = runtime
         self.row = row
         self.id = row.id
         self.workflow = row.workflow
         self.clock = row.started
+        self.input = input
         self.loop = BodyLoop(self)
         self.main: asyncio.Task[Any] | None = None
         self.issued = 0
@@ -116,7 +118,8 @@ class Process:
         self.idle_since = time()
 
     async def _main(self) -> Any:
-        args, kwargs = decode_args(self.row.input)
+        args, kwargs = decode_args(self.input)
+        self.input = b""
         try:
             result = await find_workflow(self.workflow).fn(*args, **kwargs)
         except BaseException:
@@ -330,10 +333,11 @@ class Process:
         pending.host = None
         if pending.timer is None:
             data, ok = self._encode(value, ok, pending)
-            stored = self.runtime.journal.value(self.id, data)
-            if stored is not data or type(value) not in _ATOMS:
+            clean = self.runtime.journal.clean(data)
+            stored = self.runtime.journal.keep(self.id, clean)
+            if clean is not data or type(value) not in _ATOMS:
                 # What the body sees must be what it will see on replay: no aliases, no secrets, rebuilt errors.
-                seen = decode(self._stored_bytes(stored, data))
+                seen = decode(clean)
                 if not ok and isinstance(value, BaseException) and isinstance(seen, BaseException):
                     seen.__traceback__ = value.__traceback__
                 value = seen
@@ -352,12 +356,6 @@ class Process:
             return encode(value, f"{pending.name}() result"), ok
         except Exception as error:
             return encode(error), False
-
-    def _stored_bytes(self, stored: Value, data: bytes) -> bytes:
-        if type(stored) is Blob:
-            return self.runtime.journal.batch.payloads.get(stored.hash, data)
-        assert isinstance(stored, bytes)
-        return stored
 
     def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
         if pending.timer is not None:
@@ -409,7 +407,7 @@ class Process:
             return False
         if record.args == args or not self.checked or record.effect == self.replaced:
             return True
-        args = self.runtime.journal.redactor.redact(args) or args
+        args = self.runtime.journal.clean(args)
         if isinstance(record.args, Blob):
             return record.args.hash == content_hash(args)
         return record.args == args
@@ -438,17 +436,20 @@ class Process:
                 state, data = DONE, encode(self.main.result(), f"{self.workflow}() result")
             except Exception as unfit:
                 state, data = FAILED, encode(unfit)
-        data = self.runtime.journal.redactor.redact(data) or data
-        self._append(End(self._tick(), state, self.runtime.journal.value(self.id, data)))
-        row = self.row
-        row.state = state
-        row.wake_at = None
-        if state == DONE:
-            row.result = data
-        else:
-            row.error = data
+        self._end(state, data)
+
+    def _end(self, state: str, data: bytes) -> None:
+        data = self.runtime.journal.clean(data)
+        value = self.runtime.journal.keep(self.id, data)
+        self._append(End(self._tick(), state, value))
         self._put_away()
-        self.runtime.finished(self)
+        self.row.state = state
+        self.row.wake_at = None
+        if state == DONE:
+            self.row.result = to_column(value)
+        else:
+            self.row.error = to_column(value)
+        self.runtime.finished(self, data)
 
     def _deadlock(self) -> None:
         where = [place for task in self.loop.tasks if (place := waits_at(task))]
@@ -456,10 +457,7 @@ class Process:
             f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
             f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
         )
-        self._put_away()
-        self._append(End(self._tick(), FAILED, self.runtime.journal.value(self.id, encode(error))))
-        self.row.state, self.row.error = FAILED, encode(error)
-        self.runtime.finished(self)
+        self._end(FAILED, encode(error))
 
     def _abort(self, error: WeftError) -> None:
         """Stop here without a word in the journal: the run can be resumed by code that fits."""

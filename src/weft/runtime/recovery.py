@@ -6,10 +6,11 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from weft.core.declare import find_workflow, queues, registry
 from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, WeftError
-from weft.core.record import AnyRecord, Blob, Started, decode_records
+from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
 from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, ProcessRow
@@ -85,6 +86,7 @@ class Recovery:
         try:
             find_workflow(row.workflow)
             records = await self.records(row.id)
+            input = (await self.opened(row)).input
         except WeftError as error:
             await self._give_back(row)
             runtime.tell(row.id, error)
@@ -97,7 +99,7 @@ class Recovery:
         if row.state == WAITING:
             runtime.journal.batch.waits[row.id] = []
         row.wake_at = None
-        process = Process(runtime, row, records)
+        process = Process(runtime, row, input, records)
         runtime.enter(process, queue)
         process.mail.put(await runtime.store.inbox(row.id))
 
@@ -119,6 +121,15 @@ class Recovery:
             except msgspec.MsgspecError as error:
                 raise _damaged(id, segment.first, error) from None
         return records
+
+    async def opened(self, row: ProcessRow) -> ProcessRow:
+        """The row with the contents of its payloads instead of their names."""
+        found: dict[str, bytes] = {}
+        for name in ("input", "result", "error"):
+            value = from_column(getattr(row, name) or b"")
+            if isinstance(value, Blob):
+                found[name] = await self.runtime.store.payload(value.hash)
+        return replace(row, **found) if found else row
 
     def fetch(self, process: Process, blob: Blob) -> None:
         """Bring a large payload that `process` needs for its replay."""

@@ -18,6 +18,8 @@ from time import time
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from msgspec.structs import replace
+
 from weft.core.codec import encode_args
 from weft.core.declare import Queue, Workflow, find_workflow, queues
 from weft.core.errors import (
@@ -29,7 +31,7 @@ from weft.core.errors import (
     WeftError,
 )
 from weft.core.ids import new_id
-from weft.core.record import AnyRecord, Blob
+from weft.core.record import AnyRecord, Blob, to_column
 from weft.runtime import guard, scan
 from weft.runtime.admission import Gates, Ticket
 from weft.runtime.alarms import Alarms
@@ -44,7 +46,7 @@ from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
 from weft.runtime.watch import Watch
 from weft.store import Durability, open_store
-from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, ProcessRow, Store
+from weft.store.base import DONE, FINISHED, QUEUED, RUNNING, WAITING, ProcessRow, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,7 +165,8 @@ class Runtime:
             raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
         scan.check(workflow.fn)
         workflow.bind(args, kwargs)
-        row = self.new_row(workflow, encode_args(args, kwargs, workflow.name, workflow.names), parent=None)
+        input = self.journal.clean(encode_args(args, kwargs, workflow.name, workflow.names))
+        row = self.new_row(workflow, input, parent=None)
         if workflow.id is not None and await self.store.row(workflow.id) is not None:
             raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
         if row.key is not None:
@@ -171,7 +174,7 @@ class Runtime:
             known = await self.store.insert(row)
             if known is not None:
                 return await self._again(row, known)
-        self.begin(row, workflow.queue)
+        self.begin(row, input, workflow.queue)
         return Run(self, row.id)
 
     async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
@@ -191,9 +194,11 @@ class Runtime:
         return await (await self.start(workflow, *args, **kwargs)).result()
 
     def new_row(self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None) -> ProcessRow:
+        """`input`: encoded arguments, without secrets."""
         now = time()
+        id = workflow.id or new_id(now)
         return ProcessRow(
-            id=workflow.id or new_id(now),
+            id=id,
             workflow=workflow.name,
             source=workflow.source,
             version=workflow.version,
@@ -204,12 +209,12 @@ class Runtime:
             created=now,
             updated=now,
             owner=self.owner,
-            input=self.journal.redactor.redact(input) or input,
+            input=to_column(self.journal.keep(id, input)),
         )
 
-    def begin(self, row: ProcessRow, queue: Queue | None = None) -> None:
+    def begin(self, row: ProcessRow, input: bytes, queue: Queue | None = None) -> None:
         """Enter a new process; its row is durable with its first records."""
-        self.enter(Process(self, row, []), queue or (queues.get(row.queue) if row.queue else None))
+        self.enter(Process(self, row, input, []), queue or (queues.get(row.queue) if row.queue else None))
 
     def enter(self, process: Process, queue: Queue | None) -> None:
         """Take a process into memory; it begins in the next turn, or when its queue admits it."""
@@ -294,13 +299,15 @@ class Runtime:
 
     # --- ends --------------------------------------------------------------------------------------------
 
-    def finished(self, process: Process) -> None:
+    def finished(self, process: Process, data: bytes) -> None:
+        """`data`: the encoded result or error."""
         row = process.row
         row.length = process.length
         self.put(row)
         self.active.pop(row.id, None)
         self._release(row.id)
-        self.journal.when_durable(lambda: self._announce(row))
+        end = replace(row, result=data) if row.state == DONE else replace(row, error=data)
+        self.journal.when_durable(lambda: self._announce(end))
 
     def _announce(self, row: ProcessRow) -> None:
         self.tell(row.id, row)
@@ -334,7 +341,7 @@ class Runtime:
             row = await self.row(id)
             if row.state in FINISHED:
                 await self.journal.barrier()
-                return row
+                return await self.recovery.opened(row)
         ended: asyncio.Future[ProcessRow | WeftError] = self.host.create_future()
         self.waiters.setdefault(id, []).append(partial(settle, ended))
         if self.journal.broken:
@@ -343,7 +350,7 @@ class Runtime:
             # Woken by `_tell`; a run that somebody else executes has to be looked at now and then.
             await asyncio.wait([ended], timeout=None if id in self.active else SWEEP)
             if not ended.done() and id not in self.active and (row := await self.row(id)).state in FINISHED:
-                return row
+                return await self.recovery.opened(row)
         end = ended.result()
         if isinstance(end, WeftError):
             raise end
@@ -381,7 +388,7 @@ class Runtime:
         try:
             row = await self.row(child)
             if row.state in FINISHED:
-                self.tell(child, row)
+                self.tell(child, await self.recovery.opened(row))
             elif child not in self.active:
                 await self.resume(child)
         except RunBusy:
@@ -452,13 +459,15 @@ class Runtime:
         workflow = find_workflow(origin.workflow)
         if input is not None:
             workflow.bind(*input)
-        row = self.new_row(workflow, encode_args(*input, workflow.name) if input else origin.input, parent=None)
+        given = encode_args(*input, workflow.name) if input else (await self.recovery.opened(origin)).input
+        given = self.journal.clean(given)
+        row = self.new_row(workflow, given, parent=None)
         row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
         records = forked(origin, await self.recovery.records(id), at, checked=input is None, value=value, now=time())
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)
         self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
-        self.enter(Process(self, row, records), None)
+        self.enter(Process(self, row, given, records), None)
         await self.journal.barrier()
         return Run(self, row.id)
 

@@ -20,7 +20,8 @@ Done = Callable[[BaseException | None], None]
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
-    """One process. Times are seconds since the epoch; `input`, `result` and `error` are codec bytes."""
+    """One process. Times are seconds since the epoch; `input`, `result` and `error` are codec
+    bytes, or name a payload (`weft.core.record.from_column`)."""
 
     id: str
     workflow: str
@@ -88,7 +89,7 @@ class Batch(msgspec.Struct):
     """Parked process -> event keys it waits for (replaces; empty removes)."""
 
     def __bool__(self) -> bool:
-        return any((self.rows, self.segments, self.messages, self.taken, self.events, self.waits))
+        return any((self.payloads, self.rows, self.segments, self.messages, self.taken, self.events, self.waits))
 
 
 class Store(Protocol):
