@@ -51,7 +51,13 @@ def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
 
 def test_every_python_block_of_the_docs_compiles() -> None:
     pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "src/weft/AGENTS.md"]
-    blocks = [(page, body) for page in pages if page.exists() for kind, _, body in BLOCK.findall(page.read_text()) if kind == "python"]
+    blocks = [
+        (page, body)
+        for page in pages
+        if page.exists()
+        for kind, _, body in BLOCK.findall(page.read_text())
+        if kind == "python"
+    ]
     assert len(blocks) > 10
     for page, body in blocks:
         compile(body, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -12,17 +12,15 @@ its effect: the first that differs from what the code issues is a `Divergence`.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, decode_args, encode, encode_args
 from weft.core.declare import Step, Workflow, find_workflow
-from weft.core.errors import Deadlock, WeftError
+from weft.core.errors import WeftError
 from weft.core.record import (
     AnyRecord,
     Attempt,
@@ -38,6 +36,7 @@ from weft.core.record import (
     to_column,
 )
 from weft.runtime.children import Children
+from weft.runtime.deadlock import deadlocked
 from weft.runtime.divergence import diverged
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
@@ -114,7 +113,7 @@ class Process:
             if self.main.done():
                 self._finish()
             elif not self.pending:
-                self._deadlock()
+                self._end(FAILED, encode(deadlocked(self)))
         self.idle_since = time()
 
     async def _main(self) -> Any:
@@ -451,14 +450,6 @@ class Process:
             self.row.error = to_column(value)
         self.runtime.finished(self, data)
 
-    def _deadlock(self) -> None:
-        where = [place for task in self.loop.tasks if (place := waits_at(task))]
-        error = Deadlock(
-            f"{self.workflow} waits for ever: no effect, timer or message can wake it; it waits at "
-            f"{'; '.join(sorted(where)) or 'an unknown place'}; look for a lock, event or queue that nobody fills"
-        )
-        self._end(FAILED, encode(error))
-
     def _abort(self, error: WeftError) -> None:
         """Stop here without a word in the journal: the run can be resumed by code that fits."""
         self._put_away()
@@ -502,21 +493,6 @@ class Process:
         if self.live and not self.stopping:
             error = context.get("exception")
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
-
-
-def waits_at(task: asyncio.Task[Any]) -> str:
-    """`file:line` of the innermost frame of the user's code in which a task waits."""
-    place = ""
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None)
-        if frame is not None and not _OWN.match(frame.f_code.co_filename):
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        awaited = getattr(awaited, "cr_await", None)
-    return place
-
-
-_OWN = re.compile("|".join(re.escape(str(Path(file).parent)) for file in (__file__, asyncio.__file__)))
 
 
 def _never(pending: Pending) -> None:
