@@ -15,6 +15,7 @@ from asyncio import _get_running_loop, _set_running_loop
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextvars import Context, copy_context
+from itertools import count
 from typing import Any, Protocol
 
 from weft.core.errors import Nondeterminism
@@ -82,9 +83,6 @@ class BodyTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         return self.number
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 class BodyFuture(asyncio.Future[Any]):
     """Likewise for futures."""
@@ -93,9 +91,6 @@ class BodyFuture(asyncio.Future[Any]):
 
     def __hash__(self) -> int:
         return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 class Running:
@@ -121,6 +116,7 @@ class Running:
 
 
 _new_task = BodyTask.__new__
+_anywhere = count(1 << 40)
 
 
 class BodyLoop:
@@ -176,10 +172,11 @@ class BodyLoop:
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **_: Any) -> Any:
         # Eager starts are not offered: an effect must be issued from a handle of this loop.
-        number = self.numbered + 1
         task = _new_task(BodyTask)
-        self.numbered = task.number = number  # before asyncio puts it into a set
+        # asyncio keeps one set of all tasks of all loops: there, the numbers of bodies would collide.
+        task.number = next(_anywhere)
         task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
+        self.numbered = task.number = self.numbered + 1
         self.born.append(weakref.ref(task))
         if len(self.born) > self.census:
             self.born = [ref for ref in self.born if ref() is not None]
