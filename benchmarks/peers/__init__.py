@@ -10,6 +10,7 @@ once and gathers them) and `workflows` (`count` workflows of five steps, all sta
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -17,12 +18,13 @@ import resource
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import psutil
 
 WARM_UP = 20
@@ -35,7 +37,7 @@ STRICT, PIPELINED, UNSYNCED = "fsync first", "fsync meanwhile", "no fsync"
 before the workflow returns; or when the operating system writes it, which survives a crash of the process only."""
 
 
-class Order(NamedTuple):
+class Order(msgspec.Struct, frozen=True):
     """What a worker is asked for."""
 
     count: int
@@ -88,6 +90,18 @@ def check(value: object, expected: object) -> None:
     """A system that returns something else did not do the job."""
     if value != expected:
         raise RuntimeError(f"the job returned {str(value)[:80]}, not {str(expected)[:80]}")
+
+
+def common(measure: Callable[[str, Order], Awaitable[Result]]) -> dict[str, Job]:
+    """The three jobs that all systems do, from a coroutine that does the one it is told."""
+
+    def job(name: str) -> Job:
+        async def run(order: Order) -> Result:
+            return await measure(name, order)
+
+        return lambda order: asyncio.run(run(order))
+
+    return {name: job(name) for name in ("sequential", "fanout", "workflows")}
 
 
 def main(jobs: Mapping[str, Job], package: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, check, common, main
 
 
 async def measure(job: str, order: Order) -> Result:
@@ -51,10 +51,4 @@ async def measure(job: str, order: Order) -> Result:
 
 
 if __name__ == "__main__":
-    main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
-        "dbos",
-    )
+    main(common(measure), "dbos")

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypedDict
 
-from benchmarks.peers import PIPELINED, STEPS, STRICT, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import PIPELINED, STEPS, STRICT, WARM_UP, Clock, Order, Result, check, common, main
 
 Run = Callable[[int, str], Awaitable[int]]
 """Do a job of `count` steps as the thread of that name, and return the sum of what the steps returned."""
@@ -109,10 +109,4 @@ async def measure(job: str, order: Order) -> Result:
 
 
 if __name__ == "__main__":
-    main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
-        "langgraph",
-    )
+    main(common(measure), "langgraph")

@@ -18,7 +18,19 @@ from typing import Any
 
 import psutil
 
-from benchmarks.peers import STEPS, STRICT, WARM_UP, Clock, Order, Result, Unavailable, check, main, peak_mb
+from benchmarks.peers import (
+    STEPS,
+    STRICT,
+    WARM_UP,
+    Clock,
+    Order,
+    Result,
+    Unavailable,
+    check,
+    common,
+    main,
+    peak_mb,
+)
 
 CONNECTIONS = 64
 """Workflows in flight at once, at most."""
@@ -104,7 +116,8 @@ async def up(child: subprocess.Popen[bytes], port: int, path: str) -> None:
     """Wait until the server answers."""
     for _ in range(300):
         try:
-            return await Connection(port).request("GET", path)
+            await Connection(port).request("GET", path)
+            return
         except (OSError, RuntimeError):
             if child.poll() is not None:
                 raise Unavailable(f"restate-server ended at once with status {child.returncode}") from None
@@ -152,10 +165,4 @@ async def measure(job: str, order: Order) -> Result:
 
 
 if __name__ == "__main__":
-    main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
-        "restate-sdk",
-    )
+    main(common(measure), "restate-sdk")

@@ -8,9 +8,22 @@ default, with durability="process": no fsync).
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import weft
-from benchmarks.peers import PIPELINED, STEPS, STRICT, UNSYNCED, WARM_UP, Clock, Order, Result, check, main
+from benchmarks.peers import (
+    PIPELINED,
+    STEPS,
+    STRICT,
+    UNSYNCED,
+    WARM_UP,
+    Clock,
+    Order,
+    Result,
+    check,
+    common,
+    main,
+)
 
 DURABILITY = {"default": STRICT, "pure": PIPELINED, "process": UNSYNCED}
 
@@ -56,7 +69,7 @@ async def measure(job: str, order: Order) -> Result:
         run = fanout_pure if order.variant == "pure" else fanout
     else:
         run = sequential_pure if order.variant == "pure" else sequential
-    durability = "process" if order.variant == "process" else "full"
+    durability: Literal["full", "process"] = "process" if order.variant == "process" else "full"
     async with weft.Runtime(order.dir / "journal.db", durability=durability) as runtime:
         await runtime.run(run, WARM_UP)
         with Clock(order.count) as clock:
@@ -70,10 +83,4 @@ async def measure(job: str, order: Order) -> Result:
 
 
 if __name__ == "__main__":
-    main(
-        {
-            job: lambda order, job=job: asyncio.run(measure(job, order))
-            for job in ("sequential", "fanout", "workflows")
-        },
-        "",
-    )
+    main(common(measure), "")

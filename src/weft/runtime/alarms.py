@@ -48,7 +48,7 @@ class Alarms:
         runtime = self.runtime
         await runtime.journal.barrier()
         for row in await runtime.store.due(runtime.owner, time(), BATCH):
-            await runtime.recovery.activate(row)
+            await runtime.recovery.activate(row, woken=True)
         await self.look()
 
     async def look(self) -> None:

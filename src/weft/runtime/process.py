@@ -93,11 +93,12 @@ class Process:
             return
         with self.loop.running():
             if self.main is None:
-                if not self.row.started:
+                fresh = not self.row.started
+                if fresh:
                     self.clock = self.row.started = time()
                     self.runtime.put(self.row)
                 self.main = self.loop.create_task(self._main())
-                if self.arrived and self.length == 0:
+                if self.arrived and fresh:
                     self.main.cancel()  # all that can come first is a cancellation: the body never begins
                 self.loop.drain()
             if not self.live and not self._replay():
@@ -461,13 +462,16 @@ class Process:
             with self.loop.running():
                 self._put_away()
 
-    def park(self, now: float, after: float) -> bool:
-        """Leave memory if all that is awaited can be awaited without it, and nothing is due within `after` s."""
+    def park(self, now: float, after: float, *, timed: bool) -> bool:
+        """Leave memory if all that is awaited can be awaited without it, and nothing is due within `after` s.
+        `timed`: only if a time is all that it waits for (what others do may come at once)."""
         if self.busy or self.arrived or not self.live or self.over or self.queued:
             return False
         deadlines = [p.deadline for p in self.pending.values() if p.deadline is not None]
         wake = min(deadlines, default=None)
         if wake is not None and wake - now < after:
+            return False
+        if timed and (wake is None or len(deadlines) < len(self.pending)):
             return False
         self.row.state = WAITING
         self.row.wake_at = wake

@@ -80,8 +80,9 @@ class Recovery:
         self.runtime.put(row)
         await self.runtime.journal.barrier()
 
-    async def activate(self, row: ProcessRow) -> None:
-        """Bring a process of ours into memory, to be replayed in the next turn."""
+    async def activate(self, row: ProcessRow, *, woken: bool = False) -> None:
+        """Bring a process of ours into memory, to be replayed in the next turn. `woken`: by its time, and the store
+        knows that it is running."""
         runtime = self.runtime
         try:
             find_workflow(row.workflow)
@@ -100,7 +101,7 @@ class Recovery:
             runtime.journal.batch.waits[row.id] = []
         row.wake_at = None
         process = Process(runtime, row, input, records)
-        runtime.enter(process, queue)
+        runtime.enter(process, queue, written=woken)
         process.mail.put(await runtime.store.inbox(row.id))
 
     async def revive(self, id: str) -> None:

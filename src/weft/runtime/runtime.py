@@ -53,6 +53,11 @@ R = TypeVar("R")
 
 SWEEP = 0.25
 """Seconds between looks for processes to park, for mail from elsewhere and for steps that take long."""
+FEW = 4
+"""Pending effects of a process that may be looked at in every turn."""
+CROWD = 512
+"""Processes that may wait for their first turn before `start` lets it happen."""
+
 Observer = Callable[[str, AnyRecord], None]
 Waiter = Callable[[ProcessRow | WeftError], None]
 
@@ -175,6 +180,8 @@ class Runtime:
             if known is not None:
                 return await self._again(row, known)
         self.begin(row, input, workflow.queue)
+        if len(self._ready) >= CROWD:
+            await asyncio.sleep(0)  # let some of them come to rest before more are taken in
         return Run(self, row.id)
 
     async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
@@ -216,8 +223,9 @@ class Runtime:
         """Enter a new process; its row is durable with its first records."""
         self.enter(Process(self, row, input, []), queue or (queues.get(row.queue) if row.queue else None))
 
-    def enter(self, process: Process, queue: Queue | None) -> None:
-        """Take a process into memory; it begins in the next turn, or when its queue admits it."""
+    def enter(self, process: Process, queue: Queue | None, *, written: bool = False) -> None:
+        """Take a process into memory; it begins in the next turn, or when its queue admits it. `written`: the store
+        has its row as it is."""
         row = process.row
         self.active[row.id] = process
         self.stuck.pop(row.id, None)
@@ -227,7 +235,9 @@ class Runtime:
         else:
             row.state = QUEUED
             self.tickets[row.id] = self.gates[queue].enter(row.priority, lambda: self._admitted(process))
-        self.put(row)
+            written = False
+        if not written:
+            self.put(row)
 
     def _admitted(self, process: Process) -> None:
         if not process.over:
@@ -276,6 +286,7 @@ class Runtime:
     def _turn(self) -> None:
         self._turn_set = False
         ready, self._ready = self._ready, []
+        now = time()
         for process in ready:
             process.queued = False
             if process.row.state == QUEUED and not process.over and not process.arrived:
@@ -285,6 +296,9 @@ class Runtime:
             except Exception as error:
                 process.evict()
                 self.aborted(process, _as_weft(process.id, error))
+            else:
+                if not process.busy and len(process.pending) <= FEW:
+                    process.park(now, PARK_AFTER, timed=True)
         self.journal.kick()
 
     def append(self, process: Process, record: AnyRecord) -> None:
@@ -409,7 +423,7 @@ class Runtime:
     def _sweep(self) -> None:
         now = time()
         for process in list(self.active.values()):
-            if not process.busy and now - process.idle_since > SWEEP and process.park(now, PARK_AFTER):
+            if not process.busy and now - process.idle_since > SWEEP and process.park(now, PARK_AFTER, timed=False):
                 continue
             for pending in process.pending.values():
                 if pending.kind == "step" and not pending.noted and 0 < pending.started < now - 1:

@@ -78,7 +78,7 @@ class Batch(msgspec.Struct):
     references: set[tuple[str, bytes]] = set()
     """(process, content hash): which process needs which payload."""
     rows: dict[str, ProcessRow] = {}
-    """Inserted, or replaced by id."""
+    """Inserted, or updated by id: what a process is (workflow, input, parent, key …) never changes."""
     segments: list[Segment] = []
     messages: list[Message] = []
     taken: list[int] = []
@@ -139,7 +139,7 @@ class Store(Protocol):
         taken, with `owner` set. One taken in state running from a dead owner gets `strikes + 1`."""
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
-        """Waiting processes of `owner` with `wake_at <= now`, earliest first."""
+        """Waiting processes of `owner` with `wake_at <= now`, earliest first; from now on they are running."""
 
     async def next_wake(self, owner: str) -> float | None: ...
     async def alive(self, owner: str) -> bool:

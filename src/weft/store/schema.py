@@ -29,7 +29,6 @@ TABLES = (
         created REAL NOT NULL, started REAL NOT NULL, updated REAL NOT NULL, wake_at REAL,
         owner TEXT, strikes INTEGER NOT NULL,
         length INTEGER NOT NULL, input BLOB NOT NULL, result BLOB, error BLOB)""",
-    "CREATE INDEX processes_state ON processes (state)",
     f"CREATE INDEX processes_unfinished ON processes (owner) WHERE {UNFINISHED}",
     """CREATE INDEX processes_waiting ON processes (owner, wake_at)
         WHERE state = 'waiting' AND wake_at IS NOT NULL""",

@@ -32,6 +32,8 @@ Job = Callable[[sqlite3.Connection], T]
 
 _COLUMNS = ProcessRow.__struct_fields__
 _ROW = ", ".join(_COLUMNS)
+_CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error")
+"""Columns that an upsert replaces: the others are what a process is, and keep their indexes as they are."""
 _IDS = "(SELECT value FROM json_each(?))"
 _BY_OWNER = "INDEXED BY processes_unfinished"
 _LARGEST_INSERT = 512  # rows; times the columns of a process this stays below SQLite's 32,766 variables
@@ -40,7 +42,7 @@ _INSERTS = {
     "payload_references": ("process, hash", "ON CONFLICT DO NOTHING"),
     "processes": (
         _ROW,
-        "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[1:]),
+        "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in _CHANGING),
     ),
     "segments": ("process, first, records", ""),
     "inbox": ("process, box, payload", ""),
@@ -262,8 +264,16 @@ class SQLiteStore:
         return [process for (process,) in self._read("SELECT process FROM waits WHERE key = ?", key)]
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
-        where = "WHERE state = 'waiting' AND owner = ? AND wake_at <= ? ORDER BY wake_at LIMIT ?"
-        return [_process(v) for v in self._read(f"SELECT {_ROW} FROM processes {where}", owner, now, limit)]
+        def job(connection: sqlite3.Connection) -> list[ProcessRow]:
+            where = "WHERE state = 'waiting' AND owner = ? AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+            rows = _select(connection, where, owner, now, limit)
+            connection.execute(
+                f"UPDATE processes SET state = 'running', wake_at = NULL WHERE id IN {_IDS}",
+                (json.dumps([row.id for row in rows]),),
+            )
+            return rows
+
+        return await self._ask(job)
 
     async def next_wake(self, owner: str) -> float | None:
         found = self._read(
