@@ -37,7 +37,8 @@ async def measure(job: str, order: Order) -> Result:
     @flow
     async def fanout(count: int) -> int:
         done = await asyncio.gather(*(step(i) for i in range(count)))
-        return sum(done) - sum(range(count))
+        total: int = sum(done) - sum(range(count))
+        return total
 
     run = fanout if job == "fanout" else sequential
     await run(WARM_UP)
