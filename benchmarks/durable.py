@@ -155,9 +155,7 @@ def work(trial: Trial, count: int) -> dict[str, Any]:
         return result
 
 
-def measured(
-    trials: list[Trial], rounds: int, quick: bool
-) -> Iterator[tuple[Trial, int, list[dict[str, Any]]]]:
+def measured(trials: list[Trial], rounds: int, quick: bool) -> Iterator[tuple[Trial, int, list[dict[str, Any]]]]:
     """Each trial with its count and results, the trials of a figure having taken turns."""
     console = Console(stderr=True)
     for figure in dict.fromkeys(trial.figure for trial in trials):
@@ -195,9 +193,7 @@ def measure(trial: Trial, count: int, results: list[dict[str, Any]]) -> Measure:
     notes = [good[0].get("version", ""), good[0].get("durability", "")]
     notes += [f"{count:,}: {trial.scaled}"] if trial.scaled else []
     runs = [result[trial.gives] for result in good]
-    return Measure(
-        name=trial.name, unit=trial.unit, runs=runs, more=more, note="; ".join(filter(None, notes))
-    )
+    return Measure(name=trial.name, unit=trial.unit, runs=runs, more=more, note="; ".join(filter(None, notes)))
 
 
 def judge(report: Report, quick: bool) -> None:
@@ -272,29 +268,19 @@ def judge(report: Report, quick: bool) -> None:
 
 def main() -> int:
     figures = list(dict.fromkeys(trial.figure for trial in TRIALS))
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one round, smaller counts, LangGraph and DBOS only"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round, smaller counts, LangGraph and DBOS only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument(
-        "--only", metavar="NAME", help=f"figures whose name contains it: {', '.join(figures)}"
-    )
+    parser.add_argument("--only", metavar="NAME", help=f"figures whose name contains it: {', '.join(figures)}")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each figure (default {ROUNDS})")
     given = parser.parse_args()
     trials = [
-        trial
-        for trial in TRIALS
-        if (given.only or "") in trial.figure and not (given.quick and trial.quick is None)
+        trial for trial in TRIALS if (given.only or "") in trial.figure and not (given.quick and trial.quick is None)
     ]
     if not trials:
         parser.error(f"no figure is called {given.only!r}; there are: {', '.join(figures)}")
     report = Report("durable")
-    for trial, count, results in measured(
-        trials, given.rounds or (1 if given.quick else ROUNDS), given.quick
-    ):
+    for trial, count, results in measured(trials, given.rounds or (1 if given.quick else ROUNDS), given.quick):
         report.add(trial.figure, measure(trial, count, results))
     judge(report, given.quick)
     return report.finish(given.json)

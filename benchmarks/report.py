@@ -81,9 +81,7 @@ class Report:
         unit: str = "",
         why: str = "",
     ) -> None:
-        self.bars.append(
-            Bar(figure=figure, what=what, reached=reached, least=least, most=most, unit=unit, why=why)
-        )
+        self.bars.append(Bar(figure=figure, what=what, reached=reached, least=least, most=most, unit=unit, why=why))
 
     def finish(self, json_path: Path | None = None) -> int:
         """Print the tables, write the JSON; 0 if every bar was reached, else 1."""

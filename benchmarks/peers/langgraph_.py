@@ -65,17 +65,13 @@ def graph(saver: Any, durability: Any) -> tuple[Run, Run]:
     loop = StateGraph(State)
     loop.add_node("step", step)
     loop.add_edge(START, "step")
-    loop.add_conditional_edges(
-        "step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END]
-    )
+    loop.add_conditional_edges("step", lambda state: "step" if state["done"] < state["count"] else END, ["step", END])
 
     fan = StateGraph(State)
     fan.add_node("begin", ignore)
     fan.add_node("step", step)
     fan.add_edge(START, "begin")
-    fan.add_conditional_edges(
-        "begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"]
-    )
+    fan.add_conditional_edges("begin", lambda s: [Send("step", {"count": 0, "done": 0})] * s["count"], ["step"])
 
     def runner(built: Any) -> Run:
         program = built.compile(checkpointer=saver)

@@ -145,9 +145,7 @@ async def measure(job: str, order: Order) -> Result:
 
     async def run(count: int) -> int:
         connection = await idle.get()
-        done = await connection.request(
-            "POST", f"/bench/{'fanout' if job == 'fanout' else 'sequential'}", count
-        )
+        done = await connection.request("POST", f"/bench/{'fanout' if job == 'fanout' else 'sequential'}", count)
         idle.put_nowait(connection)
         return int(done)
 

@@ -58,9 +58,7 @@ def killed(job: str, order: Order) -> None:
     command += ["--count", str(order.count), "--dir", str(order.dir)]
     ended = subprocess.run(command, env={**os.environ, "BENCH_KILL": job}, capture_output=True, text=True)
     if ended.returncode != -signal.SIGKILL:
-        raise RuntimeError(
-            f"the victim ended with {ended.returncode}: {ended.stdout[-200:]}{ended.stderr[-200:]}"
-        )
+        raise RuntimeError(f"the victim ended with {ended.returncode}: {ended.stdout[-200:]}{ended.stderr[-200:]}")
 
 
 def victim(order: Order, program: weft.Workflow[[int], float]) -> Result:
@@ -121,9 +119,7 @@ async def sleeping(order: Order) -> Result:
             await runtime.start(sleeper, first + index / WAKES_PER_SECOND)
         started = time.time() - began
         if time.time() > first - 4:
-            raise RuntimeError(
-                f"starting {order.count} sleepers took {started:.0f} s, too long to park them all"
-            )
+            raise RuntimeError(f"starting {order.count} sleepers took {started:.0f} s, too long to park them all")
         await asyncio.sleep(first - 0.5 - time.time())
         gc.collect()
         asleep = memory().rss
