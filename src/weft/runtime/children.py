@@ -22,7 +22,8 @@ class Children:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.open: dict[str, bool] = {}  # in the order of their spawning; True: told to stop
+        self.open: dict[str, None] = {}  # in the order of their spawning
+        self.told: set[str] = set()  # to stop
 
     def spawn(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, *, owned: bool
@@ -43,7 +44,7 @@ class Children:
             kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], data, workflow.queue)
         )
         if owned:
-            self.open[id] = False
+            self.open[id] = None
         return id
 
     async def join(self, child: str, place: str = "") -> Any:
@@ -66,9 +67,9 @@ class Children:
         return result
 
     def cancel(self, child: str) -> None:
-        if self.open.get(child):
+        if child in self.told:
             return
-        self.open[child] = True
+        self.told.add(child)
         process = self.process
         process.immediate(
             "cancel", child, "", NOTHING, lambda _: None, lambda _: process.runtime.post.put(child, CANCEL_BOX, None)
@@ -76,11 +77,12 @@ class Children:
 
     async def finish(self) -> None:
         """The parent is done: wait for the rest, and fail with the first of them that fails."""
-        for child, stopped in list(self.open.items()):
+        while self.open:
+            child = next(iter(self.open))
             try:
                 await self.join(child)
             except Cancelled:
-                if not stopped:
+                if child not in self.told:
                     raise
 
     async def stop(self) -> None:
