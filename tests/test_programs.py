@@ -487,6 +487,9 @@ def test_forks_travel_in_time(tmp_path: Path) -> None:
         assert await (await runtime.fork(run.id, at=2, value="given")) == ["a1", "given", "end"]
         assert await (await runtime.fork(run.id, at=2, input=((9,), {}))) == ["a1", "new", "end"]
         assert await (await runtime.fork(run.id, at=1, input=((9,), {}))) == ["a9", "new", "end"]
+        second = await runtime.fork(run.id, at=2, input=((9,), {}))
+        await second
+        assert await (await runtime.fork(second.id, at=3)) == ["a1", "new", "end"]  # a fork of a fork
         with pytest.raises(BadInput, match="no effect 17"):
             await runtime.fork(run.id, at=17)
         with pytest.raises(Divergence) as caught:

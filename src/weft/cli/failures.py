@@ -80,7 +80,8 @@ def explain(error: Exception) -> int:
     if isinstance(error, RunFailed):
         cause = error.error
         name = "" if isinstance(cause, errors.WeftError) else f"{type(cause).__name__}: "
-        complain(f"run {error.run} failed: {name}{cause}; see: weft show {error.run}")
+        advice = f"see: weft show {error.run}; once mended, go on with: weft fork {error.run} --at N"
+        complain(f"run {error.run} failed: {name}{cause}; {advice}")
         return FAILED
     if isinstance(error, Interrupted):
         where = f"; nothing is lost, continue with: weft resume {error.run}" if error.run else ""

@@ -12,7 +12,6 @@ import uuid as _uuid
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from time import time
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
@@ -49,7 +48,8 @@ def current() -> Current:
 
 def now() -> datetime:
     """The time, in UTC. An effect."""
-    seconds = require("weft.now()").immediate("now", "now", place(), NOTHING, lambda _: time())
+    process = require("weft.now()")
+    seconds = process.immediate("now", "now", place(), NOTHING, lambda _: process.tick())
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -66,12 +66,8 @@ class Process:
         self.history: list[AnyRecord] = [r for r in history if type(r) not in (Started, Attempt)]
         self.cursor = 0
         self.live = False
-        self.checked = True  # False: a fork with another input; arguments may differ up to its Fork record
-        self.replaced = 0
-        for record in self.history:
-            if type(record) is Fork:
-                self.checked = record.checked
-                self.replaced = record.replaced
+        self.forks = deque(r for r in self.history if type(r) is Fork)  # those the replay has not passed
+        self.replaced = {fork.replaced for fork in self.forks}
         self.blobs: dict[bytes, bytes] = {}
         self.pending: dict[int, Pending] = {}
         self.busy = 0  # pending effects that can't be parked
@@ -155,7 +151,7 @@ class Process:
                 self.main.cancel()
             elif type(record) is Fork:
                 self.cursor += 1
-                self.checked = True
+                self.forks.popleft()
             else:  # a Patch that the body did not ask for
                 self._abort(diverged(self, record, None))
                 return False
@@ -277,7 +273,7 @@ class Process:
                 known = False
             else:
                 known = True
-                self._append(Patch(self._tick(), id))
+                self._append(Patch(self.tick(), id))
             self.patches[id] = known
         return known
 
@@ -288,7 +284,7 @@ class Process:
             if type(record) is not Fork:
                 return record
             self.cursor += 1
-            self.checked = True
+            self.forks.popleft()
         return None
 
     def set_timer(self, timer: Timer) -> int:
@@ -322,7 +318,7 @@ class Process:
     def _deliver(self, pending: Pending | None, ok: bool, value: Any, also: Also | None) -> None:
         if pending is None:
             assert self.main is not None
-            self._append(Cancel(self._tick(), str(value)))
+            self._append(Cancel(self.tick(), str(value)))
             if also is not None:
                 also(value)
             self.main.cancel()
@@ -381,7 +377,7 @@ class Process:
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
-        self._append(Outcome(self._tick(), number, kind, name, place, given, value, ok, started, attempts))
+        self._append(Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts))
 
     def _append(self, record: AnyRecord) -> None:
         self.runtime.append(self, record)
@@ -393,7 +389,8 @@ class Process:
         # Not part of the order of deliveries: the body's clock stands still.
         self._append(Started(time(), pending.number, pending.kind, pending.name, pending.place, args, intent))
 
-    def _tick(self) -> float:
+    def tick(self) -> float:
+        """Let the body's clock follow the host's, never backwards."""
         now = time()
         if now > self.clock:
             self.clock = now
@@ -405,8 +402,10 @@ class Process:
     def _fits(self, record: Outcome | Started, kind: str, name: str, args: bytes) -> bool:
         if record.kind != kind or record.name != name:
             return False
-        if record.args == args or not self.checked or record.effect == self.replaced:
+        if record.args == args or record.effect in self.replaced:
             return True
+        if any(not fork.checked for fork in self.forks):
+            return True  # before a fork with another input, which shows in the arguments
         args = self.runtime.journal.clean(args)
         if isinstance(record.args, Blob):
             return record.args.hash == content_hash(args)
@@ -441,7 +440,7 @@ class Process:
     def _end(self, state: str, data: bytes) -> None:
         data = self.runtime.journal.clean(data)
         value = self.runtime.journal.keep(self.id, data)
-        self._append(End(self._tick(), state, value))
+        self._append(End(self.tick(), state, value))
         self._put_away()
         self.row.state = state
         self.row.wake_at = None
