@@ -55,7 +55,7 @@ class Children:
         try:
             result = await process.outcome(pending)
         except asyncio.CancelledError:
-            if pending.future is not None and pending.future.cancelled() and not process.stopping:
+            if pending.future.cancelled() and not process.stopping:
                 self.cancel(child)
                 raise  # it is still open: the parent waits for its end before its own
             self.open.pop(child, None)

@@ -20,9 +20,9 @@ from weft.core.errors import StepTimeout, UnknownOutcome
 from weft.core.record import Attempt
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
+from weft.runtime.pending import Pending
 
 if TYPE_CHECKING:
-    from weft.runtime.pending import Pending
     from weft.runtime.process import Process
     from weft.runtime.runtime import Runtime
 
@@ -38,25 +38,6 @@ class Steps:
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="weft-step")
         self.running: dict[asyncio.Task[None], Execution] = {}
 
-    def launch(
-        self,
-        process: Process,
-        pending: Pending,
-        step: Step[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        execution = Execution(self, process, pending, step, args, kwargs)
-        pending.host = execution
-        if step.effect == "at_most_once" and pending.noted and pending.number in process.intents:
-            execution.unknown()
-        elif step.effect == "pure" and not process.row.strikes:
-            execution.start()
-        else:
-            if (step.effect == "at_most_once" or process.row.strikes) and not pending.noted:
-                process.note(pending, intent=True)
-            self.runtime.journal.when_durable(execution.start)
-
     def close(self) -> list[asyncio.Task[None]]:
         tasks = list(self.running)
         for task in tasks:
@@ -65,29 +46,40 @@ class Steps:
         return tasks
 
 
-class Execution:
-    """One step being carried out."""
+class Execution(Pending):
+    """One step being carried out: the effect as its body sees it, and the work on the host."""
 
-    __slots__ = ("args", "dead", "kwargs", "pending", "process", "step", "steps", "task", "ticket")
+    __slots__ = ("call", "dead", "process", "step", "task", "ticket")
 
     def __init__(
-        self, steps: Steps, process: Process, pending: Pending, step: Step[..., Any], args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, process: Process, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str,
+        data: bytes,
     ) -> None:  # fmt: skip
-        self.steps = steps
+        super().__init__("step", step.name, place, data, _launch)
         self.process = process
-        self.pending = pending
         self.step = step
-        self.args = args
-        self.kwargs = kwargs
+        self.call = (args, kwargs)
         self.dead = False
         self.task: asyncio.Task[None] | None = None
         self.ticket: Ticket | None = None
 
+    def begin(self) -> None:
+        """Start now, or when everything the body knows is durable."""
+        self.host = self
+        step, process = self.step, self.process
+        if step.effect == "at_most_once" and self.noted and self.number in process.intents:
+            self.unknown()
+        elif step.effect == "pure" and not process.row.strikes:
+            self.start()
+        else:
+            if (step.effect == "at_most_once" or process.row.strikes) and not self.noted:
+                process.note(self, intent=True)
+            process.runtime.journal.when_durable(self.start)
+
     def start(self) -> None:
         if self.dead:
             return
-        steps = self.steps
+        steps = self.process.runtime.steps
         work = self._run() if self.step.plain and self.step.is_async else self._run_with_care()
         task = asyncio.Task(work, loop=steps.runtime.host, name=self.step.name, context=steps.context.copy())
         self.task = task
@@ -99,21 +91,21 @@ class Execution:
             self.task.cancel()
 
     async def _run(self) -> None:
-        self.pending.started = time()
+        self.started = time()
         try:
-            value = await self.step.fn(*self.args, **self.kwargs)
+            value = await self.step.fn(*self.call[0], **self.call[1])
         except BaseException as error:
             self._failed(error)
         else:
             self._done(value)
 
     def _done(self, value: Any) -> None:
-        self.steps.running.pop(self.task, None)  # type: ignore[arg-type]
+        self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if not self.dead:
-            self.process.arrive(self.pending, True, value)
+            self.process.arrive(self, True, value)
 
     def _failed(self, error: BaseException) -> None:
-        self.steps.running.pop(self.task, None)  # type: ignore[arg-type]
+        self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if self.dead or isinstance(error, GeneratorExit | KeyboardInterrupt):
             if not isinstance(error, asyncio.CancelledError):
                 return
@@ -122,25 +114,25 @@ class Execution:
             error = RuntimeError(f"step {self.step.name} called sys.exit({error.code!r})")
         elif isinstance(error, asyncio.CancelledError):
             error = RuntimeError(f"step {self.step.name} was cancelled from inside")
-        self.process.arrive(self.pending, False, error)
+        self.process.arrive(self, False, error)
 
     # --- retries, time limits, queues, threads -----------------------------------------------------------
 
     async def _run_with_care(self) -> None:
-        retry, pending = self.step.retries, self.pending
+        retry = self.step.retries
         try:
-            pending.attempts = await self._catch_up()
+            self.attempts = await self._catch_up()
             while True:
                 try:
                     value = await self._attempt()
                     break
                 except Exception as error:
-                    if retry is None or pending.attempts >= retry.attempts or not isinstance(error, retry.on):
+                    if retry is None or self.attempts >= retry.attempts or not isinstance(error, retry.on):
                         raise
-                    wait = retry.wait(pending.attempts, _jitter.random())
+                    wait = retry.wait(self.attempts, _jitter.random())
                     self._note_attempt(error, wait)
                     await asyncio.sleep(wait)
-                    pending.attempts += 1
+                    self.attempts += 1
         except BaseException as error:
             self._failed(error)
         else:
@@ -148,25 +140,25 @@ class Execution:
 
     async def _catch_up(self) -> int:
         """The number of the attempt to make: a restart goes on counting, and waits what was left to wait."""
-        tried = self.process.tried.get(self.pending.number)
+        tried = self.process.tried.get(self.number)
         if tried is None:
             return 1
         await asyncio.sleep(max(0.0, tried.again - time()))
         return tried.attempt + 1
 
     def _note_attempt(self, error: Exception, wait: float) -> None:
-        process, pending = self.process, self.pending
+        process = self.process
         now = time()
-        value = self.steps.runtime.journal.value(process.id, encode(error))
-        record = Attempt(now, pending.number, pending.name, pending.attempts, value, now + wait)
-        self.steps.runtime.append(process, record)
-        self.steps.runtime.kick()
+        value = self.process.runtime.journal.value(process.id, encode(error))
+        record = Attempt(now, self.number, self.name, self.attempts, value, now + wait)
+        self.process.runtime.append(process, record)
+        self.process.runtime.kick()
 
     async def _attempt(self) -> Any:
-        host = self.steps.runtime.host
+        host = self.process.runtime.host
         if self.step.queue is not None:
             admitted: asyncio.Future[None] = host.create_future()
-            gate = self.steps.runtime.gates[self.step.queue]
+            gate = self.process.runtime.gates[self.step.queue]
             self.ticket = gate.enter(self.step.priority, partial(settle, admitted, None))
             try:
                 await admitted
@@ -176,7 +168,7 @@ class Execution:
         return await self._limited()
 
     async def _limited(self) -> Any:
-        self.pending.started = time()
+        self.started = time()
         timeout = self.step.timeout
         if timeout is None:
             return await self._call()
@@ -187,34 +179,38 @@ class Execution:
             if not limit.expired():
                 raise
             raise StepTimeout(
-                f"step {self.step.name} did not finish within {timeout:g} s (attempt {self.pending.attempts}); "
+                f"step {self.step.name} did not finish within {timeout:g} s (attempt {self.attempts}); "
                 f"raise its timeout or give it retries"
             ) from None
 
     async def _call(self) -> Any:
         step = self.step
         if step.is_async:
-            return await step.fn(*self.args, **self.kwargs)
+            return await step.fn(*self.call[0], **self.call[1])
         context = contextvars.copy_context()
-        call = partial(context.run, partial(step.fn, *self.args, **self.kwargs))
-        return await self.steps.runtime.host.run_in_executor(self.steps.threads, call)
+        call = partial(context.run, partial(step.fn, *self.call[0], **self.call[1]))
+        return await self.process.runtime.host.run_in_executor(self.process.runtime.steps.threads, call)
 
     # --- at most once ------------------------------------------------------------------------------------
 
     def unknown(self) -> None:
         """The process died while this was in flight: whether it happened, nobody knows."""
-        step, process, pending = self.step, self.process, self.pending
+        step, process = self.step, self.process
         if step.on_unknown == "done":
-            process.arrive(pending, True, None)
+            process.arrive(self, True, None)
         elif step.on_unknown == "ask":
-            process.mail.receive(f"unknown:{step.name}", pending)
+            process.mail.receive(f"unknown:{step.name}", self)
         else:
             process.arrive(
-                pending,
+                self,
                 False,
                 UnknownOutcome(
-                    f"step {step.name} ({pending.place}) was in flight when the process died; it is declared "
+                    f"step {step.name} ({self.place}) was in flight when the process died; it is declared "
                     f"at_most_once, so it is not run again: find out whether it happened, then continue with "
-                    f"weft fork {process.id} --at {pending.number} --value RESULT"
+                    f"weft fork {process.id} --at {self.number} --value RESULT"
                 ),
             )
+
+
+def _launch(pending: Any) -> None:
+    pending.begin()

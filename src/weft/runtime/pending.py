@@ -26,17 +26,16 @@ class Pending:
         "started", "timer",
     )  # fmt: skip
 
-    def __init__(
-        self, number: int, kind: str, name: str, place: str, args: bytes, future: asyncio.Future[Any] | None,
-        launch: Launch,
-    ) -> None:  # fmt: skip
-        self.number = number
+    future: asyncio.Future[Any]
+    """What the body awaits (a timer has a callback instead)."""
+
+    def __init__(self, kind: str, name: str, place: str, args: bytes, launch: Launch) -> None:
+        self.number = 0
+        """Given when it is enlisted."""
         self.kind = kind
         self.name = name
         self.place = place
         self.args = args
-        self.future = future
-        """What the body awaits; None for a timer, which has a callback."""
         self.launch = launch
         """Begins the work on the host."""
         self.timer: Timer | None = None

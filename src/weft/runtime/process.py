@@ -38,6 +38,7 @@ from weft.core.record import (
 from weft.runtime.children import Children
 from weft.runtime.deadlock import deadlocked
 from weft.runtime.divergence import diverged
+from weft.runtime.execute import Execution
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, PARKABLE, Also, Launch, Pending, Stopped
@@ -181,29 +182,34 @@ class Process:
         timer: Timer | None = None,
     ) -> Pending:  # fmt: skip
         """A new effect, launched at once if live; its `future` is the outcome (a timer has a callback instead)."""
-        if self.stopping:
-            raise Stopped
-        self.issued = number = self.issued + 1
-        future: asyncio.Future[Any] | None = None
-        if timer is None:
-            future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
-        pending = Pending(number, kind, name, place, args, future, launch)
+        pending = Pending(kind, name, place, args, launch)
         pending.timer, pending.deadline = timer, deadline
-        self.pending[number] = pending
-        if kind not in PARKABLE:
-            self.busy += 1
-        if self.live:
-            launch(pending)
+        self.enlist(pending)
         return pending
 
+    def enlist(self, pending: Pending) -> None:
+        """Number an effect and launch it, or let the replay decide."""
+        if self.stopping:
+            raise Stopped
+        self.issued = pending.number = self.issued + 1
+        pending.future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
+        self.pending[pending.number] = pending
+        if pending.kind not in PARKABLE:
+            self.busy += 1
+        if self.live:
+            pending.launch(pending)
+
     async def outcome(self, pending: Pending) -> Any:
-        assert pending.future is not None
         try:
             return await pending.future
         except asyncio.CancelledError:
-            if pending.number in self.pending and pending.future.cancelled():
-                self.drop(pending)
+            self.given_up(pending)
             raise
+
+    def given_up(self, pending: Pending) -> None:
+        """The wait for an effect ended in a cancellation: was it the wait that was cancelled?"""
+        if pending.number in self.pending and pending.future.cancelled():
+            self.drop(pending)
 
     async def step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str) -> Any:
         data = encode_args(args, kwargs, step.name, step.names)
@@ -224,15 +230,13 @@ class Process:
                 if record.ok:
                     return decode(record.value)
                 raise decode(record.value)
-        return await self.outcome(
-            self.issue(
-                "step",
-                step.name,
-                place,
-                data,
-                lambda p: self.runtime.steps.launch(self, p, step, args, kwargs),
-            )
-        )
+        call = Execution(self, step, args, kwargs, place, data)
+        self.enlist(call)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            self.given_up(call)
+            raise
 
     def immediate(
         self,
@@ -250,7 +254,7 @@ class Process:
         record = self._recorded()
         if record is not None:
             if type(record) is not Outcome or record.effect != number or not self._fits(record, kind, name, args):
-                self.error = diverged(self, record, Pending(number, kind, name, place, args, None, _never))
+                self.error = diverged(self, record, Pending(kind, name, place, args, _never))
                 raise Stopped
             self.cursor += 1
             self.clock = record.at
@@ -323,12 +327,15 @@ class Process:
                 also(value)
             self.main.cancel()
             return
-        if self.pending.get(pending.number) is not pending or (pending.future is not None and pending.future.done()):
+        if self.pending.get(pending.number) is not pending or pending.future.done():
             return  # the body gave it up meanwhile
         self._forget(pending)
         pending.host = None
         if pending.timer is None:
-            data, ok = self._encode(value, ok, pending)
+            try:
+                data = encode(value, f"{pending.name}() result") if type(value) not in _ATOMS else encode(value)
+            except Exception as error:
+                data, ok = encode(error), False
             clean = self.runtime.journal.clean(data)
             stored = self.runtime.journal.keep(self.id, clean)
             if clean is not data or type(value) not in _ATOMS:
@@ -347,17 +354,11 @@ class Process:
             also(value)
         self._resolve(pending, ok, value)
 
-    def _encode(self, value: Any, ok: bool, pending: Pending) -> tuple[bytes, bool]:
-        try:
-            return encode(value, f"{pending.name}() result"), ok
-        except Exception as error:
-            return encode(error), False
-
     def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
         if pending.timer is not None:
             if pending.timer.live:
                 self.loop.ready.append(pending.timer)
-        elif pending.future is not None and not pending.future.done():
+        elif not pending.future.done():
             if ok:
                 pending.future.set_result(value)
             elif isinstance(value, StopIteration):  # a future refuses it
@@ -377,7 +378,8 @@ class Process:
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
-        self._append(Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts))
+        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts)
+        self.runtime.append(self, record)
 
     def _append(self, record: AnyRecord) -> None:
         self.runtime.append(self, record)
