@@ -182,7 +182,7 @@ async def _outcomes(store: Path) -> Counter[str]:
     """Outcomes by step name, as another process sees them."""
     journal = open_store(store)
     try:
-        segments = [segment for row in await journal.rows() for segment in await journal.segments(row.id)]
+        segments = [segment for row in await journal.rows() for segment in await journal.segments([row.id])]
     finally:
         await journal.close()
     return Counter(r.name for s in segments for r in decode_records(s.records) if isinstance(r, Outcome))

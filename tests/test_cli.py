@@ -176,7 +176,7 @@ def test_unknown_runs_are_code_3(weft_: Shell) -> None:
 def test_stores_that_cannot_be_used_are_code_4(weft_: Shell) -> None:
     (weft_.folder / "junk.db").write_text("this is not a journal, whatever it is called" * 100)
     assert "junk.db" in weft_("ps", "--store", "junk.db", code=4)
-    assert "later" in weft_("ps", "--store", "postgresql://nowhere/x", code=4)
+    assert "does not answer" in weft_("ps", "--store", "postgresql://nowhere/x", code=4)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

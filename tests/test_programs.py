@@ -339,7 +339,7 @@ def test_letters_and_events_wake_those_that_left_memory(tmp_path: Path) -> None:
         await parked(runtime, early.id)
         await runtime.run(speaker, "news", {"a": (1, 2)})
         assert await early == {"a": (1, 2)} == await runtime.run(listener, "news")
-        assert await runtime.store.inbox(run.id) == []
+        assert await runtime.store.inbox([run.id]) == []
 
     drive(tmp_path, use)
 
@@ -427,7 +427,7 @@ def test_queues_limit_and_order(tmp_path: Path) -> None:
         assert await runtime.run(crowd) == 28 and running["most"] == 2
         one = weft.Queue("one", concurrency=1)
         runs = [await runtime.start(ordered.options(queue=one, priority=p), p) for p in (0, 1, 5, 3)]
-        assert [await run for run in runs] == [0, 1, 5, 3] and ran == [0, 5, 3, 1]
+        assert [await run for run in runs] == [0, 1, 5, 3] and ran == [5, 3, 1, 0]
         waiting = await runtime.start(sleeper.options(queue=one), 30)
         behind = await runtime.start(ordered.options(queue=one), 9)
         assert await behind.status() == "queued"

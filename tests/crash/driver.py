@@ -72,7 +72,7 @@ class Scene:
             store = open_store(self.store)
             found: Journals = {}
             for row in await store.rows(limit=10_000):
-                records = [r for s in await store.segments(row.id) for r in decode_records(s.records)]
+                records = [r for s in await store.segments([row.id]) for r in decode_records(s.records)]
                 outcomes = []
                 for record in records:
                     if isinstance(record, Outcome):

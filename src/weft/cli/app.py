@@ -404,7 +404,7 @@ async def _state(store: Store, row: ProcessRow) -> str:
 async def _records(store: Store, id: str) -> list[AnyRecord]:
     from weft.core.record import decode_records
 
-    return [record for segment in await store.segments(id) for record in decode_records(segment.records)]
+    return [record for segment in await store.segments([id]) for record in decode_records(segment.records)]
 
 
 def _declare(row: ProcessRow, file: str | None) -> None:

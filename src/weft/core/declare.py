@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import sys
 from asyncio import _get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from copy import copy
 from functools import update_wrapper
 from types import CodeType
@@ -20,12 +20,14 @@ import msgspec
 
 from weft.core.boundary import place
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
+from weft.core.resources import Resources, resources_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Effect = Literal["pure", "idempotent", "at_most_once"]
 Unknown = Literal["fail", "ask", "done"]
+Executor = Literal["ray"]
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,8 @@ queues: dict[str, Queue] = {}
 
 class Queue(msgspec.Struct, frozen=True):
     """Admission by name: at most `concurrency` at once, and at most `rate[0]` starts in any `rate[1]` seconds.
-    Waiting ones are admitted by priority (larger first), then in order of arrival. Holds within one runtime."""
+    Waiting ones are admitted by priority (larger first); among equals tenants take turns, and each tenant's come
+    in order of arrival. Holds over all runtimes that share a store."""
 
     name: str
     concurrency: int | None = None
@@ -68,7 +71,18 @@ class Queue(msgspec.Struct, frozen=True):
             self.rate is not None and (self.rate[0] < 1 or self.rate[1] <= 0)
         ):
             raise BadInput(f"{self!r}: concurrency must be >= 1 and rate (count >= 1, seconds > 0)")
-        queues.setdefault(self.name, self)
+        known = queues.get(self.name)
+        if known is None or not known.limited:
+            queues[self.name] = self
+
+    @property
+    def limited(self) -> bool:
+        return self.concurrency is not None or self.rate is not None
+
+
+def find_queue(name: str) -> Queue:
+    """The queue declared with this name, or one without limits."""
+    return queues.get(name) or Queue(name)
 
 
 def _name(fn: Callable[..., Any], given: str | None) -> str:
@@ -124,6 +138,8 @@ class Step(Generic[P, R]):
         timeout: float | None = None,
         queue: Queue | None = None,
         priority: int = 0,
+        executor: Executor | None = None,
+        resources: Mapping[str, Any] | Resources | None = None,
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -133,6 +149,8 @@ class Step(Generic[P, R]):
             raise BadInput(f"@step(on_unknown={on_unknown!r}): must be 'fail', 'ask' or 'done'")
         if timeout is not None and timeout <= 0:
             raise BadInput(f"@step(timeout={timeout!r}): seconds must be > 0")
+        if executor not in (None, "ray"):
+            raise BadInput(f"@step(executor={executor!r}): must be 'ray', or None for this process")
         self.fn = fn
         self.name = _name(fn, name)
         self.effect = effect
@@ -141,9 +159,11 @@ class Step(Generic[P, R]):
         self.timeout = timeout
         self.queue = queue
         self.priority = priority
+        self.resources = resources_of(resources)
+        self.executor: Executor | None = executor if self.resources is None else "ray"
         self.is_async = inspect.iscoroutinefunction(fn)
         self.names = _parameters(fn)
-        self.plain = self.retries is None and timeout is None and queue is None
+        self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
         """Nothing to do but run it."""
         update_wrapper(self, fn)
 
@@ -160,18 +180,21 @@ class Step(Generic[P, R]):
         return result
 
     def options(self, **changes: Any) -> Step[P, R]:
-        """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`."""
+        """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
+        `executor` (None: in this process, whatever its resources), `resources`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
             raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
+        if "executor" in changes and changes["executor"] is None:
+            changes.setdefault("resources", None)
         return Step(self.fn, **{**settings, **changes})
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
 
 
-_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority")
+_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority", "executor", "resources")
 
 registry: dict[str, Workflow[..., Any]] = {}
 """Every workflow declared in this interpreter, by name."""
@@ -192,6 +215,7 @@ class Workflow(Generic[P, R]):
         self.key: str | None = None
         self.queue: Queue | None = None
         self.priority = 0
+        self.tenant = ""
         self.id: str | None = None
         self.signature = inspect.signature(fn)
         self.names = tuple(self.signature.parameters)
@@ -215,14 +239,16 @@ class Workflow(Generic[P, R]):
         key: str | None = None,
         queue: Queue | None = None,
         priority: int | None = None,
+        tenant: str | None = None,
         id: str | None = None,
     ) -> Workflow[P, R]:
-        """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`
-        and `priority`, or a given run `id`."""
+        """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`,
+        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`."""
         changed = copy(self)
         changed.key = key or self.key
         changed.queue = queue or self.queue
         changed.priority = self.priority if priority is None else priority
+        changed.tenant = self.tenant if tenant is None else tenant
         changed.id = id or self.id
         return changed
 
@@ -262,6 +288,8 @@ def step(
     timeout: float | None = None,
     queue: Queue | None = None,
     priority: int = 0,
+    executor: Executor | None = None,
+    resources: Mapping[str, Any] | Resources | None = None,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -271,6 +299,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     "at_most_once" never runs twice: in flight at a crash its outcome is unknown, and `on_unknown` says what then:
     "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done
     with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
+    `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
     """
     if fn is not None:
         return Step(fn)

@@ -50,6 +50,14 @@ class Cancelled(WeftError):
     """The run was cancelled."""
 
 
+class ExecutorError(WeftError):
+    """The executor that a step is declared for (a Ray cluster) cannot be reached or cannot run it."""
+
+
+class ExecutorLost(ExecutorError):
+    """The worker or the machine that ran a step died, too many times."""
+
+
 class CrashLoop(WeftError):
     """The operating-system process died repeatedly at the same place of a run."""
 
@@ -95,6 +103,14 @@ class StoreCorrupt(StoreError):
 
 class StoreTooNew(StoreError):
     """The journal was written by a newer Weft."""
+
+
+class StoreUnreachable(StoreError):
+    """The server that holds the journal does not answer."""
+
+
+class LeaseLost(StoreError):
+    """This runtime was silent for too long: others took its processes over, and it may write nothing more."""
 
 
 class UnknownRun(WeftError, LookupError):

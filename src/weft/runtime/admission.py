@@ -1,100 +1,149 @@
-"""Queues: at most so many at once, at most so many starts in a while, the most urgent first."""
+"""Queues: at most so many at once, at most so many starts in a while, the most urgent first.
+
+Who is let in is decided in the store, for all runtimes that share it (`Store.admit`). Here is what one runtime has
+in line: its own processes, its steps, and how much room there is for processes that wait for any worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-from collections import deque
 from collections.abc import Callable
-from itertools import count
+from typing import TYPE_CHECKING
 
 from weft.core.declare import Queue
-from weft.core.errors import BadInput
+from weft.core.errors import BadInput, StoreError
+from weft.store.base import ProcessRow, Want
+
+if TYPE_CHECKING:
+    from weft.runtime.runtime import Runtime
 
 
 class Ticket:
-    """A place in a queue. `release` gives it back, whether it was admitted yet or not."""
+    """A step's place in a queue. `release` gives it back, whether it was admitted yet or not."""
 
-    __slots__ = ("admitted", "gate", "live", "then")
+    __slots__ = ("gate", "id", "live", "then")
 
-    def __init__(self, gate: Gate, then: Callable[[], None]) -> None:
+    def __init__(self, gate: Gate, id: str, then: Callable[[], None]) -> None:
         self.gate = gate
+        self.id = id
         self.then = then
-        self.admitted = False
         self.live = True
 
     def release(self) -> None:
         if self.live:
             self.live = False
-            if self.admitted:
-                self.gate.running -= 1
-                self.gate.advance()
+            self.gate.released(self)
 
 
 class Gate:
-    """The state of one Queue. Starts are counted in a sliding window, so that `rate` is never exceeded."""
+    """One queue, as this runtime sees it: at most one look at the store at a time, and one more if something came."""
 
-    def __init__(self, queue: Queue, host: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, runtime: Runtime, queue: Queue) -> None:
+        self.runtime = runtime
         self.queue = queue
-        self.host = host
-        self.running = 0
-        self.heap: list[tuple[int, int, Ticket]] = []
-        self.order = count()
-        self.starts: deque[float] = deque()
-        self.timer: asyncio.TimerHandle | None = None
+        self.tickets: dict[str, Ticket] = {}
+        """Those that wait."""
+        self.wants: list[Want] = []
+        """Those of them that the store does not know yet."""
+        self.processes: dict[str, Callable[[ProcessRow], None]] = {}
+        """Processes of this runtime that wait, and what to do when they are let in."""
+        self._looking = False
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, priority: int, then: Callable[[], None]) -> Ticket:
-        """Call `then` when admitted (perhaps before this returns)."""
-        ticket = Ticket(self, then)
-        heapq.heappush(self.heap, (-priority, next(self.order), ticket))
-        self.advance()
+    def enter(self, id: str, tenant: str, priority: int, then: Callable[[], None]) -> Ticket:
+        """Call `then` when the step is let in."""
+        ticket = self.tickets[id] = Ticket(self, id, then)
+        self.wants.append(Want(id, tenant, priority))
+        self.poke()
         return ticket
 
-    def advance(self) -> None:
-        while self.heap:
-            ticket = self.heap[0][2]
-            if not ticket.live:
-                heapq.heappop(self.heap)
-                continue
-            if self.queue.concurrency is not None and self.running >= self.queue.concurrency:
-                return
-            if not self._rate_allows():
-                return
-            heapq.heappop(self.heap)
-            self.running += 1
-            ticket.admitted = True
-            ticket.then()
+    def queue_up(self, id: str, then: Callable[[ProcessRow], None]) -> None:
+        """Call `then` when process `id` of this runtime, whose row is being written, is let in."""
+        self.processes[id] = then
+        self.runtime.journal.when_durable(self.poke)
 
-    def _rate_allows(self) -> bool:
-        if self.queue.rate is None:
-            return True
-        limit, seconds = self.queue.rate
-        now = self.host.time()
-        while self.starts and self.starts[0] <= now - seconds:
-            self.starts.popleft()
-        if len(self.starts) < limit:
-            self.starts.append(now)
-            return True
-        if self.timer is None:
-            self.timer = self.host.call_later(self.starts[0] + seconds - now, self._later)
-        return False
+    def released(self, ticket: Ticket) -> None:
+        self.tickets.pop(ticket.id, None)
+        self.wants = [want for want in self.wants if want.ticket != ticket.id]
+        self.free(ticket.id)
 
-    def _later(self) -> None:
-        self.timer = None
-        self.advance()
+    def free(self, ticket: str | None = None) -> None:
+        """A place becomes free with what is written next."""
+        journal = self.runtime.journal
+        if ticket is not None:
+            journal.batch.released[ticket] = self.queue.name
+        journal.when_durable(self.poke)
+        self.runtime.kick()
+
+    def poke(self) -> None:
+        """Somebody may be let in."""
+        if not self._waited_for() or self.runtime.closing:
+            return
+        self._again = True
+        if not self._looking:
+            self._looking = True
+            self.runtime.task(self._look())
+
+    def _waited_for(self) -> bool:
+        return bool(self.tickets or self.processes or self.runtime.room(self.queue.name))
+
+    async def _look(self) -> None:
+        runtime = self.runtime
+        try:
+            while self._again and not runtime.closing:
+                self._again = False
+                wants, self.wants = self.wants, []
+                room = runtime.room(self.queue.name)
+                admission = await runtime.store.admit(runtime.owner, self.queue, wants, room)
+                for id in admission.tickets:
+                    ticket = self.tickets.pop(id, None)
+                    if ticket is None:
+                        self.free(id)  # given up meanwhile
+                    else:
+                        ticket.then()
+                for row in admission.rows:
+                    await self._let_in(row)
+                if admission.again is not None:
+                    self._later(admission.again)
+        except StoreError as error:
+            runtime.fault(error)
+        finally:
+            self._looking = False
+
+    async def _let_in(self, row: ProcessRow) -> None:
+        then = self.processes.pop(row.id, None)
+        if then is not None:
+            then(row)
+        elif row.id not in self.runtime.active:
+            await self.runtime.recovery.take([row])
+
+    def _later(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self.runtime.host.call_later(max(seconds, 0.001), self._time)
+
+    def _time(self) -> None:
+        self._timer = None
+        self.poke()
 
 
 class Gates:
     """All queues of a runtime, by name; two declarations of one name must agree."""
 
-    def __init__(self, host: asyncio.AbstractEventLoop) -> None:
-        self.host = host
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self.gates: dict[str, Gate] = {}
 
     def __getitem__(self, queue: Queue) -> Gate:
         gate = self.gates.get(queue.name)
         if gate is None:
-            gate = self.gates[queue.name] = Gate(queue, self.host)
-        elif gate.queue is not queue and gate.queue != queue:
+            gate = self.gates[queue.name] = Gate(self.runtime, queue)
+        elif not gate.queue.limited:
+            gate.queue = queue
+        elif gate.queue != queue and queue.limited:
             raise BadInput(f"queue {queue.name!r} is declared twice, as {gate.queue} and {queue}; declare it once")
         return gate
+
+    def poke(self) -> None:
+        for gate in self.gates.values():
+            gate.poke()

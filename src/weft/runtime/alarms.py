@@ -7,7 +7,6 @@ the wall clock: a deadline that passed meanwhile is due at once.
 from __future__ import annotations
 
 import asyncio
-from time import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Alarms:
     def set(self, process: Process, pending: Pending) -> None:
         """Deliver a sleep or a timer of `process` at its deadline."""
         assert pending.deadline is not None
-        pending.started = time()
+        pending.started = self.runtime.clock()
         pending.host = self.runtime.host.call_later(
             max(0.0, pending.deadline - pending.started), process.arrive, pending, True, None
         )
@@ -38,7 +37,7 @@ class Alarms:
         if self.wake_at is None or wake_at < self.wake_at:
             self.close()
             self.wake_at = wake_at
-            self.timer = self.runtime.host.call_later(max(0.0, wake_at - time()), self._ring)
+            self.timer = self.runtime.host.call_later(max(0.0, wake_at - self.runtime.clock()), self._ring)
 
     def _ring(self) -> None:
         self.wake_at, self.timer = None, None
@@ -47,8 +46,8 @@ class Alarms:
     async def _wake_due(self) -> None:
         runtime = self.runtime
         await runtime.journal.barrier()
-        for row in await runtime.store.due(runtime.owner, time(), BATCH):
-            await runtime.recovery.activate(row, woken=True)
+        due = await runtime.store.due(runtime.owner, runtime.clock(), BATCH)
+        await runtime.recovery.activate(due, written=True)
         await self.look()
 
     async def look(self) -> None:

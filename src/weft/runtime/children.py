@@ -36,12 +36,12 @@ class Children:
         rows: list[ProcessRow] = []
 
         def make(number: int) -> str:
-            rows.append(runtime.new_row(workflow, data, parent=process.id))
+            rows.append(runtime.starting.new_row(workflow, data, parent=process.id))
             return rows[0].id
 
         kind = "spawn" if owned else "detach"
         id: str = process.immediate(
-            kind, workflow.name, place, data, make, lambda _: runtime.begin(rows[0], data, workflow.queue)
+            kind, workflow.name, place, data, make, lambda _: runtime.starting.begin(rows[0], data)
         )
         if owned:
             self.open[id] = None
@@ -51,7 +51,7 @@ class Children:
         """A child's result; its failure is raised here. Cancelling the wait cancels the child."""
         process = self.process
         data = encode_args((child,), {}, "child")
-        pending = process.issue("child", child, place, data, lambda p: process.runtime.join(process, p, child))
+        pending = process.issue("child", child, place, data, lambda p: process.runtime.ends.join(process, p, child))
         try:
             result = await process.outcome(pending)
         except asyncio.CancelledError:

@@ -124,17 +124,21 @@ class Committer:
         self.ticket += 1
         self.store.commit(batch, self._written)
 
+    def fail(self, error: StoreError) -> None:
+        """Nothing can be written any more."""
+        if self.broken is not None:
+            return
+        self.broken = error
+        self.waiting.clear()
+        for done in self.barriers:
+            if not done.done():
+                done.set_exception(error)
+        self.failed(error)
+
     def _written(self, error: BaseException | None) -> None:
         self.in_flight = False
         if error is not None:
-            self.broken = (
-                error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error}")
-            )
-            self.waiting.clear()
-            for done in self.barriers:
-                if not done.done():
-                    done.set_exception(self.broken)
-            self.failed(self.broken)
+            self.fail(error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error}"))
             return
         self.durable = self.ticket - 1
         while self.waiting and self.waiting[0][0] <= self.durable:

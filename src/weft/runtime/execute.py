@@ -11,12 +11,11 @@ import contextvars
 import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import time
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode
 from weft.core.declare import Step
-from weft.core.errors import StepTimeout, UnknownOutcome
+from weft.core.errors import ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.record import Attempt
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
@@ -37,6 +36,15 @@ class Steps:
         self.context = contextvars.copy_context()
         self.threads = ThreadPoolExecutor(threads, thread_name_prefix="weft-step")
         self.running: dict[asyncio.Task[None], Execution] = {}
+        self.draining = False
+        """No step begins any more."""
+
+    async def drain(self, grace: float) -> None:
+        """Let the steps under way end, for up to `grace` seconds."""
+        self.draining = True
+        if self.running:
+            await asyncio.wait(list(self.running), timeout=grace)
+            await asyncio.sleep(0)  # their outcomes reach the bodies
 
     def close(self) -> list[asyncio.Task[None]]:
         tasks = list(self.running)
@@ -77,9 +85,9 @@ class Execution(Pending):
             process.runtime.journal.when_durable(self.start)
 
     def start(self) -> None:
-        if self.dead:
-            return
         steps = self.process.runtime.steps
+        if self.dead or steps.draining:
+            return
         work = self._run() if self.step.plain and self.step.is_async else self._run_with_care()
         task = asyncio.Task(work, loop=steps.runtime.host, name=self.step.name, context=steps.context.copy())
         self.task = task
@@ -91,7 +99,7 @@ class Execution(Pending):
             self.task.cancel()
 
     async def _run(self) -> None:
-        self.started = time()
+        self.started = self.process.runtime.clock()
         try:
             value = await self.step.fn(*self.call[0], **self.call[1])
         except BaseException as error:
@@ -127,12 +135,20 @@ class Execution(Pending):
                     value = await self._attempt()
                     break
                 except Exception as error:
+                    if isinstance(error, ExecutorLost) and self.step.effect == "at_most_once":
+                        raise
                     if retry is None or self.attempts >= retry.attempts or not isinstance(error, retry.on):
                         raise
                     wait = retry.wait(self.attempts, _jitter.random())
                     self._note_attempt(error, wait)
                     await asyncio.sleep(wait)
                     self.attempts += 1
+        except ExecutorLost as lost:
+            if self.step.effect == "at_most_once" and not self.dead:
+                self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
+                self.unknown(str(lost))
+            else:
+                self._failed(lost)
         except BaseException as error:
             self._failed(error)
         else:
@@ -143,12 +159,12 @@ class Execution(Pending):
         tried = self.process.tried.get(self.number)
         if tried is None:
             return 1
-        await asyncio.sleep(max(0.0, tried.again - time()))
+        await asyncio.sleep(max(0.0, tried.again - self.process.runtime.clock()))
         return tried.attempt + 1
 
     def _note_attempt(self, error: Exception, wait: float) -> None:
         process = self.process
-        now = time()
+        now = process.runtime.clock()
         value = self.process.runtime.journal.value(process.id, encode(error))
         record = Attempt(now, self.number, self.name, self.attempts, value, now + wait)
         self.process.runtime.append(process, record)
@@ -159,7 +175,9 @@ class Execution(Pending):
         if self.step.queue is not None:
             admitted: asyncio.Future[None] = host.create_future()
             gate = self.process.runtime.gates[self.step.queue]
-            self.ticket = gate.enter(self.step.priority, partial(settle, admitted, None))
+            place = f"{self.process.id}:{self.number}:{self.attempts}"
+            tenant = self.process.row.tenant
+            self.ticket = gate.enter(place, tenant, self.step.priority, partial(settle, admitted, None))
             try:
                 await admitted
                 return await self._limited()
@@ -168,7 +186,11 @@ class Execution(Pending):
         return await self._limited()
 
     async def _limited(self) -> Any:
-        self.started = time()
+        self.started = self.process.runtime.clock()
+        if self.step.executor is not None:
+            from weft.runtime.ray import carry_out
+
+            return await carry_out(self)
         timeout = self.step.timeout
         if timeout is None:
             return await self._call()
@@ -178,10 +200,13 @@ class Execution(Pending):
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise StepTimeout(
-                f"step {self.step.name} did not finish within {timeout:g} s (attempt {self.attempts}); "
-                f"raise its timeout or give it retries"
-            ) from None
+            raise self.late() from None
+
+    def late(self) -> StepTimeout:
+        return StepTimeout(
+            f"step {self.step.name} did not finish within {self.step.timeout:g} s (attempt {self.attempts}); "
+            f"raise its timeout or give it retries"
+        )
 
     async def _call(self) -> Any:
         step = self.step
@@ -193,8 +218,8 @@ class Execution(Pending):
 
     # --- at most once ------------------------------------------------------------------------------------
 
-    def unknown(self) -> None:
-        """The process died while this was in flight: whether it happened, nobody knows."""
+    def unknown(self, why: str = "the process died") -> None:
+        """Whoever ran it died while this was in flight: whether it happened, nobody knows."""
         step, process = self.step, self.process
         if step.on_unknown == "done":
             process.arrive(self, True, None)
@@ -205,7 +230,7 @@ class Execution(Pending):
                 self,
                 False,
                 UnknownOutcome(
-                    f"step {step.name} ({self.place}) was in flight when the process died; it is declared "
+                    f"step {step.name} ({self.place}) was in flight when {why}; it is declared "
                     f"at_most_once, so it is not run again: find out whether it happened, then continue with "
                     f"weft fork {process.id} --at {self.number} --value RESULT"
                 ),

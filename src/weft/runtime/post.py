@@ -6,11 +6,10 @@ durable. Other operating-system processes notice by `Store.changed`.
 
 from __future__ import annotations
 
-from time import time
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, encode
-from weft.core.errors import UnknownRun, WeftError
+from weft.core.errors import StoreError, UnknownRun, WeftError
 from weft.store.base import FINISHED, Message
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ class Post:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.watchers: dict[str, list[tuple[Process, Pending]]] = {}
+        self._looking = False
+        self._again = False
 
     # --- letters -----------------------------------------------------------------------------------------
 
@@ -36,11 +37,16 @@ class Post:
 
     async def deliver(self, to: str) -> None:
         """Hand the letters in the store to process `to`, if it is ours."""
-        process = self.runtime.active.get(to)
-        if process is None:
-            await self.runtime.recovery.revive(to)
+        if to in self.runtime.active:
+            self._put(await self.runtime.store.inbox([to]))
         else:
-            process.mail.put(await self.runtime.store.inbox(to))
+            await self.runtime.recovery.revive([to])
+
+    def _put(self, letters: list[Message]) -> None:
+        for letter in letters:
+            process = self.runtime.active.get(letter.process)
+            if process is not None:
+                process.mail.put([letter])
 
     async def address(self, to: str) -> None:
         """Raise UnknownRun unless process `to` exists and has not ended."""
@@ -68,15 +74,11 @@ class Post:
         payload = encode(value, f"event {key}")
         payload = journal.redactor.redact(payload) or payload
         journal.batch.events.append((key, payload, process.id))
-        journal.when_durable(lambda: self.runtime.task(self._published(key, payload)))
+        journal.when_durable(lambda: self._published(key, payload))
 
-    async def _published(self, key: str, payload: bytes) -> None:
+    def _published(self, key: str, payload: bytes) -> None:
         self._tell(key, payload)
-        waiting = await self.runtime.store.waiting(key)
-        if waiting:
-            await self.runtime.store.wake(waiting, time())
-            for id in waiting:
-                await self.runtime.recovery.revive(id)
+        self.look()  # some of those that wait are parked
 
     def watch(self, process: Process, pending: Pending) -> None:
         """Deliver the event that `pending` waits for: the one there is, or the next one."""
@@ -84,9 +86,9 @@ class Post:
 
         async def look() -> None:
             await self.runtime.journal.barrier()
-            found = await self.runtime.store.event(pending.name)
-            if found is not None:
-                self._tell(pending.name, found)
+            await self.runtime.store.follow(self.runtime.owner, [pending.name])
+            for key, payload in (await self.runtime.store.events([pending.name])).items():
+                self._tell(key, payload)
 
         self.runtime.task(look())
 
@@ -96,12 +98,28 @@ class Post:
 
     # --- from elsewhere ----------------------------------------------------------------------------------
 
-    async def news(self) -> None:
-        """Another operating-system process has written: something may be for us."""
-        for id in await self.runtime.store.mail(self.runtime.owner):
-            await self.deliver(id)
-        for key in list(self.watchers):
-            found = await self.runtime.store.event(key)
-            if found is not None:
-                self._tell(key, found)
-        await self.runtime.alarms.look()
+    def look(self) -> None:
+        """Something may have come: letters and events for processes here, in memory or parked."""
+        self._again = True
+        if not self._looking:
+            self._looking = True
+            self.runtime.task(self._look())
+
+    async def _look(self) -> None:
+        runtime = self.runtime
+        try:
+            while self._again and not runtime.closing:
+                self._again = False
+                if self.watchers:
+                    for key, payload in (await runtime.store.events(list(self.watchers))).items():
+                        self._tell(key, payload)
+                called = await runtime.store.news(runtime.owner)
+                active = [id for id in called if id in runtime.active]
+                if active:
+                    self._put(await runtime.store.inbox(active))
+                await runtime.recovery.revive([id for id in called if id not in runtime.active])
+                await runtime.alarms.look()
+        except StoreError as error:
+            runtime.fault(error)
+        finally:
+            self._looking = False

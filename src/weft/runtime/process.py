@@ -15,7 +15,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import time
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, decode_args, encode, encode_args
@@ -42,7 +41,7 @@ from weft.runtime.execute import Execution
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, PARKABLE, Also, Launch, Pending, Stopped
-from weft.store.base import CANCELLED, DONE, FAILED, WAITING, ProcessRow
+from weft.store.base import CANCELLED, DONE, ENDED, FAILED, WAITING, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -92,7 +91,7 @@ class Process:
             if self.main is None:
                 fresh = not self.row.started
                 if fresh:
-                    self.clock = self.row.started = time()
+                    self.clock = self.row.started = self.runtime.clock()
                     self.runtime.put(self.row)
                 self.main = self.loop.create_task(self._main())
                 if self.arrived and fresh:
@@ -112,7 +111,7 @@ class Process:
                 self._finish()
             elif not self.pending:
                 self._end(FAILED, encode(deadlocked(self)))
-        self.idle_since = time()
+        self.idle_since = self.runtime.clock()
 
     async def _main(self) -> Any:
         args, kwargs = decode_args(self.input)
@@ -378,6 +377,7 @@ class Process:
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
+        self.runtime.counters.effects += 1
         record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts)
         self.runtime.append(self, record)
 
@@ -389,11 +389,13 @@ class Process:
         pending.noted = True
         args = self.runtime.journal.value(self.id, pending.args)
         # Not part of the order of deliveries: the body's clock stands still.
-        self._append(Started(time(), pending.number, pending.kind, pending.name, pending.place, args, intent))
+        self._append(
+            Started(self.runtime.clock(), pending.number, pending.kind, pending.name, pending.place, args, intent)
+        )
 
     def tick(self) -> float:
         """Let the body's clock follow the host's, never backwards."""
-        now = time()
+        now = self.runtime.clock()
         if now > self.clock:
             self.clock = now
         return self.clock
@@ -450,12 +452,12 @@ class Process:
             self.row.result = to_column(value)
         else:
             self.row.error = to_column(value)
-        self.runtime.finished(self, data)
+        self.runtime.ends.finished(self, data)
 
     def _abort(self, error: WeftError) -> None:
         """Stop here without a word in the journal: the run can be resumed by code that fits."""
         self._put_away()
-        self.runtime.aborted(self, error)
+        self.runtime.ends.aborted(self, error)
 
     def evict(self) -> None:
         """Leave memory; the journal has everything."""
@@ -476,7 +478,7 @@ class Process:
             return False
         self.row.state = WAITING
         self.row.wake_at = wake
-        self.runtime.parked(self, [p.name for p in self.pending.values() if p.kind == "event"])
+        self.runtime.parked(self, [_awaited(p) for p in self.pending.values() if p.kind in ("event", "child")])
         self.evict()
         return True
 
@@ -498,6 +500,11 @@ class Process:
         if self.live and not self.stopping:
             error = context.get("exception")
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
+
+
+def _awaited(pending: Pending) -> str:
+    """What a parked process waits for, as the store knows it."""
+    return pending.name if pending.kind == "event" else f"{ENDED}{decode_args(pending.args)[0][0]}"
 
 
 def _never(pending: Pending) -> None:

@@ -1,27 +1,25 @@
-"""Bringing processes back: those another operating-system process left, and our own that were parked."""
+"""Bringing processes back: those another runtime left, and our own that were parked."""
 
 from __future__ import annotations
 
-from time import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from weft.core.declare import find_workflow, queues, registry
-from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, WeftError
+from weft.core.declare import find_queue, find_workflow, registry
+from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, StoreError, WeftError
 from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
-from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, ProcessRow
+from weft.store.base import FINISHED, MAX_STRIKES, QUEUED, RUNNING, WAITING, ProcessRow, Segment
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
 
 PARK_AFTER = 2.0
 """Seconds: a process that sleeps longer than this leaves memory."""
-MAX_STRIKES = 5
-"""A run found orphaned this often without any progress is not started again by itself."""
 
 
 class Recovery:
@@ -36,11 +34,11 @@ class Recovery:
         find_workflow(row.workflow)
         taken = await runtime.store.claim(runtime.owner, [id])
         if taken:
-            await self._take(taken[0], force)
+            await self.go_on(taken[0], force)
             return
         row = await runtime.row(id)
         if row.owner == runtime.owner:
-            await self.revive(id)
+            await self.revive([id])
         elif row.state not in FINISHED:
             raise RunBusy(f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one")
 
@@ -50,17 +48,32 @@ class Recovery:
         for missing in {row.workflow for row in rows} - registry.keys():
             runtime.log.warning("runs of %s are left as they are: that workflow is not declared here", missing)
         wanted = [row.id for row in rows if row.workflow in registry]
-        runs = []
-        for row in await runtime.store.claim(runtime.owner, wanted, len(wanted)):
-            try:
-                await self._take(row, False)
-                runs.append(Run[Any](runtime, row.id))
-            except CrashLoop as error:
-                runtime.log.error("%s", error)
-        return runs
+        claimed = await runtime.store.claim(runtime.owner, wanted, len(wanted))
+        return [Run[Any](runtime, row.id) for row in await self.take(claimed)]
 
-    async def _take(self, row: ProcessRow, force: bool) -> None:
-        """Go on with a row that was just claimed."""
+    async def take(self, rows: Sequence[ProcessRow]) -> list[ProcessRow]:
+        """Go on with rows that were just claimed, but for those that keep killing their process; returns the others."""
+        taken, now = [], []
+        for row in rows:
+            try:
+                if await self._comes_now(row, force=False):
+                    now.append(row)
+                taken.append(row)
+            except CrashLoop as error:
+                self.runtime.log.error("%s", error)
+                self.runtime.ends.stuck[row.id] = error
+        await self.activate(now)
+        return taken
+
+    async def go_on(self, row: ProcessRow, force: bool) -> None:
+        """Go on with a row that was just claimed. Raises CrashLoop unless `force`."""
+        if await self._comes_now(row, force):
+            await self.activate([row])
+            if row.id in self.runtime.ends.stuck:
+                raise self.runtime.ends.stuck[row.id]
+
+    async def _comes_now(self, row: ProcessRow, force: bool) -> bool:
+        """Whether a claimed row is to be executed now; not if it sleeps on."""
         if row.strikes >= MAX_STRIKES and not force:
             started = [f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)]
             await self._give_back(row)
@@ -68,53 +81,79 @@ class Recovery:
                 f"run {row.id} ({row.workflow}) has killed its process {row.strikes} times without progress, last "
                 f"started: {', '.join(started[-3:]) or 'unknown'}; mend that step, then weft resume {row.id} --force"
             )
-        later = row.state == WAITING and row.wake_at is not None and row.wake_at > time() + PARK_AFTER
-        if later and not await self.runtime.store.inbox(row.id):
-            assert row.wake_at is not None
-            self.runtime.alarms.expect(row.wake_at)
-        else:
-            await self.activate(row)
+        later = row.state == WAITING and row.wake_at is not None and row.wake_at > self.runtime.clock() + PARK_AFTER
+        if not later or await self.runtime.store.inbox([row.id]):
+            return True
+        assert row.wake_at is not None
+        self.runtime.alarms.expect(row.wake_at)
+        return False
 
     async def _give_back(self, row: ProcessRow) -> None:
         row.owner = None
         self.runtime.put(row)
         await self.runtime.journal.barrier()
 
-    async def activate(self, row: ProcessRow, *, woken: bool = False) -> None:
-        """Bring a process of ours into memory, to be replayed in the next turn. `woken`: by its time, and the store
-        knows that it is running."""
+    async def activate(self, rows: Sequence[ProcessRow], *, written: bool = False) -> None:
+        """Bring processes of ours into memory, to be replayed in the next turn. One that can't go on is given back
+        and its waiters are told. `written`: the store has the rows as they are, running."""
         runtime = self.runtime
-        try:
-            find_workflow(row.workflow)
-            records = await self.records(row.id)
-            input = (await self.opened(row)).input
-        except WeftError as error:
-            await self._give_back(row)
-            runtime.tell(row.id, error)
-            raise
-        if row.id in runtime.active:
+        rows = [row for row in rows if row.id not in runtime.active]
+        if not rows:
             return
-        queue = queues.get(row.queue) if row.queue else None
-        if row.queue and queue is None:
-            runtime.log.warning("queue %r of run %s is not declared here: no limit applies", row.queue, row.id)
-        if row.state == WAITING:
-            runtime.journal.batch.waits[row.id] = []
-        row.wake_at = None
-        process = Process(runtime, row, input, records)
-        runtime.enter(process, queue, written=woken)
-        process.mail.put(await runtime.store.inbox(row.id))
+        old = [row.id for row in rows if row.length or row.state == WAITING or row.started]
+        segments = _by_process(await runtime.store.segments(old)) if old else {}
+        inbox = _by_process(await runtime.store.inbox([row.id for row in rows]))
+        for row in rows:
+            if row.id in runtime.active:
+                continue
+            try:
+                find_workflow(row.workflow)
+                records = self._decoded(row.id, segments.get(row.id, []))
+                input = (await self.opened(row)).input
+            except WeftError as error:
+                if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
+                    raise
+                await self._give_back(row)
+                runtime.ends.stuck[row.id] = error
+                runtime.ends.tell(row.id, error)
+                continue
+            if row.state == WAITING:
+                runtime.journal.batch.waits[row.id] = []
+            row.wake_at = None
+            process = Process(runtime, row, input, records)
+            runtime.starting.enter(process, find_queue(row.queue) if row.queue else None, written=written)
+            process.mail.put(inbox.get(row.id, []))
 
-    async def revive(self, id: str) -> None:
-        """Wake a parked process, if it is ours."""
-        await self.runtime.journal.barrier()
-        row = await self.runtime.store.row(id)
-        if row is not None and row.owner == self.runtime.owner and row.state not in FINISHED:
-            await self.activate(row)
+    async def revive(self, ids: Sequence[str]) -> None:
+        """Wake those of these processes that are ours and parked."""
+        runtime = self.runtime
+        await runtime.journal.barrier()
+        rows = [await runtime.store.row(id) for id in ids if id not in runtime.active]
+        ours = [row for row in rows if row is not None and row.owner == runtime.owner and row.state not in FINISHED]
+        await self.activate([row for row in ours if row.state != QUEUED])
+
+    async def reconcile(self) -> None:
+        """Take in processes that the store gave us in an answer which got lost."""
+        runtime, starting = self.runtime, self.runtime.starting
+        if starting.entered is not None or runtime.closing:
+            return  # under way
+        there, starting.entered = set(runtime.active), set()
+        try:
+            await runtime.journal.barrier()
+            rows = await runtime.store.owned(runtime.owner)
+            await self.activate([row for row in rows if row.id not in there | starting.entered])
+        except StoreError as error:
+            runtime.fault(error)
+        finally:
+            starting.entered = None
 
     async def records(self, id: str) -> list[AnyRecord]:
         """The journal of process `id`. StoreCorrupt if it can't be read."""
+        return self._decoded(id, await self.runtime.store.segments([id]))
+
+    def _decoded(self, id: str, segments: Sequence[Segment]) -> list[AnyRecord]:
         records: list[AnyRecord] = []
-        for segment in await self.runtime.store.segments(id):
+        for segment in segments:
             if segment.first != len(records):
                 raise _damaged(id, len(records), "records are missing")
             try:
@@ -143,6 +182,14 @@ class Recovery:
             self.runtime.wake(process)
 
         self.runtime.task(fetch())
+
+
+def _by_process(items: Sequence[Any]) -> dict[str, list[Any]]:
+    """Segments or messages, by their process."""
+    found: dict[str, list[Any]] = {}
+    for item in items:
+        found.setdefault(item.process, []).append(item)
+    return found
 
 
 def _damaged(id: str, number: int, why: object) -> StoreCorrupt:

@@ -12,41 +12,41 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from time import time
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from msgspec.structs import replace
+import msgspec
 
 from weft.core.codec import encode_args
-from weft.core.declare import Queue, Workflow, find_workflow, queues
+from weft.core.declare import Workflow, find_workflow, registry
 from weft.core.errors import (
     BadInput,
-    KeyConflict,
+    LeaseLost,
     RunBusy,
     StoreError,
     UnknownRun,
     WeftError,
 )
 from weft.core.ids import new_id
-from weft.core.record import AnyRecord, Blob, to_column
-from weft.runtime import guard, scan
-from weft.runtime.admission import Gates, Ticket
+from weft.core.record import AnyRecord, Blob
+from weft.runtime import guard
+from weft.runtime.admission import Gates
 from weft.runtime.alarms import Alarms
 from weft.runtime.commit import Committer, settle
+from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
-from weft.runtime.handle import Run, outcome_of
+from weft.runtime.handle import Run
 from weft.runtime.mail import CANCEL_BOX
-from weft.runtime.pending import Pending
 from weft.runtime.post import Post
 from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
+from weft.runtime.starting import Starting
 from weft.runtime.watch import Watch
+from weft.runtime.worker import Worker
 from weft.store import Durability, open_store
-from weft.store.base import DONE, FINISHED, QUEUED, RUNNING, WAITING, ProcessRow, Store
+from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Hint, ProcessRow, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +59,15 @@ CROWD = 512
 """Processes that may wait for their first turn before `start` lets it happen."""
 
 Observer = Callable[[str, AnyRecord], None]
-Waiter = Callable[[ProcessRow | WeftError], None]
+
+
+class Counters(msgspec.Struct):
+    """What a runtime has done since it was opened."""
+
+    effects: int = 0
+    replayed: int = 0
+    """Recorded outcomes delivered again."""
+    lease_losses: int = 0
 
 
 class Runtime:
@@ -68,20 +76,31 @@ class Runtime:
     `store`: a path or URL; default ``$WEFT_STORE``, else ``.weft/journal.db`` here. `durability`: "full" (what a
     run knows is on disk before it touches the world or returns) or "process" (it survives the death of this
     process, not of the machine). `threads`: how many sync steps run at once.
+
+    With `queues` it is a worker too: it executes processes that wait for anybody, those submitted to these queues and
+    those that the dead have left, up to `slots` at once. Without, it executes what is started or resumed here.
     """
 
     def __init__(
-        self, store: str | Path | Store | None = None, *, durability: Durability = "full", threads: int = 32
+        self,
+        store: str | Path | Store | None = None,
+        *,
+        durability: Durability = "full",
+        threads: int = 32,
+        queues: Sequence[str] | None = None,
+        slots: int = 100,
     ) -> None:
+        self.queues = queues
+        self.slots = slots
         self._given = store
         self._durability = durability
         self._threads = threads
         self.log = logging.getLogger("weft")
         self.owner = f"{new_id()}-{os.getpid()}"
         self.active: dict[str, Process] = {}
-        self.waiters: dict[str, list[Waiter]] = {}
-        self.tickets: dict[str, Ticket] = {}
-        self.stuck: dict[str, WeftError] = {}
+        self.worker: Worker | None = None
+        self.counters = Counters()
+        self.closing = False
         self.observers: list[Observer] = []
         self._ready: list[Process] = []
         self._turn_set = False
@@ -98,16 +117,28 @@ class Runtime:
             open_store(given, self._durability) if given is None or isinstance(given, str | Path) else given
         )
         self.host = asyncio.get_running_loop()
+        self.clock = self.store.clock
+        self.failure: asyncio.Future[StoreError] = self.host.create_future()
         self.journal = Committer(self.store, self.host, self._broke)
-        self.gates = Gates(self.host)
+        self.gates = Gates(self)
         self.steps = Steps(self, self._threads)
         self.alarms = Alarms(self)
         self.post = Post(self)
         self.recovery = Recovery(self)
+        self.starting = Starting(self)
+        self.ends = Ends(self)
+        programs = {name: workflow.version for name, workflow in registry.items()} if self.queues is not None else {}
+        try:
+            await self.store.register(self.owner, programs)
+        except BaseException:
+            await self.store.close()
+            raise
+        self.store.listen(self.hint, self.journal.fail)
         self.watch = Watch(self)
-        await self.store.register(self.owner)
         guard.install()
         self._opened = True
+        if self.queues is not None:
+            self.worker = Worker(self, self.queues, self.slots)
         self._sweeper = self.host.call_later(SWEEP, self._sweep)
         return self
 
@@ -121,6 +152,7 @@ class Runtime:
         if not self._opened:
             return
         self._opened = False
+        self.closing = True
         self._sweeper.cancel()
         self.watch.close()
         self.alarms.close()
@@ -136,19 +168,29 @@ class Runtime:
             if not self.journal.broken:
                 await self.journal.barrier()
         finally:
-            for id in list(self.waiters):
-                self.tell(id, WeftError(f"run {id} was interrupted; continue it with: weft resume {id}"))
+            for id in list(self.ends.waiters):
+                self.ends.tell(id, WeftError(f"run {id} was interrupted; continue it with: weft resume {id}"))
             self.active.clear()
             await self.store.close()
+
+    async def drain(self, grace: float = 30.0) -> None:
+        """Take nothing new in, and let the steps under way end, for up to `grace` seconds. Then close: what is
+        unfinished is anybody's."""
+        if self.worker is not None:
+            self.worker.draining = True
+        await self.steps.drain(grace)
+        await self.close()
 
     def _broke(self, error: StoreError) -> None:
         """The journal can't be written: nothing more may happen."""
         self.log.error("%s", error)
+        self.counters.lease_losses += isinstance(error, LeaseLost)
+        settle(self.failure, error)
         for process in list(self.active.values()):
             process.evict()
         self.active.clear()
-        for id in list(self.waiters):
-            self.tell(id, error)
+        for id in list(self.ends.waiters):
+            self.ends.tell(id, error)
 
     def task(self, work: Any) -> None:
         """Run a coroutine of the runtime's own on the host; its failure is logged."""
@@ -166,87 +208,27 @@ class Runtime:
     async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Start a run and return its handle. With an idempotency key that was used before, the first run's."""
         self._check_open()
-        if not isinstance(workflow, Workflow):
-            raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
-        scan.check(workflow.fn)
-        workflow.bind(args, kwargs)
-        input = self.journal.clean(encode_args(args, kwargs, workflow.name, workflow.names))
-        row = self.new_row(workflow, input, parent=None)
-        if workflow.id is not None and await self.store.row(workflow.id) is not None:
-            raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
-        if row.key is not None:
-            await self.journal.barrier()
-            known = await self.store.insert(row)
-            if known is not None:
-                return await self._again(row, known)
-        self.begin(row, input, workflow.queue)
+        run: Run[R] = await self.starting.here(workflow, args, kwargs)
         if len(self._ready) >= CROWD:
             await asyncio.sleep(0)  # let some of them come to rest before more are taken in
-        return Run(self, row.id)
-
-    async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
-        if known.workflow != row.workflow or known.input != row.input:
-            raise KeyConflict(
-                f"key {row.key!r} belongs to run {known.id} of {known.workflow} with other input; use another key"
-            )
-        if known.state not in FINISHED and known.id not in self.active:
-            try:
-                return await self.resume(known.id)
-            except RunBusy:
-                pass  # somebody runs it: its handle waits
-        return Run(self, known.id)
+        return run
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start a run and wait for its result."""
         return await (await self.start(workflow, *args, **kwargs)).result()
 
-    def new_row(self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None) -> ProcessRow:
-        """`input`: encoded arguments, without secrets."""
-        now = time()
-        id = workflow.id or new_id(now)
-        return ProcessRow(
-            id=id,
-            workflow=workflow.name,
-            source=workflow.source,
-            version=workflow.version,
-            parent=parent,
-            key=workflow.key,
-            queue=workflow.queue.name if workflow.queue else None,
-            priority=workflow.priority,
-            created=now,
-            updated=now,
-            owner=self.owner,
-            input=to_column(self.journal.keep(id, input)),
-        )
+    async def submit(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Leave a run to the workers of its queue (of "default" if it has none); durable on return."""
+        self._check_open()
+        run: Run[R] = await self.starting.anywhere(workflow, args, kwargs)
+        return run
 
-    def begin(self, row: ProcessRow, input: bytes, queue: Queue | None = None) -> None:
-        """Enter a new process; its row is durable with its first records."""
-        self.enter(Process(self, row, input, []), queue or (queues.get(row.queue) if row.queue else None))
-
-    def enter(self, process: Process, queue: Queue | None, *, written: bool = False) -> None:
-        """Take a process into memory; it begins in the next turn, or when its queue admits it. `written`: the store
-        has its row as it is."""
-        row = process.row
-        self.active[row.id] = process
-        self.stuck.pop(row.id, None)
-        if queue is None or row.id in self.tickets:
-            row.state = RUNNING
-            self.wake(process)
-        else:
-            row.state = QUEUED
-            self.tickets[row.id] = self.gates[queue].enter(row.priority, lambda: self._admitted(process))
-            written = False
-        if not written:
-            self.put(row)
-
-    def _admitted(self, process: Process) -> None:
-        if not process.over:
-            process.row.state = RUNNING
-            self.put(process.row)
-            self.wake(process)
+    def room(self, queue: str) -> int:
+        """How many processes of this queue could be taken in that wait for anybody."""
+        return 0 if self.worker is None else self.worker.room(queue)
 
     def put(self, row: ProcessRow) -> None:
-        row.updated = time()
+        row.updated = self.clock()
         self.journal.row(row)
         self.kick()
 
@@ -286,7 +268,7 @@ class Runtime:
     def _turn(self) -> None:
         self._turn_set = False
         ready, self._ready = self._ready, []
-        now = time()
+        now = self.clock()
         for process in ready:
             process.queued = False
             if process.row.state == QUEUED and not process.over and not process.arrived:
@@ -295,7 +277,7 @@ class Runtime:
                 process.pump()
             except Exception as error:
                 process.evict()
-                self.aborted(process, _as_weft(process.id, error))
+                self.ends.aborted(process, _as_weft(process.id, error))
             else:
                 if not process.busy and len(process.pending) <= FEW:
                     process.park(now, PARK_AFTER, timed=True)
@@ -311,64 +293,11 @@ class Runtime:
         """Call `observer(process id, record)` for every record appended from now on (for live displays)."""
         self.observers.append(observer)
 
-    # --- ends --------------------------------------------------------------------------------------------
-
-    def finished(self, process: Process, data: bytes) -> None:
-        """`data`: the encoded result or error."""
-        row = process.row
-        row.length = process.length
-        self.put(row)
-        self.active.pop(row.id, None)
-        self._release(row.id)
-        end = replace(row, result=data) if row.state == DONE else replace(row, error=data)
-        self.journal.when_durable(lambda: self._announce(end))
-
-    def _announce(self, row: ProcessRow) -> None:
-        self.tell(row.id, row)
-        if row.parent is not None and row.parent not in self.active:
-            self.task(self.recovery.revive(row.parent))
-
-    def aborted(self, process: Process, error: WeftError) -> None:
-        """It could not go on, through no word of its journal: let others have it."""
-        self.active.pop(process.id, None)
-        self.stuck[process.id] = error
-        self._release(process.id)
-        process.row.owner = None
-        process.row.length = process.length
-        self.put(process.row)
-        self.tell(process.id, error)
-
-    def _release(self, id: str) -> None:
-        ticket = self.tickets.pop(id, None)
-        if ticket is not None:
-            ticket.release()
-
-    def tell(self, id: str, end: ProcessRow | WeftError) -> None:
-        for waiter in self.waiters.pop(id, ()):
-            waiter(end)
+    # --- processes ---------------------------------------------------------------------------------------
 
     async def end_of(self, id: str) -> ProcessRow:
         """The row of process `id` once it has ended, durably. Waits for it wherever it runs."""
-        if id not in self.active:
-            if id in self.stuck:
-                raise self.stuck[id]
-            row = await self.row(id)
-            if row.state in FINISHED:
-                await self.journal.barrier()
-                return await self.recovery.opened(row)
-        ended: asyncio.Future[ProcessRow | WeftError] = self.host.create_future()
-        self.waiters.setdefault(id, []).append(partial(settle, ended))
-        if self.journal.broken:
-            raise self.journal.broken
-        while not ended.done():
-            # Woken by `_tell`; a run that somebody else executes has to be looked at now and then.
-            await asyncio.wait([ended], timeout=None if id in self.active else SWEEP)
-            if not ended.done() and id not in self.active and (row := await self.row(id)).state in FINISHED:
-                return await self.recovery.opened(row)
-        end = ended.result()
-        if isinstance(end, WeftError):
-            raise end
-        return end
+        return await self.ends.of(id)
 
     async def row(self, id: str) -> ProcessRow:
         """What the store says of process `id` now; UnknownRun if there is none."""
@@ -382,34 +311,6 @@ class Runtime:
             raise UnknownRun(f"there is no run {id!r} in {self.store.url}; `weft ps` lists those there are")
         return row
 
-    # --- children ------------------------------------------------------------------------------------------
-
-    def join(self, parent: Process, pending: Pending, child: str) -> None:
-        """Deliver the end of `child` to `parent`."""
-
-        def tell(end: ProcessRow | WeftError) -> None:
-            if isinstance(end, ProcessRow):
-                parent.arrive(pending, *outcome_of(end))
-            else:  # the child can't go on, so neither can its parent: both can be resumed
-                parent.error = end
-                self.wake(parent)
-
-        self.waiters.setdefault(child, []).append(tell)
-        if child not in self.active:
-            self.task(self._seek(child))
-
-    async def _seek(self, child: str) -> None:
-        try:
-            row = await self.row(child)
-            if row.state in FINISHED:
-                self.tell(child, await self.recovery.opened(row))
-            elif child not in self.active:
-                await self.resume(child)
-        except RunBusy:
-            self.tell(child, await self.end_of(child))
-        except WeftError as error:
-            self.tell(child, error)
-
     def parked(self, process: Process, events: list[str]) -> None:
         row = process.row
         row.length = process.length
@@ -420,8 +321,30 @@ class Runtime:
         if row.wake_at is not None:
             self.alarms.expect(row.wake_at)
 
+    # --- what others did ------------------------------------------------------------------------------------
+
+    def hint(self, hint: Hint) -> None:
+        """The store says what to look at."""
+        match hint:
+            case "news" | "event":
+                self.post.look()
+            case "ended":
+                self.ends.look()
+            case "owned":
+                self.task(self.recovery.reconcile())
+            case "queue":
+                self.gates.poke()
+                if self.worker is not None:
+                    self.worker.wake()
+
+    def fault(self, error: StoreError) -> None:
+        """A look at the store failed, and may have taken something whose answer was lost."""
+        if not self.journal.broken and not self.closing:
+            self.log.error("%s", error)
+            self.host.call_later(1.0, self.hint, "owned")
+
     def _sweep(self) -> None:
-        now = time()
+        now = self.clock()
         for process in list(self.active.values()):
             if not process.busy and now - process.idle_since > SWEEP and process.park(now, PARK_AFTER, timed=False):
                 continue
@@ -430,7 +353,9 @@ class Runtime:
                     process.note(pending, intent=False)
         self.kick()
         if self.store.changed():
-            self.task(self.post.news())
+            self.post.look()
+            self.ends.look()
+            self.gates.poke()
         self._sweeper = self.host.call_later(SWEEP, self._sweep)
 
     async def send(self, id: str, box: str, value: Any) -> None:
@@ -475,13 +400,15 @@ class Runtime:
             workflow.bind(*input)
         given = encode_args(*input, workflow.name) if input else (await self.recovery.opened(origin)).input
         given = self.journal.clean(given)
-        row = self.new_row(workflow, given, parent=None)
+        row = self.starting.new_row(workflow, given, parent=None)
         row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
-        records = forked(origin, await self.recovery.records(id), at, checked=input is None, value=value, now=time())
+        records = forked(
+            origin, await self.recovery.records(id), at, checked=input is None, value=value, now=self.clock()
+        )
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)
         self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
-        self.enter(Process(self, row, given, records), None)
+        self.starting.enter(Process(self, row, given, records), None)
         await self.journal.barrier()
         return Run(self, row.id)
 

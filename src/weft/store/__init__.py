@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from weft.core.errors import BadInput, StoreError
+from weft.core.url import mask
 from weft.store.base import Batch, Message, ProcessRow, Segment, Store
 
 __all__ = ["Batch", "Message", "ProcessRow", "Segment", "Store", "open_store"]
 
+if TYPE_CHECKING:
+    from weft.store.postgres import PostgresOptions
+
 Durability = Literal["full", "process"]
 
 
-def open_store(place: str | Path | None = None, durability: Durability = "full") -> Store:
-    """Open the store at `place`: a file's path or `sqlite:///path`; by default `$WEFT_STORE`, else
-    `.weft/journal.db` here, in a folder that git ignores. What is missing is created.
+def open_store(
+    place: str | Path | None = None, durability: Durability = "full", options: PostgresOptions | None = None
+) -> Store:
+    """Open the store at `place`: a file's path, `sqlite:///path`, or `postgresql://user@host/database`; by default
+    `$WEFT_STORE`, else `.weft/journal.db` here, in a folder that git ignores. What is missing is created.
 
     `durability`: what is committed survives the death of the machine ("full") or of the process ("process").
-    Raises `StoreError` and its subclasses, which name the file and the fix.
+    `options`: how a PostgreSQL server is used. Raises `StoreError` and its subclasses, which name the file and the fix.
     """
     if durability not in ("full", "process"):
         raise BadInput(f"durability is 'full' or 'process', not {durability!r}")
     place = place or os.environ.get("WEFT_STORE")
+    if place and str(place).startswith(("postgresql://", "postgres://")):
+        from weft.store.postgres import PostgresStore
+
+        return PostgresStore(str(place), durability, options)
     path = _path(str(place)) if place else _default()
     from weft.store.sqlite import SQLiteStore  # sqlite3 is loaded only by who uses it
 
@@ -32,10 +42,8 @@ def open_store(place: str | Path | None = None, durability: Durability = "full")
 
 def _path(place: str) -> Path:
     scheme, separator, rest = place.partition("://")
-    if separator and scheme in ("postgresql", "postgres"):
-        raise StoreError("stores in PostgreSQL come with a later version of Weft; use a file's path for now")
     if separator and (scheme != "sqlite" or not rest.startswith("/")):
-        raise StoreError(f"there is no store for {place!r}; write a file's path or sqlite:///path")
+        raise StoreError(f"there is no store for {mask(place)!r}; write a file's path or postgresql://…")
     file = rest[1:] if separator else place
     if file in ("", ":memory:"):
         raise StoreError(f"{place!r} names no file, and a journal outlives its process; name a file")

@@ -3,20 +3,36 @@
 A journal is a list of *segments*: each is a msgpack array of records (opaque here) with the sequence number
 of its first record. All writes of one turn travel in one `Batch`, which is one transaction. Reads are
 coroutines so that a store may live on a network; the embedded one answers at once.
+
+Who executes a process is its *owner*, a runtime that `register`ed. An owner lives as long as its lease; what a
+dead one left is anybody's to `claim`, and the dead can write nothing more (`LeaseLost`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
+from weft.core.declare import Queue
+from weft.core.errors import StoreError
+
 RUNNING, WAITING, QUEUED = "running", "waiting", "queued"
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-FINISHED = (DONE, FAILED, CANCELLED)
+DONE, FAILED, CANCELLED, MOVED = "done", "failed", "cancelled", "moved"
+FINISHED = (DONE, FAILED, CANCELLED, MOVED)
+"""`moved`: the run goes on in another store, which `error` names."""
 
 Done = Callable[[BaseException | None], None]
+Hint = Literal["news", "ended", "event", "queue", "owned"]
+"""What to look at again: letters and alarms of our processes; ends of processes elsewhere; events; queues;
+processes that are ours by an answer that got lost."""
+
+MAX_STRIKES = 5
+"""A run found orphaned this often without any progress is not started again by itself."""
+
+ENDED = "process:"
+"""Before a process's id: the key under which its end is waited for."""
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):
@@ -39,6 +55,8 @@ class ProcessRow(msgspec.Struct, kw_only=True):
     """Idempotency key, unique in the store."""
     queue: str | None = None
     priority: int = 0
+    tenant: str = ""
+    """On whose behalf: those of one queue take turns."""
     created: float = 0.0
     started: float = 0.0
     """When the body began: where its clock begins. 0 before."""
@@ -86,10 +104,44 @@ class Batch(msgspec.Struct):
     events: list[tuple[str, bytes, str]] = []
     """(key, value, publishing process): last value wins."""
     waits: dict[str, list[str]] = {}
-    """Parked process -> event keys it waits for (replaces; empty removes)."""
+    """Parked process -> what it waits for, event keys and `ENDED` + process ids (replaces; empty removes)."""
+    released: dict[str, str] = {}
+    """Ticket -> queue: steps that hold their place no longer, or gave up waiting."""
 
     def __bool__(self) -> bool:
-        return any((self.payloads, self.rows, self.segments, self.messages, self.taken, self.events, self.waits))
+        return any(
+            (self.payloads, self.rows, self.segments, self.messages, self.taken, self.events, self.waits, self.released)
+        )
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A step that waits for its queue. `ticket`: unique for each attempt."""
+
+    ticket: str
+    tenant: str = ""
+    priority: int = 0
+
+
+class Admission(msgspec.Struct):
+    """Whom a queue let in: processes, now running and owned by the caller, and tickets of the caller."""
+
+    rows: list[ProcessRow] = []
+    tickets: list[str] = []
+    again: float | None = None
+    """Seconds until its rate lets the next one in; None if it is not the rate that somebody waits for."""
+
+
+class QueueStats(msgspec.Struct):
+    depth: int
+    """How many processes and steps wait."""
+    oldest: float | None
+    """Seconds that the first of them has waited."""
+
+
+class Stats(msgspec.Struct):
+    states: dict[str, int]
+    """Number of unfinished processes by state."""
+    queues: dict[str, QueueStats]
 
 
 class Store(Protocol):
@@ -97,12 +149,40 @@ class Store(Protocol):
 
     url: str
 
+    def clock(self) -> float:
+        """Seconds since the epoch, by the one clock that all runtimes of this store share."""
+
+    # --- who is there ------------------------------------------------------------------------------------
+
+    async def register(self, owner: str, programs: Mapping[str, str]) -> None:
+        """Make `owner` alive until `close` or the death of the operating-system process. `programs`: version of
+        each workflow that it can execute, by name."""
+
+    async def alive(self, owner: str) -> bool:
+        """Whether the runtime with this name still lives."""
+
+    def listen(self, hint: Callable[[Hint], None], lost: Callable[[StoreError], None]) -> None:
+        """Call `hint` on the opening loop's thread when others did something for this owner, and `lost` when its
+        lease is gone. A store that can't tell is asked by `changed`."""
+
+    def changed(self) -> bool:
+        """Whether it is time to look at everything that a hint could tell (cheap; polled)."""
+
+    async def close(self) -> None: ...
+
+    # --- writing -----------------------------------------------------------------------------------------
+
     def commit(self, batch: Batch, done: Done) -> None:
         """Apply `batch` in one transaction; call `done(None)` (or with the error) on the opening loop's thread
-        once it is durable. Batches are applied in the order given. May call `done` before returning."""
+        once it is durable. Batches are applied in the order given, each once. May call `done` before returning."""
 
     async def insert(self, row: ProcessRow) -> ProcessRow | None:
         """Insert a row that has an idempotency key, at once and durably. The existing row if the key is taken."""
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Delete finished processes with journals, mail and the payloads nobody else needs. Returns how many."""
+
+    # --- reading -----------------------------------------------------------------------------------------
 
     async def row(self, id: str) -> ProcessRow | None: ...
     async def find(self, part: str) -> list[str]:
@@ -119,39 +199,54 @@ class Store(Protocol):
     ) -> list[ProcessRow]:
         """Newest first. `before`: last updated earlier than that."""
 
-    async def segments(self, process: str) -> list[Segment]:
-        """In order of `first`."""
+    async def segments(self, ids: Sequence[str]) -> list[Segment]:
+        """Of all these processes; those of each in order of `first`."""
 
     async def payload(self, hash: bytes) -> bytes: ...
-    async def inbox(self, process: str) -> list[Message]: ...
-    async def mail(self, owner: str) -> list[str]:
-        """Processes of `owner` that have letters."""
+    async def inbox(self, ids: Sequence[str]) -> list[Message]:
+        """Letters to these processes, oldest first."""
 
-    async def wake(self, ids: Sequence[str], at: float) -> None:
-        """Set `wake_at` of waiting processes, at once."""
+    async def ended(self, ids: Sequence[str]) -> list[ProcessRow]:
+        """Those of these processes that have ended."""
 
-    async def event(self, key: str) -> bytes | None: ...
-    async def waiting(self, key: str) -> list[str]:
-        """Processes parked on event `key`."""
+    async def events(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The values of those of these events that were published."""
 
-    async def claim(self, owner: str, ids: Iterable[str] | None = None, limit: int = 1000) -> list[ProcessRow]:
-        """Take unfinished processes that nobody alive owns (all of them, or those of `ids`); returns the rows
-        taken, with `owner` set. One taken in state running from a dead owner gets `strikes + 1`."""
+    async def stats(self) -> Stats: ...
+    def everything(self) -> AsyncIterator[Batch]:
+        """The whole store, in batches that another store can commit."""
+
+    # --- who executes what -------------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        owner: str,
+        ids: Iterable[str] | None = None,
+        limit: int = 1000,
+        *,
+        states: Sequence[str] = (RUNNING, WAITING, QUEUED),
+        queues: Sequence[str] | None = None,
+        but: Sequence[str] = (),
+    ) -> list[ProcessRow]:
+        """Take unfinished processes that nobody alive owns; returns the rows taken, with `owner` set. One taken in
+        state running from a dead owner gets `strikes + 1`. `ids`: of these. `queues`: a worker asks, for processes
+        of these queues and of none whose workflow it registered, and that no living owner has in a version which
+        fits better, and that has not killed `MAX_STRIKES` of them. `but`: not these."""
+
+    async def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int) -> Admission:
+        """Let in whom the limits of `queue` allow, over all runtimes: queued processes of `owner`, up to `room` that
+        nobody owns and that it registered a workflow for, and steps (`wants` are new ones). The most urgent first;
+        among equals tenants take turns, and each tenant's in order of arrival."""
+
+    async def owned(self, owner: str) -> list[ProcessRow]:
+        """Processes of `owner` in state running or queued."""
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
         """Waiting processes of `owner` with `wake_at <= now`, earliest first; from now on they are running."""
 
     async def next_wake(self, owner: str) -> float | None: ...
-    async def alive(self, owner: str) -> bool:
-        """Whether the runtime with this name still lives."""
+    async def news(self, owner: str) -> list[str]:
+        """Unfinished processes of `owner` that have letters, or are parked on something that has come."""
 
-    def changed(self) -> bool:
-        """Whether another connection has written since the last call (cheap; polled)."""
-
-    async def register(self, owner: str) -> None:
-        """Make `owner` alive until `close` or the death of the operating-system process."""
-
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Delete finished processes with journals, mail and the payloads nobody else needs. Returns how many."""
-
-    async def close(self) -> None: ...
+    async def follow(self, owner: str, keys: Sequence[str]) -> None:
+        """Hint `owner` when one of these comes: event keys, or `ENDED` + process ids."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 from weft.core.errors import BadInput, StoreError
@@ -26,11 +27,13 @@ class Owners:
         self._held: dict[str, int] = {}
         _all.add(self)
 
-    def hold(self, owner: str) -> None:
-        """Make `owner` alive until `release` or death. Hold the journal's write lock. Raises `StoreError`."""
+    def hold(self, owner: str, programs: Iterable[str] = ()) -> None:
+        """Make `owner` alive until `release` or death, and say which `programs` (`name@version`) it can execute.
+        Hold the journal's write lock. Raises `StoreError`."""
         import fcntl
 
         if owner in self._held:
+            self._write(self._held[owner], programs)
             return
         path = self._file(owner)
         for _ in range(100):
@@ -42,12 +45,17 @@ class Owners:
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                    self._write(descriptor, programs)
                     self._held[owner] = descriptor
                     return
             os.close(descriptor)
             time.sleep(0.001)  # somebody asks about this name at the moment
         raise StoreError(f"a runtime named {owner!r} is already at work on {self.folder}; give this one another name")
+
+    def programs(self) -> set[str]:
+        """What the living can execute."""
+        files = [path for path in self.folder.iterdir() if self.alive(path.name)] if self.folder.is_dir() else []
+        return {line for path in files for line in path.read_text().splitlines()[1:]}
 
     def alive(self, owner: str) -> bool:
         return owner in self._held or _locked(self._file(owner))
@@ -67,6 +75,10 @@ class Owners:
         self._held.clear()
         with contextlib.suppress(OSError):  # not empty: others are at work; or never made
             self.folder.rmdir()
+
+    def _write(self, descriptor: int, programs: Iterable[str]) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, "\n".join([str(os.getpid()), *programs, ""]).encode(), 0)
 
     def _file(self, owner: str) -> Path:
         if not owner or owner.startswith(".") or "/" in owner or "\0" in owner:

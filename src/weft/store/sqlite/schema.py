@@ -15,7 +15,7 @@ from pathlib import Path
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 
 APPLICATION_ID = 0x57454654  # "WEFT"
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 10.0
 """How long to wait for another operating-system process that is writing."""
 
@@ -51,6 +51,27 @@ TABLES = (
         key TEXT NOT NULL, process TEXT NOT NULL, PRIMARY KEY (key, process)) WITHOUT ROWID""",
     "CREATE INDEX waits_process ON waits (process)",
 )
+"""Of version 1."""
+
+MIGRATIONS = (
+    TABLES,
+    (
+        "ALTER TABLE processes ADD COLUMN tenant TEXT NOT NULL DEFAULT ''",
+        """CREATE INDEX processes_queued ON processes (queue, tenant, priority DESC, created)
+            WHERE state = 'queued'""",
+        """CREATE INDEX processes_admitted ON processes (queue)
+            WHERE state IN ('running', 'waiting') AND queue IS NOT NULL""",
+        """CREATE TABLE tickets (
+            ticket TEXT PRIMARY KEY NOT NULL, queue TEXT NOT NULL, tenant TEXT NOT NULL, priority INTEGER NOT NULL,
+            owner TEXT NOT NULL, since REAL NOT NULL, admitted INTEGER NOT NULL)""",
+        "CREATE INDEX tickets_queue ON tickets (queue, admitted)",
+        "CREATE TABLE starts (queue TEXT NOT NULL, at REAL NOT NULL)",
+        "CREATE INDEX starts_queue ON starts (queue, at)",
+        """CREATE TABLE served (
+            queue TEXT NOT NULL, tenant TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (queue, tenant))""",
+    ),
+)
+"""Statements from each version to the next."""
 
 
 def open_file(path: Path) -> None:
@@ -140,9 +161,11 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _pragma(connection, "user_version") == 0:  # else another process was quicker
-            for statement in TABLES:
+        version = _pragma(connection, "user_version")  # another process may have been quicker
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
                 connection.execute(statement)
+        if version < VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

@@ -1,0 +1,155 @@
+"""The settings of a worker: from the command line, else the environment, else a TOML file, else the defaults.
+
+Importing this loads pydantic-settings (extra `worker`); commands that may do without ask `weft.cli.place` first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from weft.cli.place import SettingsFile, settings_file
+from weft.core.errors import BadInput, MissingExtra
+from weft.core.url import mask
+
+try:
+    from pydantic import BeforeValidator, Field, ValidationError
+    from pydantic_settings import (
+        BaseSettings,
+        InitSettingsSource,
+        NoDecode,
+        PydanticBaseSettingsSource,
+        SettingsConfigDict,
+    )
+except ImportError as missing:
+    raise MissingExtra("a worker, or a file of settings, needs the extra: pip install 'weft[worker]'") from missing
+
+if TYPE_CHECKING:
+    from weft.store.postgres import PostgresOptions
+
+PREFIX = "WEFT_"
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    return value
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+def _port(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "off" else _number(value)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_names)]
+Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_port)]
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+
+
+class Settings(BaseSettings):
+    """`weft worker` as it is set up. Make it with `load_settings`; print it with `public`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    store: str | None = Field(None, min_length=1, description="path or URL of the store")
+    durability: Literal["full", "process"] = Field(
+        "full", description="`full`: what is committed survives the machine; `process`: the worker only"
+    )
+    queues: Names = Field(("default",), min_length=1, description="queues served, separated by commas (TOML: a list)")
+    slots: Whole = Field(100, ge=1, description="how many runs a worker has in memory at once")
+    heartbeat: Seconds = Field(
+        5.0, ge=0.1, description="seconds between signs of life; who is silent for 1.75 of them is taken over"
+    )
+    grace: Seconds = Field(30.0, ge=0, description="seconds that steps under way get to end after SIGTERM")
+    host: str = Field("127.0.0.1", min_length=1, description="address that the health endpoints listen on")
+    port: Port = Field(None, description="port of the health endpoints; 0 is any free one, `off` is none")
+    pool: Whole = Field(4, ge=1, description="connections for reading and claiming; a worker has three more")
+    statement_timeout: Seconds = Field(30.0, gt=0, description="seconds after which a request to the store is given up")
+    patience: Seconds = Field(60.0, ge=0, description="seconds that the store may be out of reach before it's an error")
+    ray_address: str | None = Field(
+        None, min_length=1, description="address of the Ray cluster for steps declared for it"
+    )
+    log_level: Level = Field("info", description="`debug`, `info`, `warning` or `error`")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = settings_file()
+        return init_settings, env_settings, InitSettingsSource(settings_cls, file.values if file else {})
+
+    def public(self) -> dict[str, Any]:
+        """All settings as they may be shown: passwords are masked."""
+        return {name: _shown(value) for name, value in self.model_dump().items()}
+
+    def __repr_args__(self) -> Any:
+        return self.public().items()
+
+    def postgres(self) -> PostgresOptions:
+        """Those of them that are about a PostgreSQL server, for `open_store`."""
+        from weft.store.postgres import PostgresOptions
+
+        return PostgresOptions(
+            heartbeat=self.heartbeat,
+            pool=self.pool,
+            statement_timeout=self.statement_timeout,
+            patience=self.patience,
+        )
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings, where `given` (the command line's; None is not given) come before all others. Raises BadInput
+    that says which value is wrong, where it was written, and what it should be."""
+    words = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**words)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise _explain(str(first["loc"][0]), first["type"], first["msg"], words, settings_file()) from None
+
+
+def _explain(name: str, kind: str, reason: str, words: Mapping[str, Any], file: SettingsFile | None) -> BadInput:
+    """What is wrong with setting `name`."""
+    where = file.name if file is not None and name not in words else "the command line"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(name.replace("-", "_"), Settings.model_fields, 2)
+        fix = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(Settings.model_fields)}"
+        return BadInput(f"{where}: there is no setting {name!r}; {fix}")
+    variable = PREFIX + name.upper()
+    from_environment = {key.upper(): value for key, value in os.environ.items() if value}.get(variable)
+    if name in words:
+        place, value = f"--{name.replace('_', '-')}", words[name]
+    elif from_environment is not None:
+        place, value = f"the variable {variable}", from_environment
+    else:
+        place, value = f"{where}: {name}", file.values.get(name) if file is not None else None
+    if place.startswith("the variable") and str(value).startswith("tcp://"):
+        fix = "Kubernetes sets it for a Service of that name: say enableServiceLinks: false in the pod"
+    else:
+        fix = f"give {Settings.model_fields[name].description}"
+    reason = reason.removeprefix("Value error, ")
+    return BadInput(f"{place} is {_shown(value)!r}: {reason[0].lower()}{reason[1:]}; {fix}")
+
+
+def _shown(value: Any) -> Any:
+    return mask(value) if isinstance(value, str) else value

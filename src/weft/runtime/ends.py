@@ -1,0 +1,164 @@
+"""Ends of processes, and who waits for them: callers, parents, wherever the process is executed.
+
+The end of a process that another runtime executes is noticed by the store's hint; besides, all that are waited for
+are asked about once in a while, in one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from weft.core.declare import find_queue
+from weft.core.errors import RunBusy, StoreError, WeftError
+from weft.runtime.commit import settle
+from weft.runtime.handle import outcome_of
+from weft.store.base import DONE, ENDED, FINISHED, QUEUED, ProcessRow
+
+if TYPE_CHECKING:
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
+    from weft.runtime.runtime import Runtime
+
+Waiter = Callable[[ProcessRow | WeftError], None]
+
+
+class Ends:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.waiters: dict[str, list[Waiter]] = {}
+        self.stuck: dict[str, WeftError] = {}
+        """Processes that could not go on here, and why."""
+        self._elsewhere: set[str] = set()
+        self._unfollowed: set[str] = set()
+        self._looking = False
+        self._again = False
+
+    # --- of processes here -------------------------------------------------------------------------------
+
+    def finished(self, process: Process, data: bytes) -> None:
+        """`data`: the encoded result or error."""
+        row = process.row
+        row.length = process.length
+        self.runtime.put(row)
+        self.runtime.active.pop(row.id, None)
+        self._leave(row)
+        end = replace(row, result=data) if row.state == DONE else replace(row, error=data)
+        self.runtime.journal.when_durable(lambda: self._announce(end))
+
+    def _announce(self, row: ProcessRow) -> None:
+        self.tell(row.id, row)
+        if row.parent is not None and row.parent not in self.runtime.active:
+            self.runtime.post.look()  # it may be parked here
+
+    def aborted(self, process: Process, error: WeftError) -> None:
+        """It could not go on, through no word of its journal: let others have it."""
+        self.runtime.active.pop(process.id, None)
+        self.stuck[process.id] = error
+        process.row.owner = None
+        process.row.length = process.length
+        self.runtime.put(process.row)
+        self._leave(process.row)
+        self.tell(process.id, error)
+
+    def _leave(self, row: ProcessRow) -> None:
+        """Its place in its queue and in memory is free."""
+        if row.queue is not None:
+            gate = self.runtime.gates[find_queue(row.queue)]
+            gate.processes.pop(row.id, None)
+            gate.free()
+        if self.runtime.worker is not None:
+            self.runtime.worker.wake()
+
+    # --- who waits ---------------------------------------------------------------------------------------
+
+    def tell(self, id: str, end: ProcessRow | WeftError) -> None:
+        self._elsewhere.discard(id)
+        for waiter in self.waiters.pop(id, ()):
+            waiter(end)
+
+    async def of(self, id: str) -> ProcessRow:
+        """The row of process `id` once it has ended, durably. Waits for it wherever it runs."""
+        runtime = self.runtime
+        if id not in runtime.active:
+            if id in self.stuck:
+                raise self.stuck[id]
+            row = await runtime.row(id)
+            if row.state in FINISHED:
+                await runtime.journal.barrier()
+                return await runtime.recovery.opened(row)
+        ended: asyncio.Future[ProcessRow | WeftError] = runtime.host.create_future()
+        self.waiters.setdefault(id, []).append(partial(settle, ended))
+        if runtime.journal.broken:
+            raise runtime.journal.broken
+        if id not in runtime.active:
+            self.watch(id)
+        end = await ended
+        if isinstance(end, WeftError):
+            raise end
+        return end
+
+    def join(self, parent: Process, pending: Pending, child: str) -> None:
+        """Deliver the end of `child` to `parent`."""
+
+        def tell(end: ProcessRow | WeftError) -> None:
+            if isinstance(end, ProcessRow):
+                parent.arrive(pending, *outcome_of(end))
+            else:  # the child can't go on, so neither can its parent: both can be resumed
+                parent.error = end
+                self.runtime.wake(parent)
+
+        self.waiters.setdefault(child, []).append(tell)
+        if child not in self.runtime.active:
+            self.runtime.task(self._seek(child))
+
+    async def _seek(self, child: str) -> None:
+        runtime = self.runtime
+        try:
+            row = await runtime.row(child)
+            if row.state in FINISHED:
+                self.tell(child, await runtime.recovery.opened(row))
+            elif row.state == QUEUED and row.owner is None:
+                self.watch(child)  # it waits for a worker
+            elif child not in runtime.active:
+                await runtime.resume(child)
+        except RunBusy:
+            self.watch(child)
+        except WeftError as error:
+            self.tell(child, error)
+
+    # --- of processes elsewhere --------------------------------------------------------------------------
+
+    def watch(self, id: str) -> None:
+        """Tell those who wait for process `id` when it has ended."""
+        if id not in self._elsewhere:
+            self._elsewhere.add(id)
+            self._unfollowed.add(id)
+            self.look()
+
+    def look(self) -> None:
+        """Some that are watched may have ended."""
+        self._again = True
+        if self._elsewhere and not self._looking:
+            self._looking = True
+            self.runtime.task(self._look())
+
+    async def _look(self) -> None:
+        runtime = self.runtime
+        try:
+            while self._again and self._elsewhere and not runtime.closing:
+                self._again = False
+                await runtime.journal.barrier()
+                fresh, self._unfollowed = self._unfollowed, set()
+                if fresh:
+                    await runtime.store.follow(runtime.owner, [ENDED + id for id in fresh])
+                for row in await runtime.store.ended(list(self._elsewhere)):
+                    self.tell(row.id, await runtime.recovery.opened(row))
+        except StoreError as error:
+            runtime.fault(error)
+        finally:
+            self._looking = False

@@ -1,0 +1,93 @@
+"""Working for others: a runtime with room takes in processes that wait for anybody.
+
+What the dead and the drained have left comes first, then what was submitted to its queues. A parked process is
+adopted without being woken; it takes no room. Many workers may hear of the same work at once: the store gives each
+process to one, and a busy worker asks a little later than an idle one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from weft.core.declare import find_queue
+from weft.core.errors import BadInput, StoreError
+from weft.store.base import RUNNING, WAITING
+
+if TYPE_CHECKING:
+    from weft.runtime.runtime import Runtime
+
+POLL = 1.0
+"""Seconds between two looks for work that nobody hinted at."""
+GATHER = 0.01
+"""Seconds that free slots may gather before they are filled."""
+ADOPT = 1000
+"""Parked processes adopted at once."""
+
+_chance = random.Random()
+_draw = _chance.random
+
+
+class Worker:
+    """`queues`: whose processes it takes in. `slots`: how many processes it has in memory at most, but for those
+    that wake up."""
+
+    def __init__(self, runtime: Runtime, queues: Sequence[str], slots: int) -> None:
+        if slots < 1 or isinstance(queues, str) or not queues:
+            raise BadInput(f"a worker needs queues and slots >= 1, not queues={queues!r}, slots={slots!r}")
+        self.runtime = runtime
+        self.queues = list(dict.fromkeys(queues))
+        self.slots = slots
+        self.draining = False
+        self._news = asyncio.Event()
+        self._coming = 0  # being taken in
+        self.gates = [runtime.gates[find_queue(name)] for name in self.queues]
+        runtime.task(self._serve())
+
+    def room(self, queue: str) -> int:
+        if self.draining or queue not in self.queues:
+            return 0
+        return max(0, self.slots - len(self.runtime.active) - self._coming)
+
+    def wake(self) -> None:
+        """There may be work, or room for it."""
+        self._news.set()
+
+    async def _serve(self) -> None:
+        while not self.runtime.closing:
+            if not self.draining:
+                try:
+                    await self._take_over()
+                    for gate in self.gates:
+                        gate.poke()
+                except StoreError as error:
+                    self.runtime.fault(error)
+            try:
+                await asyncio.wait_for(self._news.wait(), POLL * (0.75 + _draw() / 2))
+            except TimeoutError:
+                pass
+            else:
+                used = len(self.runtime.active) / self.slots
+                if used > 0.75:
+                    await asyncio.sleep(GATHER * (0.5 + _draw()))
+            self._news.clear()
+
+    async def _take_over(self) -> None:
+        """Processes that nobody alive owns, and that no queue holds back."""
+        runtime, store = self.runtime, self.runtime.store
+        room = self.room(self.queues[0])
+        while room > 0:
+            but = list(runtime.ends.stuck)
+            rows = await store.claim(runtime.owner, None, room, states=(RUNNING,), queues=self.queues, but=but)
+            self._coming += len(rows)
+            try:
+                await runtime.recovery.take(rows)
+            finally:
+                self._coming -= len(rows)
+            if len(rows) < room:
+                break
+            room = self.room(self.queues[0])
+        while await store.claim(runtime.owner, None, ADOPT, states=(WAITING,), queues=self.queues):
+            runtime.hint("news")

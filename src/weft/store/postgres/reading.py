@@ -1,0 +1,144 @@
+"""What the shared store can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weft.core.errors import StoreCorrupt, StoreError
+from weft.store.base import ENDED, FINISHED, Batch, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.postgres.commit import ROW
+from weft.store.postgres.queue import process
+from weft.store.postgres.schema import UNFINISHED
+from weft.store.postgres.server import Server
+
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
+
+PAGE = 500
+"""Processes read at once where everything is read."""
+
+
+class Reading:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.url = server.where
+
+    async def _ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        if self._server.closed:
+            raise StoreError(f"the store at {self.url} is closed; open it again")
+        return await self._server.ask(work)
+
+    async def _fetch(self, query: str, *values: Any) -> list[Any]:
+        return await self._ask(lambda connection: connection.fetch(query, *values))
+
+    async def row(self, id: str) -> ProcessRow | None:
+        found = await self._fetch(f"SELECT {ROW} FROM weft.processes WHERE id = $1", id)
+        return process(found[0]) if found else None
+
+    async def find(self, part: str) -> list[str]:
+        query = "SELECT id FROM weft.processes WHERE position($1 IN id) > 0 ORDER BY seq DESC LIMIT 10"
+        return [row[0] for row in await self._fetch(query, part)]
+
+    async def rows(
+        self,
+        *,
+        states: Sequence[str] = (),
+        roots: bool = False,
+        parent: str | None = None,
+        before: float | None = None,
+        limit: int = 1000,
+    ) -> list[ProcessRow]:
+        query = f"""SELECT {ROW} FROM weft.processes WHERE ($1::text[] = '{{}}' OR state = ANY($1))
+            AND (NOT $2 OR parent IS NULL) AND ($3::text IS NULL OR parent = $3)
+            AND ($4::float8 IS NULL OR updated < $4) ORDER BY seq DESC LIMIT $5"""
+        return [process(row) for row in await self._fetch(query, list(states), roots, parent, before, limit)]
+
+    async def segments(self, ids: Sequence[str]) -> list[Segment]:
+        query = (
+            "SELECT process, first, records FROM weft.segments WHERE process = ANY($1::text[]) ORDER BY process, first"
+        )
+        return [Segment(*row) for row in await self._fetch(query, list(ids))]
+
+    async def payload(self, hash: bytes) -> bytes:
+        found = await self._fetch("SELECT data FROM weft.payloads WHERE hash = $1", hash)
+        if not found:
+            raise StoreCorrupt(f"the journal at {self.url} lacks the payload {hash.hex()}; restore it from a backup")
+        data: bytes = found[0][0]
+        return data
+
+    async def inbox(self, ids: Sequence[str]) -> list[Message]:
+        query = "SELECT id, process, box, payload FROM weft.inbox WHERE process = ANY($1::text[]) ORDER BY id"
+        return [Message(*row) for row in await self._fetch(query, list(ids))]
+
+    async def ended(self, ids: Sequence[str]) -> list[ProcessRow]:
+        query = f"SELECT {ROW} FROM weft.processes WHERE id = ANY($1::text[]) AND state = ANY($2::text[])"
+        return [process(row) for row in await self._fetch(query, list(ids), list(FINISHED))]
+
+    async def events(self, keys: Sequence[str]) -> dict[str, bytes]:
+        query = "SELECT key, value FROM weft.events WHERE key = ANY($1::text[])"
+        return dict(await self._fetch(query, list(keys)))
+
+    async def next_wake(self, owner: str) -> float | None:
+        query = """SELECT wake_at FROM weft.processes
+            WHERE state = 'waiting' AND owner = $1 AND wake_at IS NOT NULL ORDER BY wake_at LIMIT 1"""
+        found = await self._fetch(query, owner)
+        return found[0][0] if found else None
+
+    async def news(self, owner: str) -> list[str]:
+        return [row[0] for row in await self._fetch(_NEWS, owner)]
+
+    async def stats(self) -> Stats:
+        states = await self._fetch(f"SELECT state, count(*) FROM weft.processes WHERE {UNFINISHED} GROUP BY state")
+        queues = await self._fetch(
+            """SELECT queue, count(*), extract(epoch FROM clock_timestamp())::float8 - min(since) FROM (
+                SELECT queue, created AS since FROM weft.processes WHERE state = 'queued' AND queue IS NOT NULL
+                UNION ALL
+                SELECT queue, since FROM weft.tickets WHERE NOT admitted) AS waiting GROUP BY queue"""
+        )
+        return Stats(
+            dict(states),
+            {queue: QueueStats(count, max(0.0, oldest)) for queue, count, oldest in queues},
+        )
+
+    async def everything(self) -> AsyncIterator[Batch]:
+        last = -1
+        while found := await self._fetch(
+            f"SELECT {ROW}, seq FROM weft.processes WHERE seq > $1 ORDER BY seq LIMIT $2", last, PAGE
+        ):
+            last = found[-1]["seq"]
+            yield await self._about([process(row) for row in found])
+
+    async def _about(self, rows: Sequence[ProcessRow]) -> Batch:
+        """All that belongs to these processes."""
+        ids = [row.id for row in rows]
+        references = await self._fetch(
+            "SELECT process, hash FROM weft.payload_references WHERE process = ANY($1::text[])", ids
+        )
+        payloads = await self._fetch(
+            "SELECT hash, data FROM weft.payloads WHERE hash = ANY($1::bytea[])", list({hash for _, hash in references})
+        )
+        events = await self._fetch("SELECT key, value, process FROM weft.events WHERE process = ANY($1::text[])", ids)
+        waits: dict[str, list[str]] = {}
+        for key, id in await self._fetch("SELECT key, process FROM weft.waits WHERE process = ANY($1::text[])", ids):
+            waits.setdefault(id, []).append(key)
+        return Batch(
+            payloads=dict(payloads),
+            references={(id, hash) for id, hash in references},
+            rows={row.id: row for row in rows},
+            segments=await self.segments(ids),
+            messages=await self.inbox(ids),
+            events=[(key, value, id) for key, value, id in events],
+            waits=waits,
+        )
+
+
+_NEWS = f"""SELECT p.id FROM weft.inbox i JOIN weft.processes p ON p.id = i.process
+        WHERE p.owner = $1 AND p.{UNFINISHED}
+    UNION
+    SELECT p.id FROM weft.waits w JOIN weft.processes p ON p.id = w.process
+        WHERE p.owner = $1 AND p.state = 'waiting' AND (EXISTS (SELECT FROM weft.events e WHERE e.key = w.key)
+            OR (starts_with(w.key, '{ENDED}') AND EXISTS (SELECT FROM weft.processes c
+                WHERE c.id = substr(w.key, {len(ENDED) + 1}) AND c.state = ANY(ARRAY{list(FINISHED)}))))"""

@@ -1,0 +1,153 @@
+"""The journal's tables on a PostgreSQL server, how they come to be, and what the server's errors mean.
+
+All lies in the schema `weft`. Migrations are only ever added to the list; each is a step from one number to the
+next, made under a lock by whoever comes first. `weft.schema` says the number, and the oldest Weft that can work
+with it: workers of several versions go on beside each other while that is not above their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew, StoreUnreachable
+from weft.store.base import FINISHED
+
+if TYPE_CHECKING:
+    import asyncpg
+
+VERSION = 1
+LOCK = 0x57454654  # "WEFT": the advisory lock of migrations; queues' locks have two keys and so never meet it
+
+UNFINISHED = "state IN ('running', 'waiting', 'queued')"
+
+MIGRATIONS = (
+    f"""
+    CREATE TABLE weft.owners (
+        owner text PRIMARY KEY, expires timestamptz NOT NULL, commits bigint NOT NULL, programs text[] NOT NULL,
+        pid integer NOT NULL, host text NOT NULL, seen timestamptz NOT NULL);
+
+    CREATE TABLE weft.processes (
+        id text PRIMARY KEY, workflow text NOT NULL, source text NOT NULL, version text NOT NULL, state text NOT NULL,
+        parent text, forked text, key text UNIQUE, queue text, priority integer NOT NULL, tenant text NOT NULL,
+        created double precision NOT NULL, started double precision NOT NULL, updated double precision NOT NULL,
+        wake_at double precision, owner text, strikes integer NOT NULL, length bigint NOT NULL,
+        input bytea NOT NULL, result bytea, error bytea, seq bigint GENERATED ALWAYS AS IDENTITY)
+        WITH (fillfactor = 80);
+    CREATE INDEX processes_seq ON weft.processes (seq);
+    CREATE INDEX processes_unfinished ON weft.processes (owner) WHERE {UNFINISHED};
+    CREATE INDEX processes_waiting ON weft.processes (owner, wake_at) WHERE state = 'waiting' AND wake_at IS NOT NULL;
+    CREATE INDEX processes_queued ON weft.processes (queue, tenant, priority DESC, seq) WHERE state = 'queued';
+    CREATE INDEX processes_admitted ON weft.processes (queue, tenant)
+        WHERE state IN ('running', 'waiting') AND queue IS NOT NULL;
+    CREATE INDEX processes_parent ON weft.processes (parent) WHERE parent IS NOT NULL;
+
+    CREATE TABLE weft.segments (
+        process text NOT NULL, first bigint NOT NULL, records bytea NOT NULL, PRIMARY KEY (process, first));
+    ALTER TABLE weft.segments ALTER COLUMN records SET STORAGE EXTERNAL;
+
+    CREATE TABLE weft.payloads (hash bytea PRIMARY KEY, data bytea NOT NULL);
+    CREATE TABLE weft.payload_references (
+        process text NOT NULL, hash bytea NOT NULL, PRIMARY KEY (process, hash));
+    CREATE INDEX payload_references_hash ON weft.payload_references (hash);
+
+    CREATE TABLE weft.inbox (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        process text NOT NULL, box text NOT NULL, payload bytea NOT NULL);
+    CREATE INDEX inbox_process ON weft.inbox (process);
+
+    CREATE TABLE weft.events (key text PRIMARY KEY, value bytea NOT NULL, process text NOT NULL);
+    CREATE INDEX events_process ON weft.events (process);
+    CREATE TABLE weft.waits (key text NOT NULL, process text NOT NULL, PRIMARY KEY (key, process));
+    CREATE INDEX waits_process ON weft.waits (process);
+
+    CREATE TABLE weft.tickets (
+        ticket text PRIMARY KEY, queue text NOT NULL, tenant text NOT NULL, priority integer NOT NULL,
+        owner text NOT NULL, since double precision NOT NULL, admitted boolean NOT NULL DEFAULT false,
+        seq bigint GENERATED ALWAYS AS IDENTITY);
+    CREATE INDEX tickets_queue ON weft.tickets (queue, admitted);
+    CREATE TABLE weft.starts (queue text NOT NULL, at double precision NOT NULL);
+    CREATE INDEX starts_queue ON weft.starts (queue, at);
+    CREATE TABLE weft.served (
+        queue text NOT NULL, tenant text NOT NULL, at double precision NOT NULL, PRIMARY KEY (queue, tenant));
+    """,
+)
+
+
+async def migrate(connection: asyncpg.Connection, where: str) -> None:
+    """Bring the tables up to this Weft's, creating them where nothing is. Raises `StoreTooNew`."""
+    version, oldest = await _version(connection)
+    if oldest > VERSION:
+        raise StoreTooNew(
+            f"the journal at {where} is of a newer Weft (schema {version}, this one knows {VERSION}); upgrade this one "
+            f"with `pip install -U weft`"
+        )
+    if version >= VERSION:
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS weft")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS weft.schema (version integer NOT NULL, oldest integer NOT NULL)"
+        )
+        version, _ = await _version(connection)  # another may have been quicker
+        for step in MIGRATIONS[version:]:
+            await connection.execute(step)
+        if version < VERSION:
+            await connection.execute("DELETE FROM weft.schema")
+            await connection.execute("INSERT INTO weft.schema VALUES ($1, $2)", VERSION, OLDEST)
+
+
+OLDEST = 1
+"""The oldest schema number whose Weft can work with these tables."""
+
+
+async def _version(connection: asyncpg.Connection) -> tuple[int, int]:
+    """(number of the schema, the oldest that can work with it); zeros where nothing is."""
+    if await connection.fetchval("SELECT to_regclass('weft.schema')") is None:
+        return 0, 0
+    found = await connection.fetchrow("SELECT version, oldest FROM weft.schema")
+    return (found[0], found[1]) if found else (0, 0)
+
+
+TRANSIENT = ("08", "53", "57P", "40", "55P03", "25P03", "25006")
+"""SQL states that pass: connections, resources (a full disk too), shutdown and start-up, collisions, timeouts of
+sessions, and a stand-by that is being promoted."""
+
+
+def transient(error: BaseException) -> bool:
+    """Whether the same request may succeed when it is made again."""
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(TRANSIENT)
+    import asyncpg
+
+    return isinstance(error, OSError | TimeoutError | EOFError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def explain(error: BaseException, where: str) -> StoreError:
+    """The `StoreError` for what the server, or the way to it, reported."""
+    if isinstance(error, StoreError):
+        return error
+    state = str(getattr(error, "sqlstate", None) or "")
+    if state == "53100":
+        return StoreFull(
+            f"the disk of the server at {where} is full; free some space there (`weft gc` removes old runs), then run "
+            f"again: nothing finished is lost"
+        )
+    if state in ("28000", "28P01", "3D000"):
+        return StoreError(f"the server at {where} refused the connection: {error}; check the URL's user and database")
+    if state in ("42501", "25006"):
+        return StoreReadOnly(f"the journal at {where} may not be written ({error}); grant this user the rights")
+    if state.startswith(("XX001", "XX002")):
+        return StoreCorrupt(f"the journal at {where} is damaged ({error}); restore the database from a backup")
+    if state.startswith(("42P01", "42703", "3F000")):
+        return StoreCorrupt(f"tables of the journal at {where} are missing or foreign ({error}); name another database")
+    if transient(error):
+        return StoreUnreachable(
+            f"the server at {where} does not answer ({type(error).__name__}: {error}); start it or check the URL: "
+            f"nothing that was finished is lost"
+        )
+    return StoreError(f"the server at {where} refused ({type(error).__name__}: {error}); nothing was applied")
+
+
+FINISHED_SQL = ", ".join(f"'{state}'" for state in FINISHED)

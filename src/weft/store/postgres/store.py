@@ -1,0 +1,339 @@
+"""The shared store: journals on a PostgreSQL server.
+
+Writes go through one connection, a statement for all batches that have gathered (`commit`); requests that take or
+look go through a small pool. A lost connection is made again and what was under way is repeated: a commit is
+applied once whatever happens to its answer. What `claim`, `admit` and `due` gave to this runtime in an answer that
+got lost is told by the hint "owned".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from msgspec.structs import astuple
+
+from weft.core.clock import monotonic, time
+from weft.core.declare import Queue
+from weft.core.errors import LeaseLost, StoreError
+from weft.store.base import (
+    FINISHED,
+    MAX_STRIKES,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Admission,
+    Batch,
+    Done,
+    Hint,
+    ProcessRow,
+    Want,
+)
+from weft.store.postgres.commit import COLUMNS, ROW, statement
+from weft.store.postgres.herald import Herald
+from weft.store.postgres.lease import Lease
+from weft.store.postgres.queue import Line, process
+from weft.store.postgres.reading import Reading
+from weft.store.postgres.schema import UNFINISHED, transient
+from weft.store.postgres.server import PostgresOptions, Server, load_driver, quietly
+
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
+
+POLL = 1.0
+"""Seconds between two looks at what a lost hint would have told."""
+PAGE = 500
+
+
+class _Write(NamedTuple):
+    batch: Batch
+    done: Done
+
+
+class PostgresStore(Reading):
+    """A `Store` on the server at `url`. Use it from one event loop. Raises the `StoreError`s of `schema.explain`."""
+
+    def __init__(
+        self,
+        url: str,
+        durability: Literal["full", "process"] = "full",
+        options: PostgresOptions | None = None,
+    ) -> None:
+        load_driver()
+        super().__init__(Server(url, options or PostgresOptions(), durable=durability == "full"))
+        self._lease: Lease | None = None
+        self._herald: Herald | None = None
+        self._hint: Callable[[Hint], None] = lambda hint: None
+        self._lost: Callable[[StoreError], None] = lambda error: None
+        self._polled = 0.0
+        self._writer: asyncpg.Connection | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._waiting: list[_Write] = []
+        self._commits = 0
+        self._refused: StoreError | None = None
+
+    def clock(self) -> float:
+        offset = self._lease.offset if self._lease is not None else None
+        return time() if offset is None else monotonic() + offset
+
+    # --- who is there ------------------------------------------------------------------------------------
+
+    async def register(self, owner: str, programs: Mapping[str, str] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        if self._lease is None:
+            self._lease = Lease(
+                self._server.url, self.url, self._server.options, owner, programs or {},
+                lambda error: _on(loop, self._fail, error), lambda: _on(loop, self._hint, "queue"),
+            )  # fmt: skip
+            self._beat()
+        lease = self._lease
+        if lease.owner != owner:
+            raise StoreError(f"this store is registered as {lease.owner} already; open another one for {owner}")
+        lease.programs = [f"{name}@{version}" for name, version in (programs or {}).items()]
+        await self._server.ask(lease.take)
+        if self._herald is None:
+            self._herald = Herald(self._server, owner, lambda hint: self._hint(hint))
+
+    def listen(self, hint: Callable[[Hint], None], lost: Callable[[StoreError], None]) -> None:
+        self._hint, self._lost = hint, lost
+
+    def changed(self) -> bool:
+        if self._lease is None or monotonic() - self._polled < POLL:
+            return False
+        self._polled = monotonic()
+        return True
+
+    async def alive(self, owner: str) -> bool:
+        query = "SELECT true FROM weft.owners WHERE owner = $1 AND expires > clock_timestamp()"
+        return bool(await self._fetch(query, owner))
+
+    async def close(self) -> None:
+        if self._server.closed:
+            return
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+        self._server.closed = True
+        if self._herald is not None:
+            await self._herald.close()
+        if self._lease is not None:
+            await self._lease.release()
+            with contextlib.suppress(StoreError):  # the lease runs out by itself
+                await self._server.ask(self._leave)
+            self._beating.cancel()
+        if self._writer is not None:
+            await quietly(self._writer)
+        await self._server.close()
+
+    async def _leave(self, connection: asyncpg.Connection) -> None:
+        assert self._lease is not None
+        owner = self._lease.owner
+        await connection.execute("DELETE FROM weft.tickets WHERE owner = $1", owner)
+        await connection.execute("DELETE FROM weft.waits WHERE process = $1", owner)
+        await connection.execute("DELETE FROM weft.owners WHERE owner = $1", owner)
+
+    def _beat(self) -> None:
+        """Show the lease's thread that the loop turns."""
+        assert self._lease is not None
+        self._lease.pulse = monotonic()
+        self._beating = asyncio.get_running_loop().call_later(1.0, self._beat)
+
+    def _fail(self, error: StoreError) -> None:
+        if self._refused is None:
+            self._refused = error
+            self._lost(error)
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch, done: Done) -> None:
+        if self._server.closed:
+            done(StoreError(f"the store at {self.url} is closed; open it again"))
+        elif self._refused is not None:
+            done(self._refused)
+        else:
+            self._waiting.append(_Write(batch, done))
+            if self._writing is None:
+                self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        """Write what waits, until nothing does."""
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            error: BaseException | None = self._refused
+            if error is None:
+                try:
+                    await self._apply([write.batch for write in group])
+                except StoreError as refused:
+                    error = refused
+                except (Exception, asyncio.CancelledError) as fault:
+                    error = StoreError(f"the journal was not written: {fault!r}")
+            if error is None and self._herald is not None and self._lease is not None and not self._lease.alone:
+                self._herald.tell([write.batch for write in group])
+            for write in (*group, *self._waiting) if error else group:
+                write.done(error)
+            if error:  # what was given before its caller could know fails too: no journal gets a hole
+                self._waiting = []
+        self._writing = None
+
+    async def _apply(self, batches: Sequence[Batch]) -> None:
+        if self._lease is None:
+            raise StoreError(f"nobody is registered to write to {self.url}; use `await store.register(name, {{}})`")
+        query, values = statement(self._lease.owner, self._commits + 1, batches)
+
+        async def write() -> None:
+            if self._writer is None or self._writer.is_closed():
+                self._writer = await self._server.connect()
+            try:
+                if not await self._writer.fetchval(query, *values):
+                    await self._was_applied(self._writer)
+            except BaseException:
+                self._writer.terminate()
+                self._writer = None
+                raise
+
+        await self._server.persist(write)
+        self._commits += 1
+
+    async def _was_applied(self, connection: asyncpg.Connection) -> None:
+        """The statement did nothing: because it had been applied and its answer was lost, or the owner is gone."""
+        assert self._lease is not None
+        owner = self._lease.owner
+        commits = await connection.fetchval("SELECT commits FROM weft.owners WHERE owner = $1", owner)
+        if commits == self._commits + 1:
+            return
+        error = LeaseLost(
+            f"runtime {owner} was silent for over {self._lease.seconds:g} s, so its processes were taken over; they go "
+            f"on elsewhere, and this one has stopped without writing any more"
+        )
+        self._fail(error)
+        raise error
+
+    async def insert(self, row: ProcessRow) -> ProcessRow | None:
+        marks = ", ".join(f"${n + 1}" for n in range(len(COLUMNS)))
+        query = f"INSERT INTO weft.processes ({ROW}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING"
+
+        async def work(connection: asyncpg.Connection) -> ProcessRow | None:
+            await connection.execute(query, *astuple(row))
+            found = await connection.fetchrow(f"SELECT {ROW} FROM weft.processes WHERE key = $1", row.key)
+            assert found is not None
+            return None if found["id"] == row.id else process(found)
+
+        return await self._ask(work)
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        count = 0
+        for at in range(0, len(ids), PAGE):
+            count += await self._ask(partial(_delete, ids=list(ids[at : at + PAGE])))
+        return count
+
+    # --- who executes what -------------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        owner: str,
+        ids: Iterable[str] | None = None,
+        limit: int = 1000,
+        *,
+        states: Sequence[str] = (RUNNING, WAITING, QUEUED),
+        queues: Sequence[str] | None = None,
+        but: Sequence[str] = (),
+    ) -> list[ProcessRow]:
+        wanted = None if ids is None else list(ids)
+        values = (owner, wanted, list(states), None if queues is None else list(queues), limit, list(but))
+        found = await self._take(lambda connection: connection.fetch(_CLAIM, *values))
+        return [process(row) for row in sorted(found, key=lambda row: row["seq"])]
+
+    async def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int) -> Admission:
+        lease = self._lease
+        names = [program.rpartition("@")[0] for program in lease.programs] if lease is not None else []
+        line = Line(owner, queue, room, names)
+
+        async def work(connection: asyncpg.Connection) -> Admission:
+            async with connection.transaction():
+                return await line.admit(connection, wants, self.clock())
+
+        admission = await self._take(work)
+        if line.others and self._herald is not None:
+            self._herald.poke(queue.name)
+        return admission
+
+    async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
+        found = await self._take(lambda connection: connection.fetch(_DUE, owner, now, limit))
+        return [process(row) for row in sorted(found, key=lambda row: row["due"])]
+
+    async def owned(self, owner: str) -> list[ProcessRow]:
+        query = f"SELECT {ROW} FROM weft.processes WHERE owner = $1 AND state IN ('running', 'queued')"
+        return [process(row) for row in await self._fetch(query, owner)]
+
+    async def follow(self, owner: str, keys: Sequence[str]) -> None:
+        query = (
+            "INSERT INTO weft.waits (key, process) SELECT key, $1 FROM unnest($2::text[]) AS key ON CONFLICT DO NOTHING"
+        )
+        await self._ask(lambda connection: connection.execute(query, owner, list(keys)))
+
+    async def _take(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Like `_ask`, for requests whose answers must not get lost."""
+
+        async def careful(connection: asyncpg.Connection) -> T:
+            try:
+                return await work(connection)
+            except Exception as error:
+                if transient(error):
+                    asyncio.get_running_loop().call_soon(self._hint, "owned")
+                raise
+
+        return await self._ask(careful)
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], value: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        loop.call_soon_threadsafe(call, value)
+
+
+async def _delete(connection: asyncpg.Connection, ids: list[str]) -> int:
+    async with connection.transaction():
+        # Whoever stores a payload now waits for the end of this, and then stores it anew.
+        await connection.execute("LOCK TABLE weft.payloads IN SHARE ROW EXCLUSIVE MODE")
+        query = "SELECT id FROM weft.processes WHERE id = ANY($1::text[]) AND state = ANY($2::text[])"
+        doomed = [row[0] for row in await connection.fetch(query, ids, list(FINISHED))]
+        await connection.execute(_DROP_PAYLOADS, doomed)
+        for table in ("payload_references", "segments", "inbox", "waits", "events"):
+            await connection.execute(f"DELETE FROM weft.{table} WHERE process = ANY($1::text[])", doomed)
+        await connection.execute("DELETE FROM weft.processes WHERE id = ANY($1::text[])", doomed)
+        return len(doomed)
+
+
+_DROP_PAYLOADS = """DELETE FROM weft.payloads p
+    WHERE hash IN (SELECT hash FROM weft.payload_references WHERE process = ANY($1::text[]))
+    AND NOT EXISTS (SELECT FROM weft.payload_references needed
+        WHERE needed.hash = p.hash AND needed.process <> ALL($1::text[]))"""
+
+# The owners of unfinished processes are found by jumps in the index: they are few among many rows.
+_CLAIM = f"""WITH RECURSIVE names AS (
+        (SELECT owner FROM weft.processes WHERE {UNFINISHED} AND owner IS NOT NULL ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT owner FROM weft.processes WHERE {UNFINISHED} AND owner > names.owner ORDER BY owner LIMIT 1)
+            FROM names WHERE owner IS NOT NULL),
+    dead AS (SELECT owner FROM names WHERE owner IS NOT NULL
+        AND NOT EXISTS (SELECT FROM weft.owners o WHERE o.owner = names.owner)),
+    me AS (SELECT programs FROM weft.owners WHERE owner = $1),
+    free AS (SELECT id, owner IS NOT NULL AND state = 'running' AS died FROM weft.processes p
+        WHERE {UNFINISHED} AND state = ANY($3::text[]) AND (owner IS NULL OR owner IN (SELECT owner FROM dead))
+        AND ($2::text[] IS NULL OR id = ANY($2))
+        AND id <> ALL($6::text[]) AND EXISTS (SELECT FROM me)
+        AND ($4::text[] IS NULL OR ((queue IS NULL OR queue = ANY($4)) AND strikes < {MAX_STRIKES} AND EXISTS (
+            SELECT FROM me, unnest(me.programs) AS mine
+            WHERE split_part(mine, '@', 1) = workflow AND (started = 0 OR mine = workflow || '@' || version
+                OR NOT EXISTS (SELECT FROM weft.owners o WHERE o.programs @> ARRAY[workflow || '@' || version])))))
+        ORDER BY seq LIMIT $5 FOR UPDATE SKIP LOCKED)
+    UPDATE weft.processes p SET strikes = strikes + free.died::int, owner = $1 FROM free WHERE p.id = free.id
+    RETURNING {", ".join("p." + column for column in COLUMNS)}, p.seq"""
+
+_DUE = f"""WITH due AS (SELECT id, wake_at FROM weft.processes
+        WHERE state = 'waiting' AND owner = $1 AND wake_at <= $2 ORDER BY wake_at LIMIT $3)
+    UPDATE weft.processes p SET state = 'running', wake_at = NULL FROM due WHERE p.id = due.id
+    RETURNING {", ".join("p." + column for column in COLUMNS)}, due.wake_at AS due"""

@@ -1,0 +1,113 @@
+"""Admission in the file: one transaction, so that limits hold over all runtimes of the machine."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from weft.core.declare import Queue
+from weft.store.admission import Candidate, Turn, choose, within_room
+from weft.store.base import Admission, Want
+from weft.store.sqlite.statements import IDS, select
+
+MOST = 1000
+"""Let in by one transaction."""
+_HOLDERS = """SELECT tenant, owner, count(*), 0 FROM processes
+        WHERE queue = ? AND state IN ('running', 'waiting') GROUP BY tenant, owner
+    UNION ALL SELECT tenant, owner, count(*), 1 FROM tickets WHERE queue = ? AND admitted GROUP BY tenant, owner"""
+_TENANTS = """WITH RECURSIVE tenants (tenant) AS (
+        SELECT min(tenant) FROM processes WHERE queue = ?1 AND state = 'queued'
+        UNION ALL
+        SELECT (SELECT min(tenant) FROM processes WHERE queue = ?1 AND state = 'queued' AND tenant > tenants.tenant)
+            FROM tenants WHERE tenant IS NOT NULL)
+    SELECT tenant FROM tenants WHERE tenant IS NOT NULL"""
+_PROCESSES = f"""SELECT id, priority, created, owner FROM processes
+    WHERE queue = ?1 AND state = 'queued' AND tenant = ?2
+        AND (owner IN (SELECT value FROM json_each(?3)) OR (?4 AND workflow IN {IDS.replace("?", "?5")}))
+    ORDER BY priority DESC, created LIMIT {MOST}"""
+
+
+class Line:
+    """One look at a queue: who waits, and what is decided."""
+
+    def __init__(
+        self, owner: str, queue: Queue, room: int, workflows: Sequence[str], alive: Callable[[str], bool]
+    ) -> None:
+        self.owner = owner
+        self.queue = queue
+        self.room = room
+        self.workflows = workflows
+        self.alive = alive
+
+    def admit(self, connection: sqlite3.Connection, wants: Sequence[Want], now: float) -> Admission:
+        """In a transaction of the caller."""
+        name = self.queue.name
+        connection.executemany(
+            "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (ticket) DO UPDATE SET "
+            "owner = excluded.owner, admitted = 0, since = excluded.since",
+            [(want.ticket, name, want.tenant, want.priority, self.owner, now) for want in wants],
+        )
+        turn = self._choose(connection, now)
+        mine = [one for one in turn.chosen if one.key[1] == self.owner or one.key[1] is None]
+        processes = [one.key[0] for one in mine if one.key[2] == "process"]
+        tickets = [one.key[0] for one in mine if one.key[2] == "ticket"]
+        connection.execute(
+            f"UPDATE processes SET state = 'running', owner = ?, wake_at = NULL WHERE id IN {IDS}",
+            (self.owner, json.dumps(processes)),
+        )
+        connection.execute(f"UPDATE tickets SET admitted = 1 WHERE ticket IN {IDS}", (json.dumps(tickets),))
+        self._remember(connection, mine, now)
+        rows = {row.id: row for row in select(connection, f"WHERE id IN {IDS}", json.dumps(processes))}
+        return Admission([rows[id] for id in processes], tickets, turn.again)
+
+    def _choose(self, connection: sqlite3.Connection, now: float) -> Turn:
+        name, rate = self.queue.name, self.queue.rate
+        living: dict[str | None, bool] = {None: False, self.owner: True}
+
+        def alive(owner: str | None) -> bool:
+            if owner not in living:
+                assert owner is not None
+                living[owner] = self.alive(owner)
+            return living[owner]
+
+        holders: dict[str, int] = {}
+        for tenant, owner, count, ticket in connection.execute(_HOLDERS, (name, name)):
+            if not ticket or alive(owner):  # a dead runtime's processes keep their places, its steps do not
+                holders[tenant] = holders.get(tenant, 0) + count
+        starts: list[float] = []
+        if rate is not None:
+            query = "SELECT at FROM starts WHERE queue = ? AND at > ?"
+            starts = [at for (at,) in connection.execute(query, (name, now - rate[1]))]
+        waiting = self._waiting(connection, alive)
+        served = dict(connection.execute("SELECT tenant, at FROM served WHERE queue = ?", (name,)).fetchall())
+        return within_room(choose(self.queue, waiting, holders, starts, served, now), self.room)
+
+    def _waiting(self, connection: sqlite3.Connection, alive: Callable[[str | None], bool]) -> list[Candidate]:
+        name = self.queue.name
+        owners = connection.execute(
+            "SELECT DISTINCT owner FROM processes WHERE queue = ? AND state = 'queued'", (name,)
+        )
+        there = json.dumps([owner for (owner,) in owners if owner is not None and alive(owner)])
+        found: list[Candidate] = []
+        for (tenant,) in connection.execute(_TENANTS, (name,)).fetchall():
+            values = (name, tenant, there, self.room > 0, json.dumps(list(self.workflows)))
+            for id, priority, created, owner in connection.execute(_PROCESSES, values):
+                holder = owner if alive(owner) else None
+                found.append(Candidate((id, holder, "process"), tenant, priority, created))
+        query = f"""SELECT ticket, owner, tenant, priority, since FROM tickets
+            WHERE queue = ? AND NOT admitted ORDER BY priority DESC, rowid LIMIT {MOST}"""
+        for ticket, owner, tenant, priority, since in connection.execute(query, (name,)):
+            if alive(owner):
+                found.append(Candidate((ticket, owner, "ticket"), tenant, priority, since))
+        return found
+
+    def _remember(self, connection: sqlite3.Connection, chosen: Sequence[Candidate], now: float) -> None:
+        name = self.queue.name
+        if self.queue.rate is not None and chosen:
+            connection.execute("DELETE FROM starts WHERE queue = ? AND at <= ?", (name, now - self.queue.rate[1]))
+            connection.executemany("INSERT INTO starts VALUES (?, ?)", [(name, now)] * len(chosen))
+        connection.executemany(
+            "INSERT INTO served VALUES (?, ?, ?) ON CONFLICT (queue, tenant) DO UPDATE SET at = excluded.at",
+            [(name, one.tenant, now + n * 1e-6) for n, one in enumerate(chosen) if one.tenant],
+        )

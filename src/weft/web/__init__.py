@@ -1,0 +1,1 @@
+"""What Weft answers over HTTP."""
