@@ -7,50 +7,16 @@ figure take turns, so that what else the machine does falls on all of them alike
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-import msgspec
-from rich.console import Console
-
-from benchmarks.report import Measure, Report
-
-ROUNDS = 5
-LIMIT = 300.0
-"""Seconds a worker may take."""
-QUIET = {"DO_NOT_TRACK": "1", "LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
+from benchmarks.report import Report
+from benchmarks.trials import Trial, command_line
 
 PYTHON_PEERS = ("LangGraph functional", "LangGraph graph", "LangGraph graph, sync", "DBOS", "Prefect")
 PEERS = (*PYTHON_PEERS, "Restate")
 WAIT = ("LangGraph graph, sync", "DBOS", "Restate")
 """Peers that wait for the disk before they start the next step."""
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """One system on one job."""
-
-    figure: str
-    name: str
-    worker: str
-    """module job variant"""
-    count: int
-    quick: int | None = None
-    """Count of a quick run; None: not part of it."""
-    gives: str = "rate"
-    """What of the worker's result is the figure."""
-    unit: str = "/s"
-    scaled: str = ""
-    """What was made smaller for this system, and why."""
 
 
 SLOW = "fewer than the others do, since it is slow"
@@ -100,7 +66,7 @@ TRIALS = [
     Trial("workflows of 5 steps", "Prefect", "prefect_ workflows", 10, scaled=SLOW),
     Trial("recovery", "Weft, killed in a run of 1,000", "weft_alone recovery", 1000, 1000, "ms", "ms"),
     Trial("recovery", "Weft, replay", "weft_alone replay", 100_000, 20_000, "rate", "effects/s"),
-    Trial("sleepers", "Weft, memory of each", "weft_alone sleeping", 100_000, 10_000, "bytes", "bytes"),
+    Trial("sleepers", "Weft, memory of each", "weft_alone sleeping", 100_000, 10_000, "bytes", "bytes", once=True),
     Trial("start-up and overhead", "import weft", "weft_alone startup import", 5, 3, "cpu_ms", "ms CPU"),
     Trial("start-up and overhead", "weft --help", "weft_alone startup help", 5, 3, "cpu_ms", "ms CPU"),
     Trial(
@@ -114,108 +80,14 @@ TRIALS = [
     ),
 ]
 
-ONCE = ("weft_alone sleeping",)
-"""Takes minutes and hardly varies: one round."""
-
-
-def work(trial: Trial, count: int) -> dict[str, Any]:
-    """Run one worker; its result, or {"missing": why}."""
-    module, job, *variant = trial.worker.split()
-    place = Path.cwd() / ".weft"  # on this disk, /tmp may be memory; and git ignores it
-    place.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=place, ignore_cleanup_errors=True) as folder:
-        command = [
-            sys.executable,
-            "-m",
-            f"benchmarks.peers.{module}",
-            job,
-            "--count",
-            str(count),
-            "--dir",
-            folder,
-        ]
-        command += ["--variant", *variant] if variant else []
-        out = Path(folder, "out.json")
-        with out.open("wb") as stdout, Path(folder, "err.txt").open("wb") as stderr:
-            child = subprocess.Popen(
-                command, stdout=stdout, stderr=stderr, env={**os.environ, **QUIET}, start_new_session=True
-            )
-            try:
-                child.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                return {"missing": f"not done after {LIMIT:.0f} s"}
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)  # servers that a peer has left behind
-                child.wait()
-        lines = out.read_text().splitlines()
-        result: dict[str, Any] = (
-            json.loads(lines[-1]) if lines else {"missing": f"ended with status {child.returncode}"}
-        )
-        return result
-
-
-def measured(trials: list[Trial], rounds: int, quick: bool) -> Iterator[tuple[Trial, int, list[dict[str, Any]]]]:
-    """Each trial with its count and results, the trials of a figure having taken turns."""
-    console = Console(stderr=True)
-    for figure in dict.fromkeys(trial.figure for trial in trials):
-        turn = [trial for trial in trials if trial.figure == figure]
-        results: dict[Trial, list[dict[str, Any]]] = {trial: [] for trial in turn}
-        for round in range(rounds):
-            for trial in turn:
-                count = trial.quick if quick and trial.quick else trial.count
-                so_far = results[trial]
-                if (so_far and "missing" in so_far[-1]) or (round and trial.worker in ONCE):
-                    continue
-                console.print(f"[dim]{figure}: {trial.name}, {count:,} (round {round + 1} of {rounds})[/]")
-                so_far.append(work(trial, count))
-        for trial in turn:
-            yield trial, trial.quick if quick and trial.quick else trial.count, results[trial]
-
-
-def measure(trial: Trial, count: int, results: list[dict[str, Any]]) -> Measure:
-    good = [result for result in results if "missing" not in result]
-    if len(good) < len(results):
-        return Measure(name=trial.name, unit=trial.unit, note=results[-1]["missing"])
-    more = {
-        label: median(result[key] for result in good)
-        for key, label in (
-            ("seconds", "seconds"),
-            ("cpu_us", "CPU µs each"),
-            ("peak_mb", "peak MB"),
-            ("server_mb", "server MB"),
-            ("late_ms", "late ms (p99)"),
-            ("worst_ms", "late ms (worst)"),
-            ("started_per_s", "started/s"),
-        )
-        if key in good[0] and key != trial.gives
-    }
-    notes = [good[0].get("version", ""), good[0].get("durability", "")]
-    notes += [f"{count:,}: {trial.scaled}"] if trial.scaled else []
-    runs = [result[trial.gives] for result in good]
-    return Measure(name=trial.name, unit=trial.unit, runs=runs, more=more, note="; ".join(filter(None, notes)))
-
 
 def judge(report: Report, quick: bool) -> None:
     """The bars, for the figures that were measured."""
 
-    def one(figure: str, name: str) -> Measure | None:
-        return next((each for each in report.figures.get(figure, []) if each.name == name), None)
-
-    def best(figure: str, names: tuple[str, ...]) -> Measure | None:
-        found = [each for each in report.figures[figure] if each.name in names and each.runs]
-        return max(found, key=lambda each: each.value or 0, default=None)
-
-    def against(figure: str, name: str, times: int, peers: tuple[str, ...], who: str) -> None:
-        ours, theirs = one(figure, name), best(figure, peers)
-        ratio = ours.value / theirs.value if ours and ours.value and theirs and theirs.value else None
-        why = f"{theirs.name}: {theirs.value:,.0f}/s" if theirs and theirs.value else "no peer was measured"
-        report.bar(figure, f"{name}: at least {times} × {who}", ratio, least=times, unit="×", why=why)
-
     def strict(figure: str) -> None:
         """No bar: whoever waits for the disk at every step meets the disk's limit."""
-        ours, theirs = one(figure, "Weft"), best(figure, WAIT)
-        limit = one("limits", "append 4 KB and fdatasync")
+        ours, theirs = report.one(figure, "Weft"), report.best(figure, WAIT)
+        limit = report.one("limits", "append 4 KB and fdatasync")
         if ours and ours.value and theirs and theirs.value:
             why = f"{theirs.name}: {theirs.value:,.0f}/s"
             why += f"; the disk: {limit.value:,.0f} fdatasync/s" if limit and limit.value else ""
@@ -228,15 +100,15 @@ def judge(report: Report, quick: bool) -> None:
             )
 
     def bar(figure: str, name: str, what: str, key: str = "", **bounds: Any) -> None:
-        ours = one(figure, name)
+        ours = report.one(figure, name)
         reached = None if ours is None else ours.more.get(key) if key else ours.value
         report.bar(figure, f"{name}: {what}", reached, **bounds)
 
     for figure in report.figures:
         match figure:
             case "sequential":
-                against(figure, "Weft pure", 15, PYTHON_PEERS, "the best Python peer")
-                against(figure, "Weft process", 15, PYTHON_PEERS, "the best Python peer")
+                report.against(figure, "Weft pure", 15, PYTHON_PEERS, "the best Python peer")
+                report.against(figure, "Weft process", 15, PYTHON_PEERS, "the best Python peer")
                 strict(figure)
                 bar(
                     figure,
@@ -246,10 +118,10 @@ def judge(report: Report, quick: bool) -> None:
                     unit="/s",
                 )
             case "fan-out of 1,000" | "workflows of 5 steps":
-                against(figure, "Weft", 30, PEERS, "the best peer")
+                report.against(figure, "Weft", 30, PEERS, "the best peer")
             case "fan-out of 10,000":
-                if best(figure, PEERS):
-                    against(figure, "Weft", 30, PEERS, "the best peer")
+                if report.best(figure, PEERS):
+                    report.against(figure, "Weft", 30, PEERS, "the best peer")
                 bar(figure, "Weft", "within 1 s", "seconds", most=1.0, unit="s")
                 bar(figure, "Weft", "within 150 MB", "peak MB", most=150, unit="MB")
             case "recovery":
@@ -266,25 +138,5 @@ def judge(report: Report, quick: bool) -> None:
                 bar(figure, "a step over an await", "at most 30 µs CPU", most=30, unit="µs")
 
 
-def main() -> int:
-    figures = list(dict.fromkeys(trial.figure for trial in TRIALS))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, smaller counts, LangGraph and DBOS only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--only", metavar="NAME", help=f"figures whose name contains it: {', '.join(figures)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each figure (default {ROUNDS})")
-    given = parser.parse_args()
-    trials = [
-        trial for trial in TRIALS if (given.only or "") in trial.figure and not (given.quick and trial.quick is None)
-    ]
-    if not trials:
-        parser.error(f"no figure is called {given.only!r}; there are: {', '.join(figures)}")
-    report = Report("durable")
-    for trial, count, results in measured(trials, given.rounds or (1 if given.quick else ROUNDS), given.quick):
-        report.add(trial.figure, measure(trial, count, results))
-    judge(report, given.quick)
-    return report.finish(given.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line(__doc__, "durable", TRIALS, judge))

@@ -13,6 +13,7 @@ import platform
 import sqlite3
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,6 +83,23 @@ class Report:
         why: str = "",
     ) -> None:
         self.bars.append(Bar(figure=figure, what=what, reached=reached, least=least, most=most, unit=unit, why=why))
+
+    def one(self, figure: str, name: str) -> Measure | None:
+        """What was measured of this system in this figure."""
+        return next((each for each in self.figures.get(figure, []) if each.name == name), None)
+
+    def best(self, figure: str, names: Sequence[str]) -> Measure | None:
+        """The largest of these systems' figures."""
+        found = [each for each in self.figures.get(figure, []) if each.name in names and each.runs]
+        return max(found, key=lambda each: each.value or 0, default=None)
+
+    def against(self, figure: str, name: str, times: float | None, peers: Sequence[str], who: str) -> None:
+        """The bar that `name` is `times` as fast as the best of `peers`; a comparison, without `times`."""
+        ours, theirs = self.one(figure, name), self.best(figure, peers)
+        ratio = ours.value / theirs.value if ours and ours.value and theirs and theirs.value else None
+        why = f"{theirs.name}: {theirs.value:,.0f}/s" if theirs and theirs.value else "no peer was measured"
+        what = f"{name}: × {who}" if times is None else f"{name}: at least {times} × {who}"
+        self.bar(figure, what, ratio, least=times, unit="×", why=why)
 
     def finish(self, json_path: Path | None = None) -> int:
         """Print the tables, write the JSON; 0 if every bar was reached, else 1."""

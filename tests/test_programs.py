@@ -268,7 +268,7 @@ def test_children_and_their_parents(tmp_path: Path) -> None:
     async def use(runtime: weft.Runtime) -> None:
         assert await runtime.run(parent, 0.001) == "slept"
         run = await runtime.start(parent, 60)
-        while len(ran) < 2:  # noqa: ASYNC110
+        while len(ran) < 2:
             await asyncio.sleep(0.005)
         child = ran[-1]
         await run.cancel()
@@ -318,7 +318,7 @@ async def speaker(key: str, value: Any) -> None:
 
 
 async def parked(runtime: weft.Runtime, id: str) -> None:
-    while id in runtime.active:  # noqa: ASYNC110
+    while id in runtime.active:
         await asyncio.sleep(0.02)
     assert (await runtime.row(id)).state == "waiting"
 

@@ -38,7 +38,7 @@ async def commit(store: Store, **fields: Any) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - set by another thread
+    while not condition():
         await asyncio.sleep(0.001)
 
 

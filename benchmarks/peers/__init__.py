@@ -1,10 +1,11 @@
 """What a worker is: one system doing one job in a fresh process, which prints one line of JSON.
 
-    python -m benchmarks.peers.dbos_ sequential --count 1000 --dir DIR [--variant NAME]
+    python -m benchmarks.peers.dbos_ sequential --count 1000 --dir DIR [--variant NAME] [--url URL]
 
 All systems do the same three jobs with the same trivial step (`value + 1`), after a small warm-up that is not timed:
 `sequential` (one workflow of `count` steps, one after the other), `fanout` (one workflow that starts `count` steps at
-once and gathers them) and `workflows` (`count` workflows of five steps, all started at once). Data lies in DIR.
+once and gathers them) and `workflows` (`count` workflows of five steps, all started at once). Data lies in DIR, or in
+the database at URL.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Order(msgspec.Struct, frozen=True):
     count: int
     dir: Path
     variant: str
+    url: str = ""
+    """Of an empty PostgreSQL database, where one is to be used."""
 
 
 Result = dict[str, Any]
@@ -111,12 +114,13 @@ def main(jobs: Mapping[str, Job], package: str) -> None:
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--variant", default="")
+    parser.add_argument("--url", default="")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     result: Result
     try:
-        result = jobs[given.job](Order(given.count, given.dir, given.variant))
+        result = jobs[given.job](Order(given.count, given.dir, given.variant, given.url))
         result["version"] = metadata.version(package) if package else ""
     except ModuleNotFoundError as error:
         result = {"missing": f"{error.name} is not installed"}

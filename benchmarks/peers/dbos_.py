@@ -1,7 +1,7 @@
-"""DBOS Transact on SQLite: a step's outcome is committed before the next one starts.
+"""DBOS Transact on SQLite or PostgreSQL: a step's outcome is committed before the next one starts.
 
 Its SQLite connection keeps the defaults: a rollback journal (journal_mode=DELETE) with synchronous=FULL, so a
-commit is four fsyncs.
+commit is four fsyncs. On PostgreSQL it has a pool of 20 connections, its default too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ async def measure(job: str, order: Order) -> Result:
 
     config: Any = {
         "name": "bench",
-        "system_database_url": f"sqlite:///{order.dir / 'dbos.db'}",
+        "system_database_url": order.url or f"sqlite:///{order.dir / 'dbos.db'}",
         "log_level": "ERROR",
     }
     DBOS(config=config)

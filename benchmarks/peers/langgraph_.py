@@ -1,15 +1,18 @@
-"""LangGraph on its SQLite saver: the functional interface (tasks) and the graph interface (nodes).
+"""LangGraph on its SQLite or PostgreSQL saver: the functional interface (tasks) and the graph interface (nodes).
 
 Variants: `functional` and `graph` with the default durability ("async": a step's outcome is saved while the next one
 runs), and `graph-sync` (saved before the next one starts; tasks of the functional interface are saved in the
-background in every mode). The saver commits in WAL mode with synchronous=FULL: one fsync per task, two per node.
+background in every mode). The SQLite saver commits in WAL mode with synchronous=FULL: one fsync per task, two per
+node. The PostgreSQL saver is made as its documentation does, by `from_conn_string`; it uses one connection at a time,
+with a pool of them too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
 
 from benchmarks.peers import PIPELINED, STEPS, STRICT, WARM_UP, Clock, Order, Result, check, common, main
@@ -86,11 +89,25 @@ def graph(saver: Any, durability: Any) -> tuple[Run, Run]:
     return runner(loop), runner(fan)
 
 
-async def measure(job: str, order: Order) -> Result:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+@asynccontextmanager
+async def opened(order: Order) -> AsyncIterator[Any]:
+    """The saver."""
+    if order.url:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
+        async with AsyncPostgresSaver.from_conn_string(order.url) as saver:
+            await saver.setup()
+            yield saver
+    else:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+        async with AsyncSqliteSaver.from_conn_string(str(order.dir / "langgraph.db")) as saver:
+            yield saver
+
+
+async def measure(job: str, order: Order) -> Result:
     kind, _, sync = order.variant.partition("-")
-    async with AsyncSqliteSaver.from_conn_string(str(order.dir / "langgraph.db")) as saver:
+    async with opened(order) as saver:
         make = graph if kind == "graph" else functional
         sequential, fanout = make(saver, "sync" if sync else "async")
         run = fanout if job == "fanout" else sequential

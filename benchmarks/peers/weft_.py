@@ -2,7 +2,7 @@
 
 Variants: `default` (steps touch the outside: each starts when what it depends on is on the disk), `pure` (steps
 change nothing outside: they start at once, the result is returned when all is on the disk), and `process` (the
-default, with durability="process": no fsync).
+default, with durability="process": no fsync). The journal is a file, or in a PostgreSQL database if one is given.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def measure(job: str, order: Order) -> Result:
     else:
         run = sequential_pure if order.variant == "pure" else sequential
     durability: Literal["full", "process"] = "process" if order.variant == "process" else "full"
-    async with weft.Runtime(order.dir / "journal.db", durability=durability) as runtime:
+    async with weft.Runtime(order.url or order.dir / "journal.db", durability=durability) as runtime:
         await runtime.run(run, WARM_UP)
         with Clock(order.count) as clock:
             if job == "workflows":

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from weft.runtime.effects import uuid as uuid
     from weft.runtime.effects import wait_for as wait_for
     from weft.runtime.handle import Run as Run
+    from weft.runtime.map import Results as Results
+    from weft.runtime.map import map as map
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
 
@@ -42,6 +44,7 @@ _HOMES = {
     "detach": "runtime.effects", "now": "runtime.effects", "patched": "runtime.effects",
     "publish": "runtime.effects", "random": "runtime.effects", "sleep": "runtime.effects",
     "spawn": "runtime.effects", "uuid": "runtime.effects", "wait_for": "runtime.effects", "Run": "runtime.handle",
+    "Results": "runtime.map", "map": "runtime.map",
     "Runtime": "runtime.runtime", "run": "runtime.script",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")

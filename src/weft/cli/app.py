@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from weft.cli.failures import INTERRUPTED, Interrupted, RunFailed, complain, reported
+from weft.cli.work import submit, worker
 
 if TYPE_CHECKING:
     from weft.core.record import AnyRecord
@@ -169,6 +170,10 @@ def send(
 
     asyncio.run(_with_runtime(store, "full", go))
     _say({"run": row.id, "box": box, "sent": True}, f"sent to {row.id}, box {box}", json)
+
+
+app.command()(submit)
+app.command()(worker)
 
 
 # --- looking --------------------------------------------------------------------------------------------------

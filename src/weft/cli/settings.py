@@ -48,15 +48,16 @@ def _port(value: object) -> object:
     return None if isinstance(value, str) and value.lower() == "off" else _number(value)
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_names)]
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[Annotated[list[Name], Field(min_length=1)] | None, NoDecode, BeforeValidator(_names)]
 Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_port)]
-Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 
 
 class Settings(BaseSettings):
@@ -66,25 +67,27 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    store: str | None = Field(None, min_length=1, description="path or URL of the store")
+    store: str | None = Field(
+        None, min_length=1, description="path or URL of the store; if not given, `.weft/journal.db`"
+    )
     durability: Literal["full", "process"] = Field(
         "full", description="`full`: what is committed survives the machine; `process`: the worker only"
     )
-    queues: Names = Field(("default",), min_length=1, description="queues served, separated by commas (TOML: a list)")
+    queues: Names = Field(
+        None, description="queues served, comma-separated; if not given, `default` and those that the files declare"
+    )
     slots: Whole = Field(100, ge=1, description="how many runs a worker has in memory at once")
     heartbeat: Seconds = Field(
         5.0, ge=0.1, description="seconds between signs of life; who is silent for 1.75 of them is taken over"
     )
     grace: Seconds = Field(30.0, ge=0, description="seconds that steps under way get to end after SIGTERM")
     host: str = Field("127.0.0.1", min_length=1, description="address that the health endpoints listen on")
-    port: Port = Field(None, description="port of the health endpoints; 0 is any free one, `off` is none")
+    port: Port = Field(None, description="port of the health endpoints; 0 is any free one; `off`, the default, is none")
     pool: Whole = Field(4, ge=1, description="connections for reading and claiming; a worker has three more")
     statement_timeout: Seconds = Field(30.0, gt=0, description="seconds after which a request to the store is given up")
     patience: Seconds = Field(60.0, ge=0, description="seconds that the store may be out of reach before it's an error")
-    ray_address: str | None = Field(
-        None, min_length=1, description="address of the Ray cluster for steps declared for it"
-    )
-    log_level: Level = Field("info", description="`debug`, `info`, `warning` or `error`")
+    ray_address: str | None = Field(None, min_length=1, description="address of the Ray cluster for heavy steps")
+    log_level: Level = Field("INFO", description="`debug`, `info`, `warning` or `error`")
 
     @classmethod
     def settings_customise_sources(

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Ticket:
     """A step's place in a queue. `release` gives it back, whether it was admitted yet or not."""
 
-    __slots__ = ("gate", "id", "live", "then")
+    __slots__ = ("gate", "live", "then", "want")
 
-    def __init__(self, gate: Gate, id: str, then: Callable[[], None]) -> None:
+    def __init__(self, gate: Gate, want: Want, then: Callable[[], None]) -> None:
         self.gate = gate
-        self.id = id
+        self.want = want
         self.then = then
         self.live = True
 
@@ -49,12 +49,14 @@ class Gate:
         """Processes of this runtime that wait, and what to do when they are let in."""
         self._looking = False
         self._again = False
+        self._anew = False
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, id: str, tenant: str, priority: int, then: Callable[[], None]) -> Ticket:
         """Call `then` when the step is let in."""
-        ticket = self.tickets[id] = Ticket(self, id, then)
-        self.wants.append(Want(id, tenant, priority))
+        want = Want(id, tenant, priority)
+        ticket = self.tickets[id] = Ticket(self, want, then)
+        self.wants.append(want)
         self.poke()
         return ticket
 
@@ -64,9 +66,10 @@ class Gate:
         self.runtime.journal.when_durable(self.poke)
 
     def released(self, ticket: Ticket) -> None:
-        self.tickets.pop(ticket.id, None)
-        self.wants = [want for want in self.wants if want.ticket != ticket.id]
-        self.free(ticket.id)
+        id = ticket.want.ticket
+        self.tickets.pop(id, None)
+        self.wants = [want for want in self.wants if want.ticket != id]
+        self.free(id)
 
     def free(self, ticket: str | None = None) -> None:
         """A place becomes free with what is written next."""
@@ -85,6 +88,11 @@ class Gate:
             self._looking = True
             self.runtime.task(self._look())
 
+    def ask_anew(self) -> None:
+        """The store may have let in some of ours, and its answer got lost: name them all once more."""
+        self._anew = True
+        self.poke()
+
     def _waited_for(self) -> bool:
         return bool(self.tickets or self.processes or self.runtime.room(self.queue.name))
 
@@ -94,16 +102,21 @@ class Gate:
             while self._again and not runtime.closing:
                 self._again = False
                 wants, self.wants = self.wants, []
+                if self._anew:  # no other answer is on its way
+                    self._anew = False
+                    wants = [ticket.want for ticket in self.tickets.values()]
                 room = runtime.room(self.queue.name)
-                admission = await runtime.store.admit(runtime.owner, self.queue, wants, room)
-                for id in admission.tickets:
-                    ticket = self.tickets.pop(id, None)
-                    if ticket is None:
-                        self.free(id)  # given up meanwhile
-                    else:
-                        ticket.then()
-                for row in admission.rows:
-                    await self._let_in(row)
+                with runtime.recovery.reading() as left:
+                    admission = await runtime.store.admit(runtime.owner, self.queue, wants, room)
+                    for id in admission.tickets:
+                        ticket = self.tickets.pop(id, None)
+                        if ticket is None:
+                            self.free(id)  # given up meanwhile
+                        else:
+                            ticket.then()
+                    for row in admission.rows:
+                        if not self.let_in(row) and row.id not in runtime.active:
+                            await runtime.recovery.take([row], left)
                 if admission.again is not None:
                     self._later(admission.again)
         except StoreError as error:
@@ -111,12 +124,12 @@ class Gate:
         finally:
             self._looking = False
 
-    async def _let_in(self, row: ProcessRow) -> None:
+    def let_in(self, row: ProcessRow) -> bool:
+        """Let a process begin that the store has admitted; False if it was not in line here."""
         then = self.processes.pop(row.id, None)
         if then is not None:
             then(row)
-        elif row.id not in self.runtime.active:
-            await self.runtime.recovery.take([row])
+        return then is not None
 
     def _later(self, seconds: float) -> None:
         if self._timer is None:
@@ -147,3 +160,7 @@ class Gates:
     def poke(self) -> None:
         for gate in self.gates.values():
             gate.poke()
+
+    def ask_anew(self) -> None:
+        for gate in self.gates.values():
+            gate.ask_anew()

@@ -46,8 +46,9 @@ class Alarms:
     async def _wake_due(self) -> None:
         runtime = self.runtime
         await runtime.journal.barrier()
-        due = await runtime.store.due(runtime.owner, runtime.clock(), BATCH)
-        await runtime.recovery.activate(due, written=True)
+        with runtime.recovery.reading() as left:
+            due = await runtime.store.due(runtime.owner, runtime.clock(), BATCH)
+            await runtime.recovery.activate(due, left, written=True)
         await self.look()
 
     async def look(self) -> None:

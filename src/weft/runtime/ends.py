@@ -67,6 +67,7 @@ class Ends:
 
     def _leave(self, row: ProcessRow) -> None:
         """Its place in its queue and in memory is free."""
+        self.runtime.recovery.gone(row.id)
         if row.queue is not None:
             gate = self.runtime.gates[find_queue(row.queue)]
             gate.processes.pop(row.id, None)

@@ -478,7 +478,8 @@ class Process:
             return False
         self.row.state = WAITING
         self.row.wake_at = wake
-        self.runtime.parked(self, [_awaited(p) for p in self.pending.values() if p.kind in ("event", "child")])
+        events = [_awaited(p) for p in self.pending.values() if p.kind in ("event", "child")]
+        self.runtime.parked(self, events, for_others=len(deadlines) < len(self.pending))
         self.evict()
         return True
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,32 @@ PARK_AFTER = 2.0
 class Recovery:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._left: dict[str, int] = {}
+        """Processes that left memory, and the number of the batch that says so."""
+        self._readers: list[set[str]] = []
+
+    # --- what the store says may be old ------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[set[str]]:
+        """While rows are read and acted on: the processes that left memory meanwhile, or so lately that the store
+        may not know. What was read of them is to be read again."""
+        durable = self.runtime.journal.durable
+        self._left = {id: number for id, number in self._left.items() if number > durable}
+        left = set(self._left)
+        self._readers.append(left)
+        try:
+            yield left
+        finally:
+            self._readers = [reader for reader in self._readers if reader is not left]
+
+    def gone(self, id: str) -> None:
+        """Process `id` has left memory, by what is in the open batch."""
+        self._left[id] = self.runtime.journal.ticket
+        for left in self._readers:
+            left.add(id)
+
+    # --- taking in ---------------------------------------------------------------------------------------
 
     async def resume(self, id: str, force: bool) -> None:
         runtime = self.runtime
@@ -32,10 +59,11 @@ class Recovery:
         if id in runtime.active or row.state in FINISHED:
             return
         find_workflow(row.workflow)
-        taken = await runtime.store.claim(runtime.owner, [id])
-        if taken:
-            await self.go_on(taken[0], force)
-            return
+        with self.reading() as left:
+            taken = await runtime.store.claim(runtime.owner, [id])
+            if taken:
+                await self._go_on(taken[0], left, force)
+                return
         row = await runtime.row(id)
         if row.owner == runtime.owner:
             await self.revive([id])
@@ -48,10 +76,11 @@ class Recovery:
         for missing in {row.workflow for row in rows} - registry.keys():
             runtime.log.warning("runs of %s are left as they are: that workflow is not declared here", missing)
         wanted = [row.id for row in rows if row.workflow in registry]
-        claimed = await runtime.store.claim(runtime.owner, wanted, len(wanted))
-        return [Run[Any](runtime, row.id) for row in await self.take(claimed)]
+        with self.reading() as left:
+            claimed = await runtime.store.claim(runtime.owner, wanted, len(wanted))
+            return [Run[Any](runtime, row.id) for row in await self.take(claimed, left)]
 
-    async def take(self, rows: Sequence[ProcessRow]) -> list[ProcessRow]:
+    async def take(self, rows: Sequence[ProcessRow], left: set[str]) -> list[ProcessRow]:
         """Go on with rows that were just claimed, but for those that keep killing their process; returns the others."""
         taken, now = [], []
         for row in rows:
@@ -62,13 +91,13 @@ class Recovery:
             except CrashLoop as error:
                 self.runtime.log.error("%s", error)
                 self.runtime.ends.stuck[row.id] = error
-        await self.activate(now)
+        await self.activate(now, left)
         return taken
 
-    async def go_on(self, row: ProcessRow, force: bool) -> None:
+    async def _go_on(self, row: ProcessRow, left: set[str], force: bool) -> None:
         """Go on with a row that was just claimed. Raises CrashLoop unless `force`."""
         if await self._comes_now(row, force):
-            await self.activate([row])
+            await self.activate([row], left)
             if row.id in self.runtime.ends.stuck:
                 raise self.runtime.ends.stuck[row.id]
 
@@ -93,9 +122,10 @@ class Recovery:
         self.runtime.put(row)
         await self.runtime.journal.barrier()
 
-    async def activate(self, rows: Sequence[ProcessRow], *, written: bool = False) -> None:
+    async def activate(self, rows: Sequence[ProcessRow], left: set[str], *, written: bool = False) -> None:
         """Bring processes of ours into memory, to be replayed in the next turn. One that can't go on is given back
-        and its waiters are told. `written`: the store has the rows as they are, running."""
+        and its waiters are told. `left`: of the `reading` of these rows. `written`: the store has them as they are,
+        running."""
         runtime = self.runtime
         rows = [row for row in rows if row.id not in runtime.active]
         if not rows:
@@ -103,8 +133,12 @@ class Recovery:
         old = [row.id for row in rows if row.length or row.state == WAITING or row.started]
         segments = _by_process(await runtime.store.segments(old)) if old else {}
         inbox = _by_process(await runtime.store.inbox([row.id for row in rows]))
+        late: list[str] = []
         for row in rows:
             if row.id in runtime.active:
+                continue
+            if row.id in left:
+                late.append(row.id)
                 continue
             try:
                 find_workflow(row.workflow)
@@ -117,20 +151,26 @@ class Recovery:
                 runtime.ends.stuck[row.id] = error
                 runtime.ends.tell(row.id, error)
                 continue
+            if row.id in runtime.active or row.id in left:
+                late.append(row.id)
+                continue
             if row.state == WAITING:
                 runtime.journal.batch.waits[row.id] = []
             row.wake_at = None
             process = Process(runtime, row, input, records)
             runtime.starting.enter(process, find_queue(row.queue) if row.queue else None, written=written)
             process.mail.put(inbox.get(row.id, []))
+        if late:
+            await self.revive(late)
 
     async def revive(self, ids: Sequence[str]) -> None:
         """Wake those of these processes that are ours and parked."""
         runtime = self.runtime
         await runtime.journal.barrier()
-        rows = [await runtime.store.row(id) for id in ids if id not in runtime.active]
-        ours = [row for row in rows if row is not None and row.owner == runtime.owner and row.state not in FINISHED]
-        await self.activate([row for row in ours if row.state != QUEUED])
+        with self.reading() as left:
+            rows = [await runtime.store.row(id) for id in ids if id not in runtime.active]
+            ours = [row for row in rows if row is not None and row.owner == runtime.owner and row.state not in FINISHED]
+            await self.activate([row for row in ours if row.state != QUEUED], left)
 
     async def reconcile(self) -> None:
         """Take in processes that the store gave us in an answer which got lost."""
@@ -140,8 +180,12 @@ class Recovery:
         there, starting.entered = set(runtime.active), set()
         try:
             await runtime.journal.barrier()
-            rows = await runtime.store.owned(runtime.owner)
-            await self.activate([row for row in rows if row.id not in there | starting.entered])
+            with self.reading() as left:
+                rows = await runtime.store.owned(runtime.owner)
+                for row in rows:
+                    if row.state == RUNNING and row.queue is not None:
+                        runtime.gates[find_queue(row.queue)].let_in(row)
+                await self.activate([row for row in rows if row.id not in there | starting.entered], left)
         except StoreError as error:
             runtime.fault(error)
         finally:

@@ -311,13 +311,17 @@ class Runtime:
             raise UnknownRun(f"there is no run {id!r} in {self.store.url}; `weft ps` lists those there are")
         return row
 
-    def parked(self, process: Process, events: list[str]) -> None:
+    def parked(self, process: Process, events: list[str], *, for_others: bool) -> None:
+        """`for_others`: it waits for what others do, and they may have done it while this was being written."""
         row = process.row
         row.length = process.length
         self.active.pop(row.id, None)
         self.put(row)
+        self.recovery.gone(row.id)
         if events:
             self.journal.batch.waits[row.id] = events
+        if for_others:
+            self.journal.when_durable(self.post.look)
         if row.wake_at is not None:
             self.alarms.expect(row.wake_at)
 
@@ -331,6 +335,7 @@ class Runtime:
             case "ended":
                 self.ends.look()
             case "owned":
+                self.gates.ask_anew()
                 self.task(self.recovery.reconcile())
             case "queue":
                 self.gates.poke()

@@ -80,12 +80,13 @@ class Worker:
         room = self.room(self.queues[0])
         while room > 0:
             but = list(runtime.ends.stuck)
-            rows = await store.claim(runtime.owner, None, room, states=(RUNNING,), queues=self.queues, but=but)
-            self._coming += len(rows)
-            try:
-                await runtime.recovery.take(rows)
-            finally:
-                self._coming -= len(rows)
+            with runtime.recovery.reading() as left:
+                rows = await store.claim(runtime.owner, None, room, states=(RUNNING,), queues=self.queues, but=but)
+                self._coming += len(rows)
+                try:
+                    await runtime.recovery.take(rows, left)
+                finally:
+                    self._coming -= len(rows)
             if len(rows) < room:
                 break
             room = self.room(self.queues[0])

@@ -130,7 +130,7 @@ def application(source: Source) -> Starlette:
     async def metrics(request: Request) -> Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Figures(source, await _counted(source)))
+        registry.register(Figures(source, await _counted(source)))
         return Response(encode(registry), headers={"content-type": kind})
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
@@ -152,11 +152,11 @@ async def _counted(source: Source) -> Stats | None:
         async with asyncio.timeout(COUNT):
             return await source.stats()
     except (TimeoutError, StoreError) as error:
-        log.warning("no figures from the store: %s", error or f"no answer for {COUNT:g} s")
+        log.warning("no figures from the store: %s", str(error) or f"no answer for {COUNT:g} s")
         return None
 
 
-class _Figures(Collector):
+class Figures(Collector):
     """What `source` and its store (None: it doesn't answer) say at one moment."""
 
     def __init__(self, source: Source, stats: Stats | None) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger("weft.store")
 LEASE = 1.75
 """Length of a lease in heartbeats: who dies is dead to others before two are over."""
 STALLED = 60.0
+DRIFT = 1e-4
+"""Seconds that two clocks may part in one second."""
 
 _REGISTER = """INSERT INTO weft.owners (owner, expires, commits, programs, pid, host, seen)
     VALUES ($1, clock_timestamp() + $2 * interval '1 second', 0, $3, $4, $5, clock_timestamp())
@@ -63,6 +65,7 @@ class Lease:
         self.seconds = LEASE * options.heartbeat
         self.programs = [f"{name}@{version}" for name, version in programs.items()]
         self.offset: float | None = None
+        self._error, self._compared = 0.0, 0.0
         self.alone = False
         """Nobody else is registered."""
         self.pulse = monotonic()
@@ -127,7 +130,7 @@ class Lease:
         found = await connection.fetchrow(_BEAT, self.owner, self.seconds)
         assert found is not None
         there, held, now, owners, soonest = found
-        self.offset = now - (asked + monotonic()) / 2
+        self._compare(now, asked, monotonic())
         self.alone = owners == 1
         if not there:
             raise LeaseLost(
@@ -144,6 +147,14 @@ class Lease:
                 self._reaped()
             return min(self.options.heartbeat, self.seconds / 10)
         return self.options.heartbeat if soonest is None else min(self.options.heartbeat, max(0.0, soonest) + 0.01)
+
+    def _compare(self, server: float, asked: float, answered: float) -> None:
+        """Keep the better estimate: an answer that was long under way says little, unless the clocks moved."""
+        offset, error = server - (asked + answered) / 2, (answered - asked) / 2
+        known = self._error + DRIFT * (answered - self._compared)
+        if self.offset is not None and error > known and abs(offset - self.offset) <= error + known:
+            return
+        self.offset, self._error, self._compared = offset, error, answered
 
     async def _stopped(self, seconds: float) -> bool:
         try:

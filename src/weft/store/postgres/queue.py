@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     import asyncpg
 
 _LOCK = "SELECT pg_advisory_xact_lock(1463112276, hashtext($1))"
+_ALIVE = "SELECT extract(epoch FROM clock_timestamp())::float8 FROM weft.owners WHERE owner = $1"
 _WANTS = """INSERT INTO weft.tickets (ticket, queue, tenant, priority, owner, since)
     SELECT ticket, $2, tenant, priority, $1, $3 FROM unnest($4::text[], $5::text[], $6::int[])
         WITH ORDINALITY AS wanted (ticket, tenant, priority, n) ORDER BY n
-    ON CONFLICT (ticket) DO UPDATE SET owner = excluded.owner, admitted = false, since = excluded.since"""
+    ON CONFLICT (ticket) DO UPDATE SET owner = excluded.owner, admitted = false,
+        since = CASE WHEN tickets.owner = excluded.owner THEN tickets.since ELSE excluded.since END"""
 _HOLDERS = """SELECT tenant, count(*) FROM (
         SELECT tenant FROM weft.processes WHERE queue = $1 AND state IN ('running', 'waiting')
         UNION ALL
@@ -63,11 +65,12 @@ class Line:
         self.others = False
         """Somebody's turn has come whom only another runtime can let in."""
 
-    async def admit(self, connection: asyncpg.Connection, wants: Sequence[Want], now: float) -> Admission:
-        """In a transaction of the caller."""
+    async def admit(self, connection: asyncpg.Connection, wants: Sequence[Want]) -> Admission:
+        """In a transaction of the caller. A rate counts by the server's clock, not by what runtimes take it for."""
         name = self.queue.name
         await connection.execute(_LOCK, name)
-        if not await connection.fetchval("SELECT true FROM weft.owners WHERE owner = $1", self.owner):
+        now: float | None = await connection.fetchval(_ALIVE, self.owner)
+        if now is None:
             return Admission()  # taken over: the next commit says so
         if wants:
             columns = [w.ticket for w in wants], [w.tenant for w in wants], [w.priority for w in wants]

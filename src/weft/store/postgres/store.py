@@ -254,7 +254,7 @@ class PostgresStore(Reading):
 
         async def work(connection: asyncpg.Connection) -> Admission:
             async with connection.transaction():
-                return await line.admit(connection, wants, self.clock())
+                return await line.admit(connection, wants)
 
         admission = await self._take(work)
         if line.others and self._herald is not None:
