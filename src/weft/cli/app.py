@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from weft.cli.failures import INTERRUPTED, Interrupted, RunFailed, complain, reported
+from weft.cli.place import default_store
+from weft.cli.words import AsJson, Durability, File, Inputs, Key, RunId, StorePlace, Target
 from weft.cli.work import submit, worker
 
 if TYPE_CHECKING:
@@ -29,16 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Target = Annotated[str, typer.Argument(metavar="FILE[:WORKFLOW]", help="A Python file, or a dotted module.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or any part of it that is unique.")]
-StorePlace = Annotated[
-    str | None, typer.Option("--store", envvar="WEFT_STORE", help="The journal. [default: .weft/journal.db]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="JSON, @FILE with JSON, or key=value; repeat.")]
-Durability = Annotated[str, typer.Option(help="full: survives the machine's death; process: this process's.")]
-File = Annotated[str | None, typer.Option("--file", "-f", help="Where the workflow is declared now, if it moved.")]
-
 
 # --- running ------------------------------------------------------------------------------------------------
 
@@ -49,7 +41,7 @@ def run(
     target: Target,
     input: Inputs = None,
     model: Annotated[str | None, typer.Option(help="Short for --input model=NAME.")] = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: a second start returns the first run.")] = None,
+    key: Key = None,
     store: StorePlace = None,
     durability: Durability = "full",
     json: AsJson = False,
@@ -319,7 +311,7 @@ def doctor(store: StorePlace = None, json: AsJson = False) -> None:
     from weft.cli.doctor import examine
     from weft.cli.render import out
 
-    findings = examine(store)
+    findings = examine(store or default_store())
     if json:
         out([{"what": f.what, "ok": f.ok, "found": f.found, "fix": f.fix} for f in findings])
         return
@@ -373,7 +365,7 @@ def _look(place: str | None, ask: Callable[[Store], Awaitable[T]]) -> T:
     from weft.store import open_store
 
     async def main() -> T:
-        opened = open_store(place)
+        opened = open_store(place or default_store())
         try:
             return await ask(opened)
         finally:
@@ -425,7 +417,7 @@ def _declare(row: ProcessRow, file: str | None) -> None:
 async def _with_runtime(place: str | None, durability: str, use: Callable[[Runtime], Awaitable[T]]) -> T:
     from weft.runtime.runtime import Runtime
 
-    async with Runtime(place, durability=durability) as runtime:  # type: ignore[arg-type]
+    async with Runtime(place or default_store(), durability=durability) as runtime:  # type: ignore[arg-type]
         return await use(runtime)
 
 

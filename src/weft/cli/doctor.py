@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import shutil
@@ -23,8 +24,10 @@ class Finding(NamedTuple):
 
 def examine(store: str | None) -> list[Finding]:
     """Everything Weft can use, present or not."""
-    place = Path((store or ".weft/journal.db").removeprefix("sqlite:///")).expanduser()
-    return [_python(), _sqlite(), *_disk(place), _memory(), _git(), _engine(), *_models(), _hash_seed()]
+    shared = store is not None and store.startswith(("postgresql://", "postgres://"))
+    place = Path(".weft/journal.db" if shared or not store else store.removeprefix("sqlite:///")).expanduser()
+    server = asyncio.run(_server(store)) if shared and store else []
+    return [_python(), _sqlite(), *server, *_disk(place), _memory(), _git(), _engine(), *_models(), _hash_seed()]
 
 
 def _python() -> Finding:
@@ -38,6 +41,34 @@ def _sqlite() -> Finding:
     return Finding(
         "sqlite", ok, sqlite3.sqlite_version, "" if ok else "install a Python built with SQLite 3.35 or newer"
     )
+
+
+async def _server(url: str) -> list[Finding]:
+    """The server of a shared journal, as far as can be seen without making tables there."""
+    from weft.core.errors import MissingExtra, StoreError
+    from weft.core.url import mask
+    from weft.store.postgres.schema import explain
+    from weft.store.postgres.server import PostgresOptions, connect, quietly
+
+    try:
+        connection = await connect(url, PostgresOptions(statement_timeout=5), durable=True)
+        try:
+            version = await connection.fetchval("SHOW server_version")
+            began, count = perf_counter(), 50
+            for _ in range(count):  # a commit that the log must hold, of nothing
+                await connection.fetchval("SELECT pg_logical_emit_message(true, 'weft', '')")
+            rate = count / (perf_counter() - began)
+        finally:
+            await quietly(connection)
+    except MissingExtra as error:
+        return [Finding("server", False, "asyncpg is not installed", str(error))]
+    except Exception as error:
+        found = error if isinstance(error, StoreError) else explain(error, mask(url))
+        return [Finding("server", False, str(found), "mend that, or name another store with --store or WEFT_STORE")]
+    return [
+        Finding("server", True, f"PostgreSQL {version} at {mask(url)}"),
+        Finding("commits", True, f"{rate:,.0f} per second: the limit of strict sequential steps there"),
+    ]
 
 
 def _disk(place: Path) -> list[Finding]:

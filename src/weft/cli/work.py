@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from weft.cli.failures import INTERRUPTED, complain, reported
+from weft.cli.place import default_store
+from weft.cli.words import AsJson, Inputs, Key, StorePlace, Target
 
 if TYPE_CHECKING:
     from weft.cli.settings import Settings
@@ -29,15 +31,15 @@ LONGEST = 15.0
 def worker(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Python files that declare the workflows.")],
     queues: Annotated[
-        str | None, typer.Option(help="Comma-separated. [default: those declared in the files, and default]")
+        str | None, typer.Option(help="Comma-separated. Default: those declared in the files, and default.")
     ] = None,
-    slots: Annotated[int | None, typer.Option(help="Processes executed at once. [default: 100]")] = None,
+    slots: Annotated[int | None, typer.Option(help="Processes executed at once. Default: 100.")] = None,
     store: Annotated[str | None, typer.Option(help="The journal, such as postgresql://user@host/db.")] = None,
-    durability: Annotated[str | None, typer.Option(help="full or process. [default: full]")] = None,
-    heartbeat: Annotated[float | None, typer.Option(help="Seconds between signs of life. [default: 5]")] = None,
-    grace: Annotated[float | None, typer.Option(help="Seconds that steps get to end in. [default: 30]")] = None,
-    host: Annotated[str | None, typer.Option(help="Of /healthz, /readyz and /metrics. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Of the same. [default: none are served]")] = None,
+    durability: Annotated[str | None, typer.Option(help="full or process. Default: full.")] = None,
+    heartbeat: Annotated[float | None, typer.Option(help="Seconds between signs of life. Default: 5.")] = None,
+    grace: Annotated[float | None, typer.Option(help="Seconds that steps get to end in. Default: 30.")] = None,
+    host: Annotated[str | None, typer.Option(help="Of /healthz, /readyz and /metrics. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Of the same. Default: none are served.")] = None,
 ) -> None:
     """Execute what is submitted, and what the dead have left, until SIGTERM; then drain and hand the rest back."""
     from weft.cli.load import load
@@ -58,17 +60,15 @@ def worker(
 
 @reported
 def submit(
-    target: Annotated[str, typer.Argument(metavar="FILE[:WORKFLOW]", help="A Python file, or a dotted module.")],
-    input: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="JSON, @FILE with JSON, or key=value; repeat.")
-    ] = None,
+    target: Target,
+    input: Inputs = None,
     queue: Annotated[str, typer.Option(help="Whose workers execute it.")] = "default",
     priority: Annotated[int, typer.Option(help="Larger is more urgent.")] = 0,
     tenant: Annotated[str, typer.Option(help="On whose behalf: tenants of a queue take turns.")] = "",
-    key: Annotated[str | None, typer.Option(help="Idempotency key: a second start returns the first run.")] = None,
+    key: Key = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and print it.")] = False,
-    store: Annotated[str | None, typer.Option("--store", envvar="WEFT_STORE", help="The journal.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")] = False,
+    store: StorePlace = None,
+    json: AsJson = False,
 ) -> None:
     """Leave a run to the workers of a queue, and print its id."""
     from weft.cli.load import arguments, find
@@ -82,7 +82,7 @@ def submit(
     chosen = workflow.options(key=key, queue=find_queue(queue), priority=priority, tenant=tenant)
 
     async def main() -> tuple[str, Any]:
-        async with Runtime(store) as runtime:
+        async with Runtime(store or default_store()) as runtime:
             run = await runtime.submit(chosen, *args, **kwargs)
             return run.id, (await run if wait else None)
 
