@@ -1,8 +1,9 @@
-"""What every test may ask for: a real PostgreSQL server, shared by the session, and a fresh database in it."""
+"""What every test may ask for: a real PostgreSQL server shared by the session, a fresh database, either store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,10 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     yield url
     postgres.start()
     postgres.drop(url.rpartition("/")[2])
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The place of an empty store for this test alone: a file, and then a database."""
+    place: str = str(tmp_path / "journal.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return place
