@@ -137,7 +137,7 @@ class Source:
     def replaying(self) -> int:
         """Recorded outcomes that processes being rebuilt have still to go through."""
         active = () if self.runtime is None else self.runtime.active.values()
-        return sum(len(process.history) - process.cursor for process in active)
+        return sum(process.history.left() for process in active)
 
 
 async def _work(settings: Settings, queues: list[str]) -> None:

@@ -75,7 +75,7 @@ class Execution(Pending):
         """Start now, or when everything the body knows is durable."""
         self.host = self
         step, process = self.step, self.process
-        if step.effect == "at_most_once" and self.noted and self.number in process.intents:
+        if step.effect == "at_most_once" and self.noted and self.number in process.history.intents:
             self.unknown()
         elif step.effect == "pure" and not process.row.strikes:
             self.start()
@@ -156,7 +156,7 @@ class Execution(Pending):
 
     async def _catch_up(self) -> int:
         """The number of the attempt to make: a restart goes on counting, and waits what was left to wait."""
-        tried = self.process.tried.get(self.number)
+        tried = self.process.history.tried.get(self.number)
         if tried is None:
             return 1
         await asyncio.sleep(max(0.0, tried.again - self.process.runtime.clock()))

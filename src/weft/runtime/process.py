@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from weft.core.declare import Step, Workflow, find_workflow
 from weft.core.errors import WeftError
 from weft.core.record import (
     AnyRecord,
-    Attempt,
     Blob,
     Cancel,
     End,
@@ -31,13 +30,13 @@ from weft.core.record import (
     Patch,
     Started,
     Value,
-    content_hash,
     to_column,
 )
 from weft.runtime.children import Children
 from weft.runtime.deadlock import deadlocked
 from weft.runtime.divergence import diverged
 from weft.runtime.execute import Execution
+from weft.runtime.history import History
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, PARKABLE, Also, Launch, Pending, Stopped
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 class Process:
     """The boundary of one body. All methods run on the host's thread."""
 
-    def __init__(self, runtime: Runtime, row: ProcessRow, input: bytes, history: list[AnyRecord]) -> None:
+    def __init__(self, runtime: Runtime, row: ProcessRow, input: bytes, records: Sequence[AnyRecord]) -> None:
         self.runtime = runtime
         self.row = row
         self.id = row.id
@@ -60,14 +59,9 @@ class Process:
         self.loop = BodyLoop(self)
         self.main: asyncio.Task[Any] | None = None
         self.issued = 0
-        self.length = len(history)
-        self.intents = {r.effect: r for r in history if type(r) is Started}
-        self.tried = {r.effect: r for r in history if type(r) is Attempt}
-        self.history: list[AnyRecord] = [r for r in history if type(r) not in (Started, Attempt)]
-        self.cursor = 0
+        self.length = len(records)
+        self.history = History(records, runtime.journal.clean)
         self.live = False
-        self.forks = deque(r for r in self.history if type(r) is Fork)  # those the replay has not passed
-        self.replaced = {fork.replaced for fork in self.forks}
         self.blobs: dict[bytes, bytes] = {}
         self.pending: dict[int, Pending] = {}
         self.busy = 0  # pending effects that can't be parked
@@ -128,30 +122,30 @@ class Process:
     def _replay(self) -> bool:
         """Deliver recorded outcomes in order; True once the body stands where the journal ends."""
         assert self.main is not None
-        while self.cursor < len(self.history):
+        history = self.history
+        while history:
             if self.error is not None:
                 self._abort(self.error)
                 return False
-            record = self.history[self.cursor]
+            record = history.order[history.cursor]
             if type(record) is Outcome:
                 pending = self.pending.get(record.effect)
-                if pending is None or not self._fits(record, pending.kind, pending.name, pending.args):
+                if pending is None or not history.fits(record, pending.kind, pending.name, pending.args):
                     self._abort(diverged(self, record, pending))
                     return False
                 if type(record.value) is Blob and record.value.hash not in self.blobs:
                     self.runtime.recovery.fetch(self, record.value)
                     return False
-                self.cursor += 1
+                history.cursor += 1
                 self.clock = record.at
                 self._forget(pending)
                 self._resolve(pending, record.ok, decode(self._bytes(record.value)))
             elif type(record) is Cancel:
-                self.cursor += 1
+                history.cursor += 1
                 self.clock = record.at
                 self.main.cancel()
             elif type(record) is Fork:
-                self.cursor += 1
-                self.forks.popleft()
+                history.pass_fork()
             else:  # a Patch that the body did not ask for
                 self._abort(diverged(self, record, None))
                 return False
@@ -164,11 +158,10 @@ class Process:
 
     def _go_live(self) -> None:
         self.live = True
-        self.history = []
-        self.cursor = 0
+        self.history.forget()
         for pending in list(self.pending.values()):
-            started = self.intents.get(pending.number)
-            if started is not None and not self._fits(started, pending.kind, pending.name, pending.args):
+            started = self.history.intents.get(pending.number)
+            if started is not None and not self.history.fits(started, pending.kind, pending.name, pending.args):
                 self.error = diverged(self, started, pending)
                 return
             pending.noted = started is not None
@@ -212,19 +205,20 @@ class Process:
 
     async def step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str) -> Any:
         data = encode_args(args, kwargs, step.name, step.names)
-        if self.cursor < len(self.history) and not self.loop.ready:
+        history = self.history
+        if history and not self.loop.ready:
             # Replaying, and this body's next delivery is this very effect's with nothing else to run before it:
             # going through the loop would come to the same.
-            record = self.history[self.cursor]
+            record = history.order[history.cursor]
             if (
                 type(record) is Outcome
                 and record.effect == self.issued + 1
                 and type(record.value) is bytes
-                and self._fits(record, "step", step.name, data)
+                and history.fits(record, "step", step.name, data)
                 and not self.stopping
             ):
                 self.issued += 1
-                self.cursor += 1
+                history.cursor += 1
                 self.clock = record.at
                 if record.ok:
                     return decode(record.value)
@@ -250,12 +244,16 @@ class Process:
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
-        record = self._recorded()
+        record = self.history.next()
         if record is not None:
-            if type(record) is not Outcome or record.effect != number or not self._fits(record, kind, name, args):
+            if (
+                type(record) is not Outcome
+                or record.effect != number
+                or not self.history.fits(record, kind, name, args)
+            ):
                 self.error = diverged(self, record, Pending(kind, name, place, args, _never))
                 raise Stopped
-            self.cursor += 1
+            self.history.cursor += 1
             self.clock = record.at
             assert isinstance(record.value, bytes)
             return decode(record.value)
@@ -268,27 +266,17 @@ class Process:
     def patched(self, id: str) -> bool:
         known = self.patches.get(id)
         if known is None:
-            record = self._recorded()
+            record = self.history.next()
             if record is not None:
                 known = type(record) is Patch and record.id == id
-                self.cursor += known
-            elif any(number > self.issued for number in self.intents):
+                self.history.cursor += known
+            elif any(number > self.issued for number in self.history.intents):
                 known = False
             else:
                 known = True
                 self._append(Patch(self.tick(), id))
             self.patches[id] = known
         return known
-
-    def _recorded(self) -> AnyRecord | None:
-        """The next record that the body has not been through; None where the journal ends."""
-        while self.cursor < len(self.history):
-            record = self.history[self.cursor]
-            if type(record) is not Fork:
-                return record
-            self.cursor += 1
-            self.forks.popleft()
-        return None
 
     def set_timer(self, timer: Timer) -> int:
         alarm = partial(self.runtime.alarms.set, self)
@@ -402,18 +390,6 @@ class Process:
 
     def _bytes(self, value: Value) -> bytes:
         return self.blobs.pop(value.hash) if isinstance(value, Blob) else value
-
-    def _fits(self, record: Outcome | Started, kind: str, name: str, args: bytes) -> bool:
-        if record.kind != kind or record.name != name:
-            return False
-        if record.args == args or record.effect in self.replaced:
-            return True
-        if any(not fork.checked for fork in self.forks):
-            return True  # before a fork with another input, which shows in the arguments
-        args = self.runtime.journal.clean(args)
-        if isinstance(record.args, Blob):
-            return record.args.hash == content_hash(args)
-        return record.args == args
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
