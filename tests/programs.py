@@ -10,6 +10,9 @@ import pytest
 
 import weft
 from weft.core.record import Outcome
+from weft.store import Store, open_store
+from weft.store.base import QUEUED, RUNNING, WAITING
+from weft.store.postgres import PostgresOptions
 
 ran: list[Any] = []
 """What `note` was given, in the order of its executions."""
@@ -21,14 +24,35 @@ def fresh() -> None:
     ran.clear()
 
 
-def drive(place: str, use: Callable[[weft.Runtime], Awaitable[Any]], **options: Any) -> Any:
-    """What `use` makes of a runtime on the store at `place`."""
+def drive(place: str | Store, use: Callable[[weft.Runtime], Awaitable[Any]], **options: Any) -> Any:
+    """What `use` makes of a runtime on this store."""
 
     async def main() -> Any:
         async with weft.Runtime(place, **options) as runtime:
             return await use(runtime)
 
     return asyncio.run(main())
+
+
+def impatient(place: str) -> Store:
+    """The store at `place`, for programs that die: on a server, who is silent for 0.9 s is taken for dead."""
+    return open_store(place, options=PostgresOptions(heartbeat=0.5, patience=1))
+
+
+def until_dead(place: str) -> None:
+    """Return when whoever executed something at `place` is known to be dead. A file knows it at once."""
+
+    async def main() -> None:
+        store = open_store(place)
+        try:
+            rows = await store.rows(states=(RUNNING, WAITING, QUEUED))
+            for owner in {row.owner for row in rows if row.owner is not None}:
+                while await store.alive(owner):
+                    await asyncio.sleep(0.02)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
 
 
 @weft.step
