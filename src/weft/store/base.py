@@ -22,6 +22,9 @@ RUNNING, WAITING, QUEUED = "running", "waiting", "queued"
 DONE, FAILED, CANCELLED, MOVED = "done", "failed", "cancelled", "moved"
 FINISHED = (DONE, FAILED, CANCELLED, MOVED)
 """`moved`: the run goes on in another store, which `error` names."""
+ARRIVING = "arriving"
+"""Neither finished nor unfinished: it is being brought here from another store (`weft.store.handover`), so nobody may
+execute or delete it."""
 
 Done = Callable[[BaseException | None], None]
 Hint = Literal["news", "ended", "event", "queue", "owned"]
@@ -114,6 +117,15 @@ class Batch(msgspec.Struct):
         )
 
 
+class Family(msgspec.Struct):
+    """A process whose parent is not in the store, and all that descend from it."""
+
+    at: int
+    """Its place in the order of arrival: later ones have larger numbers, from 1."""
+    sizes: dict[str, int]
+    """Bytes of each one's journal, by id: first the oldest ancestor's, then in order of arrival."""
+
+
 class Want(msgspec.Struct, frozen=True):
     """A step that waits for its queue. `ticket`: unique for each attempt."""
 
@@ -195,9 +207,12 @@ class Store(Protocol):
         roots: bool = False,
         parent: str | None = None,
         before: float | None = None,
+        ids: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
         limit: int = 1000,
     ) -> list[ProcessRow]:
-        """Newest first. `before`: last updated earlier than that."""
+        """Newest first. `before`: last updated earlier than that. `ids`: of these; `keys`: with one of these
+        idempotency keys."""
 
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         """Of all these processes; those of each in order of `first`."""
@@ -215,6 +230,12 @@ class Store(Protocol):
     async def stats(self) -> Stats: ...
     def everything(self) -> AsyncIterator[Batch]:
         """The whole store, in batches that another store can commit."""
+
+    async def families(self, after: int = 0, limit: int = 100) -> list[Family]:
+        """The next families in order of arrival, each whole: those with a larger number than `after`."""
+
+    async def about(self, ids: Sequence[str]) -> Batch:
+        """All that belongs to these processes, but for the contents of their payloads."""
 
     # --- who executes what -------------------------------------------------------------------------------
 

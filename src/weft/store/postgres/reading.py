@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.core.errors import StoreCorrupt, StoreError
-from weft.store.base import ENDED, FINISHED, Batch, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.postgres.commit import ROW
 from weft.store.postgres.queue import process
 from weft.store.postgres.schema import UNFINISHED
@@ -49,12 +49,20 @@ class Reading:
         roots: bool = False,
         parent: str | None = None,
         before: float | None = None,
+        ids: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
         limit: int = 1000,
     ) -> list[ProcessRow]:
+        values: list[Any] = [list(states), roots, parent, before, limit]
+        terms = ""
+        for column, among in (("id", ids), ("key", keys)):
+            if among is not None:
+                values.append(list(among))
+                terms += f" AND {column} = ANY(${len(values)}::text[])"
         query = f"""SELECT {ROW} FROM weft.processes WHERE ($1::text[] = '{{}}' OR state = ANY($1))
             AND (NOT $2 OR parent IS NULL) AND ($3::text IS NULL OR parent = $3)
-            AND ($4::float8 IS NULL OR updated < $4) ORDER BY seq DESC LIMIT $5"""
-        return [process(row) for row in await self._fetch(query, list(states), roots, parent, before, limit)]
+            AND ($4::float8 IS NULL OR updated < $4){terms} ORDER BY seq DESC LIMIT $5"""
+        return [process(row) for row in await self._fetch(query, *values)]
 
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         query = (
@@ -109,23 +117,32 @@ class Reading:
             f"SELECT {ROW}, seq FROM weft.processes WHERE seq > $1 ORDER BY seq LIMIT $2", last, PAGE
         ):
             last = found[-1]["seq"]
-            yield await self._about([process(row) for row in found])
+            batch = await self._about([process(row) for row in found])
+            hashes = list({hash for _, hash in batch.references})
+            query = "SELECT hash, data FROM weft.payloads WHERE hash = ANY($1::bytea[])"
+            batch.payloads = dict(await self._fetch(query, hashes))
+            yield batch
+
+    async def families(self, after: int = 0, limit: int = 100) -> list[Family]:
+        found: dict[int, Family] = {}
+        for at, id, size in await self._fetch(_FAMILIES, after, limit):
+            found.setdefault(at, Family(at, {})).sizes[id] = size
+        return list(found.values())
+
+    async def about(self, ids: Sequence[str]) -> Batch:
+        query = f"SELECT {ROW} FROM weft.processes WHERE id = ANY($1::text[]) ORDER BY seq"
+        return await self._about([process(row) for row in await self._fetch(query, list(ids))])
 
     async def _about(self, rows: Sequence[ProcessRow]) -> Batch:
-        """All that belongs to these processes."""
         ids = [row.id for row in rows]
         references = await self._fetch(
             "SELECT process, hash FROM weft.payload_references WHERE process = ANY($1::text[])", ids
-        )
-        payloads = await self._fetch(
-            "SELECT hash, data FROM weft.payloads WHERE hash = ANY($1::bytea[])", list({hash for _, hash in references})
         )
         events = await self._fetch("SELECT key, value, process FROM weft.events WHERE process = ANY($1::text[])", ids)
         waits: dict[str, list[str]] = {}
         for key, id in await self._fetch("SELECT key, process FROM weft.waits WHERE process = ANY($1::text[])", ids):
             waits.setdefault(id, []).append(key)
         return Batch(
-            payloads=dict(payloads),
             references={(id, hash) for id, hash in references},
             rows={row.id: row for row in rows},
             segments=await self.segments(ids),
@@ -142,3 +159,13 @@ _NEWS = f"""SELECT p.id FROM weft.inbox i JOIN weft.processes p ON p.id = i.proc
         WHERE p.owner = $1 AND p.state = 'waiting' AND (EXISTS (SELECT FROM weft.events e WHERE e.key = w.key)
             OR (starts_with(w.key, '{ENDED}') AND EXISTS (SELECT FROM weft.processes c
                 WHERE c.id = substr(w.key, {len(ENDED) + 1}) AND c.state = ANY(ARRAY{list(FINISHED)}))))"""
+
+_FAMILIES = """WITH RECURSIVE heads AS (
+        SELECT seq AS at, id FROM weft.processes p WHERE seq > $1
+            AND (parent IS NULL OR NOT EXISTS (SELECT FROM weft.processes q WHERE q.id = p.parent))
+        ORDER BY seq LIMIT $2),
+    kin AS (
+        SELECT at, id, true AS head FROM heads
+        UNION SELECT kin.at, p.id, false FROM kin JOIN weft.processes p ON p.parent = kin.id)
+    SELECT at, id, (SELECT coalesce(sum(octet_length(records)), 0)::bigint FROM weft.segments WHERE process = id)
+    FROM kin JOIN weft.processes p USING (id) ORDER BY at, head DESC, p.seq"""

@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
-from weft.store.base import ENDED, FINISHED, Batch, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.sqlite.schema import UNFINISHED, explain
 from weft.store.sqlite.statements import IDS, ROW, process
 
@@ -45,6 +45,8 @@ class Reading:
         roots: bool = False,
         parent: str | None = None,
         before: float | None = None,
+        ids: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
         limit: int = 1000,
     ) -> list[ProcessRow]:
         terms: list[str] = []
@@ -57,6 +59,10 @@ class Reading:
         if before is not None:
             terms.append("updated < ?")
             values.append(before)
+        for column, among in (("id", ids), ("key", keys)):
+            if among is not None:
+                terms.append(f"{column} IN {IDS}")
+                values.append(_list(among))
         # One query for each state: each finds its newest in the index, with nothing to sort.
         where = " AND ".join(["state = ?" if states else "1", *terms])
         query = f"SELECT rowid AS at, {ROW} FROM processes WHERE {where} ORDER BY rowid DESC LIMIT ?"
@@ -117,10 +123,21 @@ class Reading:
         query = f"SELECT rowid, {ROW} FROM processes WHERE rowid > ? ORDER BY rowid LIMIT {PAGE}"
         while found := self._read(query, last):
             last = found[-1][0]
-            yield await self._about([process(values[1:]) for values in found])
+            batch = await self._about([process(values[1:]) for values in found])
+            batch.payloads = {hash: await self.payload(hash) for hash in {hash for _, hash in batch.references}}
+            yield batch
+
+    async def families(self, after: int = 0, limit: int = 100) -> list[Family]:
+        found: dict[int, Family] = {}
+        for at, id, size in self._read(_FAMILIES, after, limit):
+            found.setdefault(at, Family(at, {})).sizes[id] = size
+        return list(found.values())
+
+    async def about(self, ids: Sequence[str]) -> Batch:
+        query = f"SELECT {ROW} FROM processes WHERE id IN {IDS} ORDER BY rowid"
+        return await self._about([process(values) for values in self._read(query, _list(ids))])
 
     async def _about(self, rows: Sequence[ProcessRow]) -> Batch:
-        """All that belongs to these processes."""
         ids = [row.id for row in rows]
         among = _list(ids)
         references = set(self._read(f"SELECT process, hash FROM payload_references WHERE process IN {IDS}", among))
@@ -128,7 +145,6 @@ class Reading:
         for key, id in self._read(f"SELECT key, process FROM waits WHERE process IN {IDS}", among):
             waits.setdefault(id, []).append(key)
         return Batch(
-            payloads={hash: await self.payload(hash) for hash in {hash for _, hash in references}},
             references=references,
             rows={row.id: row for row in rows},
             segments=await self.segments(ids),
@@ -149,3 +165,13 @@ _NEWS = f"""SELECT p.id FROM inbox JOIN processes p ON p.id = inbox.process
         WHERE p.owner = ? AND p.state = 'waiting' AND (EXISTS (SELECT 1 FROM events e WHERE e.key = w.key)
             OR (w.key LIKE '{ENDED}%' AND EXISTS (SELECT 1 FROM processes c
                 WHERE c.id = substr(w.key, {len(ENDED) + 1}) AND c.state IN {FINISHED})))"""
+
+_FAMILIES = """WITH RECURSIVE heads (at, id) AS (
+        SELECT rowid, id FROM processes p WHERE rowid > ?
+            AND (parent IS NULL OR NOT EXISTS (SELECT 1 FROM processes q WHERE q.id = p.parent))
+        ORDER BY rowid LIMIT ?),
+    kin (at, id, head) AS (
+        SELECT at, id, 1 FROM heads
+        UNION SELECT kin.at, p.id, 0 FROM kin JOIN processes p ON p.parent = kin.id)
+    SELECT at, id, (SELECT coalesce(sum(length(records)), 0) FROM segments WHERE process = id)
+    FROM kin JOIN processes USING (id) ORDER BY at, head DESC, processes.rowid"""

@@ -78,7 +78,7 @@ class SQLiteStore(Reading):
     """
 
     def __init__(self, path: Path, durability: Literal["full", "process"] = "full") -> None:
-        self.path = path.absolute()
+        self.path = path.resolve()  # whose owners lie beside the file: a link to it is the same journal
         self.url = f"sqlite:///{self.path}"
         open_file(self.path)
         self._full = durability == "full"
