@@ -10,7 +10,7 @@ import pytest
 
 import weft
 from weft.core.record import Outcome
-from weft.store import Store, open_store
+from weft.store import Durability, Store, open_store
 from weft.store.base import QUEUED, RUNNING, WAITING
 from weft.store.postgres import PostgresOptions
 
@@ -34,9 +34,9 @@ def drive(place: str | Store, use: Callable[[weft.Runtime], Awaitable[Any]], **o
     return asyncio.run(main())
 
 
-def impatient(place: str) -> Store:
+def impatient(place: str, durability: Durability = "full") -> Store:
     """The store at `place`, for programs that die: on a server, who is silent for 0.9 s is taken for dead."""
-    return open_store(place, options=PostgresOptions(heartbeat=0.5, patience=1))
+    return open_store(place, durability, PostgresOptions(heartbeat=0.5, patience=1))
 
 
 def until_dead(place: str) -> None:

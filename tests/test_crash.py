@@ -8,10 +8,18 @@ import os
 import pytest
 
 from tests.crash.driver import run
+from tests.servers.postgres import Postgres
+
+POINTS = int(os.environ.get("WEFT_CRASH_POINTS", "24"))
+SEED = int(os.environ.get("WEFT_CRASH_SEED", "7"))
 
 
 @pytest.mark.timeout(300)
 def test_killed_runs_end_as_if_they_had_not_been() -> None:
-    points = int(os.environ.get("WEFT_CRASH_POINTS", "30"))
-    totals = run(points, seed=int(os.environ.get("WEFT_CRASH_SEED", "7")))
-    assert totals["kills"] >= points
+    assert run(POINTS, SEED)["kills"] >= POINTS
+
+
+@pytest.mark.timeout(300)
+def test_killed_runs_on_a_server_do_too(postgres: Postgres) -> None:
+    points = POINTS // 3  # after each, its lease has to run out
+    assert run(points, SEED, postgres)["kills"] >= points > 0

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
+from tests.programs import drive
 from weft.core.errors import Cancelled
 from weft.core.record import AnyRecord, Outcome
-
-executed: list[str] = []
 
 
 @weft.step(effect="pure")
 async def work(tag: str, milliseconds: int) -> str:
-    executed.append(tag)
     await asyncio.sleep(milliseconds / 1000)
     return tag
 
 
 @weft.step
 async def refuse(tag: str) -> str:
-    executed.append(tag)
     raise ValueError(tag)
 
 
@@ -128,29 +123,31 @@ def told(records: list[AnyRecord]) -> list[tuple[Any, ...]]:
     return [(r.effect, r.kind, r.name, r.args, r.value, r.ok) for r in records if isinstance(r, Outcome)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(node=programs, cut=st.floats(0, 1))
-def test_a_program_replays_to_the_same_journal(node: Any, cut: float) -> None:
-    async def main(folder: Path) -> None:
-        async with weft.Runtime(folder / "journal.db", durability="process") as runtime:
-            run = await runtime.start(program, node)
-            await run
-            first = told(await runtime.recovery.records(run.id))
-            if not first:
-                return
-            point = first[int(cut * (len(first) - 1))][0]
-            kept = next(i for i, outcome in enumerate(first) if outcome[0] == point)
-            executed.clear()
-            again = await runtime.fork(run.id, at=point)
-            try:
-                await again
-            except Cancelled:  # a fork shares the children in its history: those its origin cancelled stay so
-                assert "child" in repr(node)
-            second = told(await runtime.recovery.records(again.id))
-            assert second[:kept] == first[:kept]
-            recorded = {outcome[3] for outcome in first[:kept] if outcome[1] == "step"}
-            anew = {outcome[3] for outcome in second[kept:] if outcome[1] == "step"}
-            assert not recorded & anew, "a recorded step was made again"
+def test_a_program_replays_to_the_same_journal(store: str) -> None:
+    @settings(max_examples=50 if "://" in store else 200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(node=programs, cut=st.floats(0, 1))
+    def check(node: Any, cut: float) -> None:
+        drive(store, partial(replay, node=node, cut=cut), durability="process")
 
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(main(Path(folder)))
+    check()
+
+
+async def replay(runtime: weft.Runtime, node: Any, cut: float) -> None:
+    """Run a program, and fork it at some place of its journal: before that nothing changes, nor is a step made anew."""
+    run = await runtime.start(program, node)
+    await run
+    first = told(await runtime.recovery.records(run.id))
+    if not first:
+        return
+    point = first[int(cut * (len(first) - 1))][0]
+    kept = next(i for i, outcome in enumerate(first) if outcome[0] == point)
+    again = await runtime.fork(run.id, at=point)
+    try:
+        await again
+    except Cancelled:  # a fork shares the children in its history: those its origin cancelled stay so
+        assert "child" in repr(node)
+    second = told(await runtime.recovery.records(again.id))
+    assert second[:kept] == first[:kept]
+    recorded = {outcome[3] for outcome in first[:kept] if outcome[1] == "step"}
+    anew = {outcome[3] for outcome in second[kept:] if outcome[1] == "step"}
+    assert not recorded & anew, "a recorded step was made again"

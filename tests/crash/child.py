@@ -9,10 +9,11 @@ from typing import Any
 
 import weft
 from tests.crash.programs import PROGRAMS
+from tests.programs import impatient
 
 
-async def main(store: str, durability: Any, copies: int) -> None:
-    async with weft.Runtime(store, durability=durability) as runtime:
+async def main(place: str, durability: Any, copies: int) -> None:
+    async with weft.Runtime(impatient(place, durability)) as runtime:
         await runtime.resume_all()
         runs = {}
         for program in PROGRAMS:

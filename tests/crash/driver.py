@@ -12,10 +12,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from tests.programs import until_dead
+from tests.servers.postgres import Postgres
 from weft.core.codec import decode_args
 from weft.core.record import End, Outcome, decode_records
 from weft.store import open_store
@@ -28,15 +32,15 @@ Journals = dict[str, tuple[str, str, list[tuple[int, str, str, str, bool]]]]
 class Scene:
     """One store, one execution log, and the processes that come and go."""
 
-    def __init__(self, folder: Path, durability: str) -> None:
-        self.store = folder / "journal.db"
-        self.log = folder / "log"
+    def __init__(self, store: str, log: Path, durability: str) -> None:
+        self.store = store
+        self.log = log
         self.durability = durability
         self.kills = 0
 
     def launch(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.child", str(self.store), self.durability, str(COPIES)],
+            [sys.executable, "-m", "tests.crash.child", self.store, self.durability, str(COPIES)],
             cwd=ROOT,
             env={**os.environ, "WEFT_CRASH_LOG": str(self.log), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
             stdout=subprocess.PIPE,
@@ -51,16 +55,17 @@ class Scene:
         result: dict[str, list[str]] = json.loads(out.splitlines()[-1])
         return result
 
-    def kill_after(self, seconds: float) -> bool:
-        """SIGKILL some time after the programs began; False if it finished before."""
+    def kill_after(self, seconds: float) -> None:
+        """SIGKILL some time after the programs began, unless they have ended before."""
         child = self.launch()
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(seconds)
         child.send_signal(signal.SIGKILL)
-        child.communicate()
-        self.kills += 1
-        return child.returncode == -signal.SIGKILL
+        _, err = child.communicate()
+        assert child.returncode in (0, -signal.SIGKILL), err
+        self.kills += child.returncode != 0
+        until_dead(self.store)  # on a server, what it has sent may still be written until then
 
     def executions(self) -> Counter[str]:
         return Counter(self.log.read_text().split("\n")[:-1]) if self.log.exists() else Counter()
@@ -99,9 +104,8 @@ def steps_done(journals: Journals) -> Counter[str]:
     return tags
 
 
-def crash(folder: Path, durability: str, draw: random.Random, expected: dict[str, list[str]], length: float) -> int:
+def crash(scene: Scene, draw: random.Random, expected: dict[str, list[str]], length: float) -> int:
     """One scene with one to four kills; the number of kills."""
-    scene = Scene(folder, durability)
     for _ in range(draw.randint(1, 4)):
         scene.kill_after(draw.random() ** 2 * length)
         journaled, before = steps_done(scene.journals()), scene.executions()
@@ -134,22 +138,37 @@ def check_settled(scene: Scene, settled: dict[str, int]) -> None:
     scene.settled = settled  # type: ignore[attr-defined]
 
 
-def run(points: int, seed: int, report: object = None) -> dict[str, int]:
+@contextmanager
+def staged(server: Postgres | None, durability: str) -> Iterator[Scene]:
+    """A scene on an empty store: in a file, or on a server."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = str(folder / "journal.db") if server is None else server.create()
+        try:
+            yield Scene(store, folder / "log", durability)
+        finally:
+            if server is not None:
+                server.drop(store.rpartition("/")[2])
+
+
+def run(
+    points: int,
+    seed: int,
+    server: Postgres | None = None,
+    report: Callable[[dict[str, int]], object] = lambda totals: None,
+) -> dict[str, int]:
     """Kill at `points` random points, half under each durability. Returns counts."""
     draw = random.Random(seed)
     totals = {"kills": 0, "scenes": 0}
-    with tempfile.TemporaryDirectory() as place:
-        alone = Scene(Path(place), "full")
+    with staged(server, "full") as alone:
         began = time.monotonic()
         expected = alone.finish()
         length = max(0.1, time.monotonic() - began - 0.3)
         baseline = steps_done(alone.journals())
-    assert all(count == 1 for count in baseline.values())
+    assert baseline and all(count == 1 for count in baseline.values())
     while totals["kills"] < points:
-        durability = ("full", "process")[totals["scenes"] % 2]
-        with tempfile.TemporaryDirectory() as place:
-            totals["kills"] += crash(Path(place), durability, draw, expected, length)
+        with staged(server, ("full", "process")[totals["scenes"] % 2]) as scene:
+            totals["kills"] += crash(scene, draw, expected, length)
         totals["scenes"] += 1
-        if callable(report):
-            report(totals)
+        report(totals)
     return totals
