@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from weft.core.codec import decode_plain
-from weft.core.record import AnyRecord, Attempt, Blob, Cancel, End, Fork, Outcome, Patch, Started, from_column
+from weft.core.record import (
+    AnyRecord,
+    Approved,
+    Attempt,
+    Blob,
+    Cancel,
+    Decision,
+    End,
+    Fork,
+    Granted,
+    Outcome,
+    Patch,
+    Reserved,
+    Started,
+    from_column,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -118,6 +133,11 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
         elif isinstance(record, Attempt):
             text = Text(f"attempt {record.attempt} failed: {short(record.error)}", style="yellow")
             table.add_row(str(record.effect), record.name, "", text, "", "", "")
+        elif isinstance(record, Decision):
+            text = Text(
+                f"{record.verdict}: {record.action} {record.resource}", style="red" if record.verdict == "deny" else ""
+            )
+            table.add_row(str(record.effect), "", "", text, "", "", "")
         else:
             table.add_row("", _mark(record), "", "", "", "", "")
     if len(shown) > limit:
@@ -125,11 +145,20 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
     return table
 
 
-def _mark(record: Cancel | Patch | Fork | End) -> str:
-    if isinstance(record, Patch):
-        return f"patched({record.id!r})"
-    if isinstance(record, Fork):
-        return f"forked from {record.origin} here"
-    if isinstance(record, Cancel):
-        return "cancellation reached the body"
-    return f"end: {record.state}"
+def _mark(record: AnyRecord) -> str:
+    match record:
+        case Patch():
+            return f"patched({record.id!r})"
+        case Fork():
+            return f"forked from {record.origin} here"
+        case Cancel():
+            return "cancellation reached the body"
+        case End():
+            return f"end: {record.state}"
+        case Approved():
+            return f"a person decided about effect {record.effect}: {record.verdict}"
+        case Granted():
+            return "a person granted a capability"
+        case Reserved():
+            return f"uses set apart for effect {record.effect}"
+    return type(record).__name__

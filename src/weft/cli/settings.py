@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from weft.cli.place import SettingsFile, settings_file
 from weft.core.errors import BadInput, MissingExtra
+from weft.core.settings_file import SettingsFile, settings_file
 from weft.core.url import mask
 
 try:
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = settings_file()
-        return init_settings, env_settings, InitSettingsSource(settings_cls, file.values if file else {})
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _own(file))
 
     def public(self) -> dict[str, Any]:
         """All settings as they may be shown: passwords are masked."""
@@ -118,6 +118,11 @@ class Settings(BaseSettings):
             statement_timeout=self.statement_timeout,
             patience=self.patience,
         )
+
+
+def _own(file: SettingsFile | None) -> dict[str, Any]:
+    """What the file says of a worker; its table `policy` is about rights."""
+    return {name: value for name, value in file.values.items() if name != "policy"} if file else {}
 
 
 def load_settings(**given: Any) -> Settings:

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import sys
 from asyncio import _get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import update_wrapper
 from types import CodeType
@@ -19,7 +19,9 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 import msgspec
 
 from weft.core.boundary import place
+from weft.core.budget import Budget
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
+from weft.core.needs import needs_of
 from weft.core.resources import Resources, resources_of
 
 P = ParamSpec("P")
@@ -140,6 +142,7 @@ class Step(Generic[P, R]):
         priority: int = 0,
         executor: Executor | None = None,
         resources: Mapping[str, Any] | Resources | None = None,
+        needs: Sequence[str] | str = (),
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -161,6 +164,7 @@ class Step(Generic[P, R]):
         self.priority = priority
         self.resources = resources_of(resources)
         self.executor: Executor | None = executor if self.resources is None else "ray"
+        self.needs = needs_of(needs, fn)
         self.is_async = inspect.iscoroutinefunction(fn)
         self.names = _parameters(fn)
         self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
@@ -181,20 +185,27 @@ class Step(Generic[P, R]):
 
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
-        `executor` (None: in this process, whatever its resources), `resources`."""
+        `executor` (None: in this process, whatever its resources), `resources`, `needs`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
             raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
         if "executor" in changes and changes["executor"] is None:
             changes.setdefault("resources", None)
-        return Step(self.fn, **{**settings, **changes})
+        return type(self)(self.fn, **{**settings, **changes})
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
 
 
-_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority", "executor", "resources")
+_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority", "executor", "resources", "needs")
+
+
+class Primitive(Step[P, R]):
+    """A step by Weft itself: it asks for exactly what it does (`needs`), so that nobody watches it meanwhile."""
+
+    __weft__ = "primitive"
+
 
 registry: dict[str, Workflow[..., Any]] = {}
 """Every workflow declared in this interpreter, by name."""
@@ -217,6 +228,8 @@ class Workflow(Generic[P, R]):
         self.priority = 0
         self.tenant = ""
         self.id: str | None = None
+        self.rights: tuple[str, ...] | None = None
+        self.budget: Budget | None = None
         self.signature = inspect.signature(fn)
         self.names = tuple(self.signature.parameters)
         update_wrapper(self, fn)
@@ -241,15 +254,22 @@ class Workflow(Generic[P, R]):
         priority: int | None = None,
         tenant: str | None = None,
         id: str | None = None,
+        rights: Sequence[str] | None = None,
+        budget: Budget | None = None,
     ) -> Workflow[P, R]:
         """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`,
-        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`."""
+        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`.
+
+        `rights`: capabilities such as "read:./docs". A child gets these of its parent's and no others (default: all
+        that may be handed on); a run gets them besides its policy. `budget`: what it and its children may spend."""
         changed = copy(self)
         changed.key = key or self.key
         changed.queue = queue or self.queue
         changed.priority = self.priority if priority is None else priority
         changed.tenant = self.tenant if tenant is None else tenant
         changed.id = id or self.id
+        changed.rights = self.rights if rights is None else tuple(rights)
+        changed.budget = budget or self.budget
         return changed
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -290,6 +310,7 @@ def step(
     priority: int = 0,
     executor: Executor | None = None,
     resources: Mapping[str, Any] | Resources | None = None,
+    needs: Sequence[str] | str = (),
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -300,6 +321,8 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done
     with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
     `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
+    `needs`: what must be allowed before it starts, such as "write:{path}" with the step's own arguments; so it can be
+    asked for, and used once. What it does without a word is checked when it does it.
     """
     if fn is not None:
         return Step(fn)

@@ -82,6 +82,51 @@ class BadInput(WeftError, ValueError):
     """Arguments do not fit the workflow, message or command."""
 
 
+# --- rights and budgets ---------------------------------------------------------------------------------
+
+
+class Denied(WeftError, PermissionError):
+    """An effect was refused. `action` and `resource` say what was asked; `why` who refused; `fix` what to add."""
+
+    def __init__(self, action: str, resource: str, why: str, fix: str = "") -> None:
+        self.action = action
+        self.resource = resource
+        self.why = why
+        self.fix = fix
+        super().__init__(action)  # an OSError would take more for an error number and a file
+        self.args = (action, resource, why, fix)
+
+    def __str__(self) -> str:
+        return f"{self.action} of {self.resource!r} is denied: {self.why}" + (f"; {self.fix}" if self.fix else "")
+
+
+class BudgetExceeded(WeftError):
+    """An effect would cost more than its process, or one of its ancestors, may still spend. `kind` is turns, tokens,
+    money, seconds, effects or children; `process` whose budget it is; `left` what is left of it."""
+
+    def __init__(self, kind: str, process: str, limit: float, left: float, asked: float) -> None:
+        self.kind = kind
+        self.process = process
+        self.limit = limit
+        self.left = left
+        self.asked = asked
+        super().__init__(kind, process, limit, left, asked)
+
+    def __str__(self) -> str:
+        return (
+            f"the budget of run {self.process} allows {self.limit:g} {self.kind}, of which {self.left:g} are left; this "
+            f"would take {self.asked:g}: do with less, hand in what there is, or start it with a larger budget"
+        )
+
+
+class ReleaseNeeded(Denied):
+    """A labelled value would reach a sink that is not cleared for it."""
+
+
+class AuditError(WeftError):
+    """A journal is not what was written: a record was edited, removed or reordered."""
+
+
 # --- stores and runs --------------------------------------------------------------------------------
 
 

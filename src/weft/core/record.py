@@ -60,6 +60,8 @@ class Outcome(Record, tag="o"):
     """False: `value` is an encoded exception."""
     started: float = 0.0
     attempts: int = 1
+    by: tuple[int, ...] = ()
+    """Numbers of the capabilities of this process that allowed or refused it."""
 
 
 class Started(Record, tag="s"):
@@ -82,6 +84,43 @@ class Attempt(Record, tag="a"):
     attempt: int
     error: Value
     again: float
+
+
+class Decision(Record, tag="d"):
+    """What was decided about a request: one that was refused, or made in the middle of a step."""
+
+    effect: int
+    action: str
+    resource: str
+    verdict: str
+    """allow, ask or deny."""
+    by: int | None = None
+    """Number of the capability that decided; None: there was none."""
+
+
+class Reserved(Record, tag="r"):
+    """Uses of limited capabilities that were set apart for an effect, before it began."""
+
+    effect: int
+    uses: tuple[int, ...]
+    """Number of each capability, once for a use."""
+
+
+class Granted(Record, tag="g"):
+    """The process holds one more capability, by the word of a person."""
+
+    spec: bytes
+    """The capability, encoded."""
+
+
+class Approved(Record, tag="y"):
+    """A person decided about an effect. `binding`: digest of the arguments and the code that were shown."""
+
+    effect: int
+    binding: bytes
+    verdict: str
+    """once, always or never."""
+    who: str = ""
 
 
 class Cancel(Record, tag="c"):
@@ -112,7 +151,9 @@ class End(Record, tag="e"):
     value: Value
 
 
-AnyRecord = Outcome | Started | Attempt | Cancel | Patch | Fork | End
+Aside = Started | Attempt | Decision | Reserved | Granted | Approved
+"""Records that are no part of the order in which outcomes reached the program."""
+AnyRecord = Outcome | Aside | Cancel | Patch | Fork | End
 
 encode_records = msgspec.msgpack.Encoder().encode
 decode_records = msgspec.msgpack.Decoder(list[AnyRecord]).decode

@@ -6,7 +6,7 @@ from typing import Any
 
 from weft.core.codec import encode
 from weft.core.errors import BadInput
-from weft.core.record import AnyRecord, Attempt, End, Fork, Outcome, Started
+from weft.core.record import AnyRecord, Aside, End, Fork, Outcome, Started
 from weft.store.base import ProcessRow
 
 
@@ -27,7 +27,7 @@ def forked(
                 continue
         if isinstance(record, End):
             break
-        if not isinstance(record, Started | Attempt):
+        if not isinstance(record, Aside):
             kept.append(record)
     if at < 1 or (chosen is None and at > highest + 1):
         raise BadInput(f"run {origin.id} has no effect {at}: it has {highest}; `weft show {origin.id}` numbers them")

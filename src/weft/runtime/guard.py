@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from weft.core.errors import Nondeterminism
+from weft.runtime.enforce import WATCHED, remember_names, watch
 
 
 class _Inside(threading.local):
@@ -144,7 +145,11 @@ def _guarded(module: str, name: str, real: Callable[..., Any], instead: str) -> 
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if inside.body is None or event not in _EVENTS:
+    if inside.body is None:
+        if event in WATCHED:
+            watch(event, args)
+        return
+    if event not in _EVENTS:
         return
     caller = sys._getframe(1)
     if not _exempt_caller(caller):
@@ -172,4 +177,5 @@ def install() -> None:
             if real is not None:
                 setattr(module, name, _guarded(module.__name__, name, real, instead))
     asyncio.tasks.set = _ordered  # type: ignore[attr-defined]
+    remember_names()
     sys.addaudithook(_audit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from weft.core.record import AnyRecord, Attempt, Blob, Fork, Outcome, Started, content_hash
+from weft.core.record import AnyRecord, Aside, Attempt, Blob, Fork, Outcome, Started, content_hash
 
 
 class History:
@@ -17,7 +17,7 @@ class History:
     def __init__(self, records: Sequence[AnyRecord], clean: Callable[[bytes], bytes]) -> None:
         self.intents = {r.effect: r for r in records if type(r) is Started}
         self.tried = {r.effect: r for r in records if type(r) is Attempt}
-        self.order: list[AnyRecord] = [r for r in records if type(r) not in (Started, Attempt)]
+        self.order: list[AnyRecord] = [r for r in records if not isinstance(r, Aside)]
         """Those that reached the body, in that order."""
         self.cursor = 0
         self.forks = deque(r for r in self.order if type(r) is Fork)  # those the replay has not passed

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode_args
 from weft.runtime.loop import Timer
+
+if TYPE_CHECKING:
+    from weft.runtime.rights import Holder
 
 PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child"})
 """Kinds of effects that need no memory to wait for."""
@@ -22,8 +25,8 @@ class Stopped(BaseException):
 
 class Pending:
     __slots__ = (
-        "args", "attempts", "deadline", "future", "host", "kind", "launch", "name", "noted", "number", "place",
-        "started", "timer",
+        "args", "attempts", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted", "number",
+        "place", "started", "timer",
     )  # fmt: skip
 
     future: asyncio.Future[Any]
@@ -46,6 +49,10 @@ class Pending:
         self.attempts = 1
         self.noted = False
         """A Started record was written."""
+        self.holder: Holder | None = None
+        """What `with weft.grant(...)` left of the rights where it was issued."""
+        self.by: tuple[int, ...] = ()
+        """Capabilities that allowed or refused it."""
 
 
 Launch = Callable[[Pending], None]

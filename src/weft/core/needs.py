@@ -1,0 +1,68 @@
+"""What a step says that it needs: `"write:{path}"`, filled in with the arguments of a call.
+
+The filled-in text is a resource, never a pattern: a path with a star in it is a path with a star in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
+from typing import Any
+
+import msgspec
+
+from weft.core.errors import BadInput
+
+_formatter = Formatter()
+
+
+class Need(msgspec.Struct, frozen=True):
+    """An action, and a template of the resource."""
+
+    action: str
+    template: str
+
+    def resource(self, arguments: Mapping[str, Any]) -> str:
+        """The template with `arguments` in it; a list is an argv."""
+        parts = []
+        for text, field, _, _ in _formatter.parse(self.template):
+            parts.append(text)
+            if field is not None:
+                parts.append(_text(_formatter.get_field(field, (), arguments)[0]))
+        return "".join(parts)
+
+
+def needs_of(given: Sequence[str | Need] | str, fn: Callable[..., Any]) -> tuple[Need, ...]:
+    """The needs of a step, checked against its arguments. Raises BadInput."""
+    found: list[Need] = []
+    for spec in (given,) if isinstance(given, str) else given:
+        if isinstance(spec, Need):
+            found.append(spec)
+            continue
+        from weft.core.capability import actions_of
+
+        names, colon, template = spec.partition(":")
+        if not colon or not template:
+            raise BadInput(f'@step(needs={spec!r}): write an action and a resource, such as "write:{{path}}"')
+        try:
+            fields = [
+                field.partition(".")[0].partition("[")[0] for _, field, _, _ in _formatter.parse(template) if field
+            ]
+        except ValueError as error:
+            raise BadInput(f"@step(needs={spec!r}): {error}") from None
+        unknown = set(fields) - set(inspect.signature(fn).parameters)
+        if unknown:
+            raise BadInput(
+                f"@step(needs={spec!r}): {fn.__qualname__} has no argument {', '.join(sorted(unknown))}; it has "
+                f"{', '.join(inspect.signature(fn).parameters) or 'none'}"
+            )
+        found += [Need(action, template) for action in actions_of(names)]
+    return tuple(found)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return shlex.join(map(str, value))
+    return str(value)
