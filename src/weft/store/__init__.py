@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from weft.core.errors import BadInput, StoreError
 from weft.core.url import mask
-from weft.store.base import Batch, Message, ProcessRow, Segment, Store
+from weft.store.base import Batch, Message, ProcessRow, Question, Revocation, Segment, Store
+from weft.store.ledger import Account, Charge, Refusal
 
-__all__ = ["Batch", "Message", "ProcessRow", "Segment", "Store", "open_store"]
+__all__ = [
+    "Account", "Batch", "Charge", "Message", "ProcessRow", "Question", "Refusal", "Revocation", "Segment", "Store",
+    "open_store",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from weft.store.postgres import PostgresOptions

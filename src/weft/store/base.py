@@ -14,22 +14,27 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec.structs import astuple
 
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.store.ledger import Account, Charge, Refusal
 
-RUNNING, WAITING, QUEUED = "running", "waiting", "queued"
-DONE, FAILED, CANCELLED, MOVED = "done", "failed", "cancelled", "moved"
-FINISHED = (DONE, FAILED, CANCELLED, MOVED)
+RUNNING, WAITING, QUEUED, PAUSED = "running", "waiting", "queued", "paused"
+CLAIMABLE = (RUNNING, WAITING, QUEUED)
+UNFINISHED = (*CLAIMABLE, PAUSED)
+"""`paused`: executed and owned by nobody until somebody claims it by its id."""
+DONE, FAILED, CANCELLED, KILLED, MOVED = "done", "failed", "cancelled", "killed", "moved"
+FINISHED = (DONE, FAILED, CANCELLED, KILLED, MOVED)
 """`moved`: the run goes on in another store, which `error` names."""
 ARRIVING = "arriving"
 """Neither finished nor unfinished: it is being brought here from another store (`weft.store.handover`), so nobody may
 execute or delete it."""
 
 Done = Callable[[BaseException | None], None]
-Hint = Literal["news", "ended", "event", "queue", "owned"]
+Hint = Literal["news", "ended", "event", "queue", "owned", "rights"]
 """What to look at again: letters and alarms of our processes; ends of processes elsewhere; events; queues;
-processes that are ours by an answer that got lost."""
+processes that are ours by an answer that got lost; revocations."""
 
 MAX_STRIKES = 5
 """A run found orphaned this often without any progress is not started again by itself."""
@@ -75,12 +80,16 @@ class ProcessRow(msgspec.Struct, kw_only=True):
     input: bytes = b""
     result: bytes | None = None
     error: bytes | None = None
+    image: bytes = b""
+    """Content hash of what it executes and with which rights (`Batch.images`); empty: none."""
 
 
 class Segment(msgspec.Struct):
     process: str
     first: int
     records: bytes
+    chain: bytes = b""
+    """Its link (`weft.core.chain`); empty in journals of an older Weft."""
 
 
 class Message(msgspec.Struct):
@@ -91,15 +100,47 @@ class Message(msgspec.Struct):
     payload: bytes
 
 
+class Question(msgspec.Struct):
+    """What a process asks of people."""
+
+    id: str
+    """`<process>:<effect>`"""
+    process: str
+    queue: str = ""
+    """Whom it asks."""
+    kind: str = "question"
+    """question or approval."""
+    asked: float = 0.0
+    expires: float | None = None
+    body: bytes = b""
+
+
+class Revocation(msgspec.Struct):
+    """Capability `number` of `process` is dead, and with it all that descend from it."""
+
+    seq: int
+    """Assigned by the store, increasing in the order in which they can be seen; 0 before."""
+    process: str
+    number: int
+    at: float = 0.0
+    """0 before: the store's time."""
+    by: str = ""
+
+
 class Batch(msgspec.Struct):
     """All writes of one transaction, applied in the order of the fields below."""
 
     payloads: dict[bytes, bytes] = {}
     """Content hash -> bytes of large values; already stored ones are skipped."""
+    images: dict[bytes, bytes] = {}
+    """Content hash -> image; already stored ones are skipped. Give one with every row that takes it up: `delete`
+    drops those that no process has."""
     references: set[tuple[str, bytes]] = set()
     """(process, content hash): which process needs which payload."""
     rows: dict[str, ProcessRow] = {}
     """Inserted, or updated by id: what a process is (workflow, input, parent, key …) never changes."""
+    lineage: dict[str, str | None] = {}
+    """In a copy: a deleted process that others descend from -> its parent."""
     segments: list[Segment] = []
     messages: list[Message] = []
     taken: list[int] = []
@@ -110,11 +151,24 @@ class Batch(msgspec.Struct):
     """Parked process -> what it waits for, event keys and `ENDED` + process ids (replaces; empty removes)."""
     released: dict[str, str] = {}
     """Ticket -> queue: steps that hold their place no longer, or gave up waiting."""
+    questions: dict[str, Question] = {}
+    """Asked, or asked otherwise, by id."""
+    answered: list[str] = []
+    """Ids of questions that nobody is to answer any more (deleted)."""
+    revoked: list[tuple[str, int, str]] = []
+    """(process, number of its capability, by whom); once is enough."""
+    revocations: list[Revocation] = []
+    """In a copy: the same, with the time when it was done."""
+    accounts: dict[str, Account] = {}
+    """By process; those there already are skipped."""
+    charges: dict[str, Charge] = {}
+    """In a copy: as they are. The accounts have them in their sums."""
+    settled: dict[str, dict[str, float]] = {}
+    """Key of a reserved charge -> what was spent really: booked in place of the reservation, once. A key that was
+    never reserved is skipped."""
 
     def __bool__(self) -> bool:
-        return any(
-            (self.payloads, self.rows, self.segments, self.messages, self.taken, self.events, self.waits, self.released)
-        )
+        return any(astuple(self))
 
 
 class Family(msgspec.Struct):
@@ -192,7 +246,13 @@ class Store(Protocol):
         """Insert a row that has an idempotency key, at once and durably. The existing row if the key is taken."""
 
     async def delete(self, ids: Sequence[str]) -> int:
-        """Delete finished processes with journals, mail and the payloads nobody else needs. Returns how many."""
+        """Delete finished processes with journals, mail, questions and charges, and the payloads and images that
+        nobody else needs; accounts and revocations once all descendants are deleted too. Returns how many."""
+
+    async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
+        """Reserve each charge in its account and all above it, durably, in one transaction; or refuse it, and reserve
+        nothing of it, where a limit would be broken. A key that was reserved before, settled or not, is let in and
+        reserves nothing more. All runtimes together never exceed a limit by reserving."""
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -227,6 +287,19 @@ class Store(Protocol):
     async def events(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The values of those of these events that were published."""
 
+    async def image(self, hash: bytes) -> bytes: ...
+    async def question(self, id: str) -> Question | None: ...
+    async def questions(
+        self, queue: str | None = None, process: str | None = None, limit: int = 1000
+    ) -> list[Question]:
+        """Open ones, oldest first."""
+
+    async def revocations(self, after: int = 0) -> list[Revocation]:
+        """Those with a larger `seq`, in order. None that can be seen only later has a smaller one."""
+
+    async def accounts(self, process: str) -> list[Account]:
+        """The account of this process, or of its nearest ancestor that has one, then those above it."""
+
     async def stats(self) -> Stats: ...
     def everything(self) -> AsyncIterator[Batch]:
         """The whole store, in batches that another store can commit."""
@@ -245,12 +318,13 @@ class Store(Protocol):
         ids: Iterable[str] | None = None,
         limit: int = 1000,
         *,
-        states: Sequence[str] = (RUNNING, WAITING, QUEUED),
+        states: Sequence[str] = CLAIMABLE,
         queues: Sequence[str] | None = None,
         but: Sequence[str] = (),
     ) -> list[ProcessRow]:
         """Take unfinished processes that nobody alive owns; returns the rows taken, with `owner` set. One taken in
-        state running from a dead owner gets `strikes + 1`. `ids`: of these. `queues`: a worker asks, for processes
+        state running from a dead owner gets `strikes + 1`. `ids`: of these, paused ones too if `states` says so; they
+        stay paused until the new owner writes otherwise. `queues`: a worker asks, for processes
         of these queues and of none whose workflow it registered, and that no living owner has in a version which
         fits better, and that has not killed `MAX_STRIKES` of them. `but`: not these."""
 

@@ -17,11 +17,11 @@ from weft.store.base import Batch, ProcessRow
 
 COLUMNS = ProcessRow.__struct_fields__
 ROW = ", ".join(COLUMNS)
-CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error")
+CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error", "image")
 """What an upsert replaces: the rest is what a process is."""
 _TYPES = {
     "priority": "int", "strikes": "int", "length": "bigint", "created": "float8", "started": "float8",
-    "updated": "float8", "wake_at": "float8", "input": "bytea", "result": "bytea", "error": "bytea",
+    "updated": "float8", "wake_at": "float8", "input": "bytea", "result": "bytea", "error": "bytea", "image": "bytea",
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ _PARTS = {
         " ".join(_TYPES.get(column, "text") for column in COLUMNS),
         "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{column} = excluded.{column}" for column in CHANGING),
     ),
-    "segments": _insert("segments", "process, first, records", "text bigint bytea"),
+    "segments": _insert("segments", "process, first, records, chain", "text bigint bytea bytea"),
     "messages": _insert("inbox", "process, box, payload", "text text bytea"),
     "taken": _Part(("bigint",), "DELETE FROM weft.inbox USING fence WHERE id = ANY({0}::bigint[])"),
     "events": _insert(
@@ -104,7 +104,7 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
         "payloads": [list(payloads), list(payloads.values())],
         "references": _columns([pair for b in batches for pair in b.references], 2),
         "rows": _columns([astuple(row) for row in rows.values()], len(COLUMNS)),
-        "segments": _columns([astuple(s) for b in batches for s in b.segments], 3),
+        "segments": _columns([astuple(s) for b in batches for s in b.segments], 4),
         "messages": _columns([(m.process, m.box, m.payload) for b in batches for m in b.messages], 3),
         "taken": [[id for b in batches for id in b.taken]],
         "events": _columns(list(events.values()), 3),

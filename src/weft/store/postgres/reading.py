@@ -9,7 +9,7 @@ from weft.core.errors import StoreCorrupt, StoreError
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.postgres.commit import ROW
 from weft.store.postgres.queue import process
-from weft.store.postgres.schema import UNFINISHED
+from weft.store.postgres.schema import IS_CLAIMABLE
 from weft.store.postgres.server import Server
 
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ class Reading:
         return [process(row) for row in await self._fetch(query, *values)]
 
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
-        query = (
-            "SELECT process, first, records FROM weft.segments WHERE process = ANY($1::text[]) ORDER BY process, first"
-        )
+        query = """SELECT process, first, records, chain FROM weft.segments WHERE process = ANY($1::text[])
+            ORDER BY process, first"""
         return [Segment(*row) for row in await self._fetch(query, list(ids))]
 
     async def payload(self, hash: bytes) -> bytes:
@@ -99,7 +98,10 @@ class Reading:
         return [row[0] for row in await self._fetch(_NEWS, owner)]
 
     async def stats(self) -> Stats:
-        states = await self._fetch(f"SELECT state, count(*) FROM weft.processes WHERE {UNFINISHED} GROUP BY state")
+        states = await self._fetch(
+            f"""SELECT state, count(*) FROM weft.processes WHERE {IS_CLAIMABLE} GROUP BY state
+            UNION ALL SELECT state, count(*) FROM weft.processes WHERE state = 'paused' GROUP BY state"""
+        )
         queues = await self._fetch(
             """SELECT queue, count(*), extract(epoch FROM clock_timestamp())::float8 - min(since) FROM (
                 SELECT queue, created AS since FROM weft.processes WHERE state = 'queued' AND queue IS NOT NULL
@@ -153,7 +155,7 @@ class Reading:
 
 
 _NEWS = f"""SELECT p.id FROM weft.inbox i JOIN weft.processes p ON p.id = i.process
-        WHERE p.owner = $1 AND p.{UNFINISHED}
+        WHERE p.owner = $1 AND p.{IS_CLAIMABLE}
     UNION
     SELECT p.id FROM weft.waits w JOIN weft.processes p ON p.id = w.process
         WHERE p.owner = $1 AND p.state = 'waiting' AND (EXISTS (SELECT FROM weft.events e WHERE e.key = w.key)

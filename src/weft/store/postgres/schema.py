@@ -15,10 +15,10 @@ from weft.store.base import FINISHED
 if TYPE_CHECKING:
     import asyncpg
 
-VERSION = 1
+VERSION = 2
 LOCK = 0x57454654  # "WEFT": the advisory lock of migrations; queues' locks have two keys and so never meet it
 
-UNFINISHED = "state IN ('running', 'waiting', 'queued')"
+IS_CLAIMABLE = "state IN ('running', 'waiting', 'queued')"
 
 MIGRATIONS = (
     f"""
@@ -34,7 +34,7 @@ MIGRATIONS = (
         input bytea NOT NULL, result bytea, error bytea, seq bigint GENERATED ALWAYS AS IDENTITY)
         WITH (fillfactor = 80);
     CREATE INDEX processes_seq ON weft.processes (seq);
-    CREATE INDEX processes_unfinished ON weft.processes (owner) WHERE {UNFINISHED};
+    CREATE INDEX processes_unfinished ON weft.processes (owner) WHERE {IS_CLAIMABLE};
     CREATE INDEX processes_waiting ON weft.processes (owner, wake_at) WHERE state = 'waiting' AND wake_at IS NOT NULL;
     CREATE INDEX processes_queued ON weft.processes (queue, tenant, priority DESC, seq) WHERE state = 'queued';
     CREATE INDEX processes_admitted ON weft.processes (queue, tenant)
@@ -69,6 +69,35 @@ MIGRATIONS = (
     CREATE INDEX starts_queue ON weft.starts (queue, at);
     CREATE TABLE weft.served (
         queue text NOT NULL, tenant text NOT NULL, at double precision NOT NULL, PRIMARY KEY (queue, tenant));
+    """,
+    """
+    ALTER TABLE weft.processes ADD COLUMN image bytea NOT NULL DEFAULT '';
+    CREATE INDEX processes_image ON weft.processes (image) WHERE image <> '';
+    CREATE INDEX processes_paused ON weft.processes (id) WHERE state = 'paused';
+    CREATE TABLE weft.images (hash bytea PRIMARY KEY, data bytea NOT NULL);
+    ALTER TABLE weft.segments ADD COLUMN chain bytea NOT NULL DEFAULT '';
+
+    CREATE TABLE weft.questions (
+        id text PRIMARY KEY, process text NOT NULL, queue text NOT NULL, kind text NOT NULL,
+        asked double precision NOT NULL, expires double precision, body bytea NOT NULL,
+        seq bigint GENERATED ALWAYS AS IDENTITY);
+    CREATE INDEX questions_process ON weft.questions (process);
+    CREATE INDEX questions_queue ON weft.questions (queue, asked);
+    CREATE TABLE weft.revocations (
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, process text NOT NULL, number integer NOT NULL,
+        at double precision NOT NULL, "by" text NOT NULL, UNIQUE (process, number));
+    CREATE TABLE weft.graves (process text PRIMARY KEY, parent text);
+    CREATE INDEX graves_parent ON weft.graves (parent);
+
+    CREATE TABLE weft.accounts (process text PRIMARY KEY, parent text);
+    CREATE TABLE weft.balances (
+        account text NOT NULL, kind text NOT NULL, "limit" double precision, spent double precision NOT NULL,
+        reserved double precision NOT NULL, seq bigint GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (account, kind))
+        WITH (fillfactor = 50);
+    CREATE TABLE weft.charges (
+        key text PRIMARY KEY, process text NOT NULL, account text NOT NULL, amounts jsonb NOT NULL,
+        settled boolean NOT NULL);
+    CREATE INDEX charges_process ON weft.charges (process);
     """,
 )
 

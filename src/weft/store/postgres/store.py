@@ -37,7 +37,7 @@ from weft.store.postgres.herald import Herald
 from weft.store.postgres.lease import Lease
 from weft.store.postgres.queue import Line, process
 from weft.store.postgres.reading import Reading
-from weft.store.postgres.schema import UNFINISHED, transient
+from weft.store.postgres.schema import IS_CLAIMABLE, transient
 from weft.store.postgres.server import PostgresOptions, Server, load_driver, quietly
 
 if TYPE_CHECKING:
@@ -314,15 +314,15 @@ _DROP_PAYLOADS = """DELETE FROM weft.payloads p
 
 # The owners of unfinished processes are found by jumps in the index: they are few among many rows.
 _CLAIM = f"""WITH RECURSIVE names AS (
-        (SELECT owner FROM weft.processes WHERE {UNFINISHED} AND owner IS NOT NULL ORDER BY owner LIMIT 1)
+        (SELECT owner FROM weft.processes WHERE {IS_CLAIMABLE} AND owner IS NOT NULL ORDER BY owner LIMIT 1)
         UNION ALL
-        SELECT (SELECT owner FROM weft.processes WHERE {UNFINISHED} AND owner > names.owner ORDER BY owner LIMIT 1)
+        SELECT (SELECT owner FROM weft.processes WHERE {IS_CLAIMABLE} AND owner > names.owner ORDER BY owner LIMIT 1)
             FROM names WHERE owner IS NOT NULL),
     dead AS (SELECT owner FROM names WHERE owner IS NOT NULL
         AND NOT EXISTS (SELECT FROM weft.owners o WHERE o.owner = names.owner)),
     me AS (SELECT programs FROM weft.owners WHERE owner = $1),
     free AS (SELECT id, owner IS NOT NULL AND state = 'running' AS died FROM weft.processes p
-        WHERE {UNFINISHED} AND state = ANY($3::text[]) AND (owner IS NULL OR owner IN (SELECT owner FROM dead))
+        WHERE {IS_CLAIMABLE} AND state = ANY($3::text[]) AND (owner IS NULL OR owner IN (SELECT owner FROM dead))
         AND ($2::text[] IS NULL OR id = ANY($2))
         AND id <> ALL($6::text[]) AND EXISTS (SELECT FROM me)
         AND ($4::text[] IS NULL OR ((queue IS NULL OR queue = ANY($4)) AND strikes < {MAX_STRIKES} AND EXISTS (

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
-from weft.store.sqlite.schema import UNFINISHED, explain
+from weft.store.sqlite.rights import Rights
+from weft.store.sqlite.schema import IS_CLAIMABLE
 from weft.store.sqlite.statements import IDS, ROW, process
 
 PAGE = 500
 """Processes read at once where everything is read."""
 
 
-class Reading:
-    path: Path
-    _reader: sqlite3.Connection
-
-    def _read(self, query: str, *values: object) -> list[Any]:
-        try:
-            return self._reader.execute(query, values).fetchall()
-        except Exception as error:
-            raise explain(error, self.path) from error
-
+class Reading(Rights):
     clock = staticmethod(time)
 
     async def row(self, id: str) -> ProcessRow | None:
@@ -72,7 +61,7 @@ class Reading:
         return [process(values[1:]) for values in found]
 
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
-        query = f"SELECT process, first, records FROM segments WHERE process IN {IDS} ORDER BY process, first"
+        query = f"SELECT process, first, records, chain FROM segments WHERE process IN {IDS} ORDER BY process, first"
         return [Segment(*values) for values in self._read(query, _list(ids))]
 
     async def payload(self, hash: bytes) -> bytes:
@@ -109,7 +98,10 @@ class Reading:
         return [id for (id,) in self._read(_NEWS, owner, owner)]
 
     async def stats(self) -> Stats:
-        states = self._read(f"SELECT state, count(*) FROM processes WHERE {UNFINISHED} GROUP BY state")
+        states = self._read(
+            f"""SELECT state, count(*) FROM processes WHERE {IS_CLAIMABLE} GROUP BY state
+            UNION ALL SELECT state, count(*) FROM processes WHERE state = 'paused' GROUP BY state"""
+        )
         queues = self._read(
             """SELECT queue, count(*), min(since) FROM (
                 SELECT queue, created AS since FROM processes WHERE state = 'queued' AND queue IS NOT NULL
@@ -144,7 +136,7 @@ class Reading:
         waits: dict[str, list[str]] = {}
         for key, id in self._read(f"SELECT key, process FROM waits WHERE process IN {IDS}", among):
             waits.setdefault(id, []).append(key)
-        return Batch(
+        batch = Batch(
             references=references,
             rows={row.id: row for row in rows},
             segments=await self.segments(ids),
@@ -152,6 +144,8 @@ class Reading:
             events=self._read(f"SELECT key, value, process FROM events WHERE process IN {IDS}", among),
             waits=waits,
         )
+        self._complete(batch, rows)
+        return batch
 
 
 def _list(values: Sequence[str]) -> str:
@@ -159,7 +153,7 @@ def _list(values: Sequence[str]) -> str:
 
 
 _NEWS = f"""SELECT p.id FROM inbox JOIN processes p ON p.id = inbox.process
-        WHERE p.owner = ? AND p.{UNFINISHED}
+        WHERE p.owner = ? AND p.{IS_CLAIMABLE}
     UNION
     SELECT p.id FROM waits w JOIN processes p ON p.id = w.process
         WHERE p.owner = ? AND p.state = 'waiting' AND (EXISTS (SELECT 1 FROM events e WHERE e.key = w.key)

@@ -15,11 +15,11 @@ from pathlib import Path
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 
 APPLICATION_ID = 0x57454654  # "WEFT"
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 10.0
 """How long to wait for another operating-system process that is writing."""
 
-UNFINISHED = "state IN ('running', 'waiting', 'queued')"
+IS_CLAIMABLE = "state IN ('running', 'waiting', 'queued')"
 """Written the same in index and queries, so that SQLite sees that the partial index fits."""
 
 TABLES = (
@@ -29,7 +29,7 @@ TABLES = (
         created REAL NOT NULL, started REAL NOT NULL, updated REAL NOT NULL, wake_at REAL,
         owner TEXT, strikes INTEGER NOT NULL,
         length INTEGER NOT NULL, input BLOB NOT NULL, result BLOB, error BLOB)""",
-    f"CREATE INDEX processes_unfinished ON processes (owner) WHERE {UNFINISHED}",
+    f"CREATE INDEX processes_unfinished ON processes (owner) WHERE {IS_CLAIMABLE}",
     """CREATE INDEX processes_waiting ON processes (owner, wake_at)
         WHERE state = 'waiting' AND wake_at IS NOT NULL""",
     "CREATE INDEX processes_parent ON processes (parent) WHERE parent IS NOT NULL",
@@ -69,6 +69,31 @@ MIGRATIONS = (
         "CREATE INDEX starts_queue ON starts (queue, at)",
         """CREATE TABLE served (
             queue TEXT NOT NULL, tenant TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (queue, tenant))""",
+    ),
+    (
+        "ALTER TABLE processes ADD COLUMN image BLOB NOT NULL DEFAULT x''",
+        "CREATE INDEX processes_image ON processes (image) WHERE image <> x''",
+        "CREATE INDEX processes_paused ON processes (id) WHERE state = 'paused'",
+        "CREATE TABLE images (hash BLOB PRIMARY KEY NOT NULL, data BLOB NOT NULL)",
+        "ALTER TABLE segments ADD COLUMN chain BLOB NOT NULL DEFAULT x''",
+        """CREATE TABLE questions (
+            id TEXT PRIMARY KEY NOT NULL, process TEXT NOT NULL, queue TEXT NOT NULL, kind TEXT NOT NULL,
+            asked REAL NOT NULL, expires REAL, body BLOB NOT NULL)""",
+        "CREATE INDEX questions_process ON questions (process)",
+        "CREATE INDEX questions_queue ON questions (queue, asked)",
+        """CREATE TABLE revocations (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, process TEXT NOT NULL, number INTEGER NOT NULL,
+            at REAL NOT NULL, "by" TEXT NOT NULL, UNIQUE (process, number))""",
+        "CREATE TABLE graves (process TEXT PRIMARY KEY NOT NULL, parent TEXT) WITHOUT ROWID",
+        "CREATE INDEX graves_parent ON graves (parent)",
+        "CREATE TABLE accounts (process TEXT PRIMARY KEY NOT NULL, parent TEXT) WITHOUT ROWID",
+        """CREATE TABLE balances (
+            account TEXT NOT NULL, kind TEXT NOT NULL, "limit" REAL, spent REAL NOT NULL, reserved REAL NOT NULL,
+            PRIMARY KEY (account, kind))""",
+        """CREATE TABLE charges (
+            key TEXT PRIMARY KEY NOT NULL, process TEXT NOT NULL, account TEXT NOT NULL, amounts TEXT NOT NULL,
+            settled INTEGER NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX charges_process ON charges (process)",
     ),
 )
 """Statements from each version to the next."""

@@ -24,11 +24,9 @@ from msgspec.structs import astuple
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.store.base import (
-    FINISHED,
+    CLAIMABLE,
     MAX_STRIKES,
-    QUEUED,
-    RUNNING,
-    WAITING,
+    UNFINISHED,
     Admission,
     Batch,
     Done,
@@ -36,19 +34,22 @@ from weft.store.base import (
     ProcessRow,
     Want,
 )
+from weft.store.ledger import Charge, Refusal
+from weft.store.sqlite import ledger, removal
+from weft.store.sqlite.commit import apply
 from weft.store.sqlite.owners import Owners
 from weft.store.sqlite.queue import Line
 from weft.store.sqlite.reading import Reading
-from weft.store.sqlite.schema import UNFINISHED, connect, explain, open_file
+from weft.store.sqlite.schema import IS_CLAIMABLE, connect, explain, open_file
 from weft.store.sqlite.statements import (
     BY_OWNER,
     COLUMNS,
     IDS,
     ROW,
-    apply,
     begun,
     data_version,
     owner_names,
+    owners_of,
     process,
     select,
 )
@@ -123,25 +124,10 @@ class SQLiteStore(Reading):
     async def delete(self, ids: Sequence[str]) -> int:
         """As in `Store`; events go with the process that published them."""
 
-        def job(connection: sqlite3.Connection) -> int:
-            finished = connection.execute(
-                f"SELECT id FROM processes WHERE id IN {IDS} AND state IN {IDS}",
-                (json.dumps(list(ids)), json.dumps(FINISHED)),
-            ).fetchall()
-            doomed = json.dumps([id for (id,) in finished])
-            connection.execute(
-                f"""DELETE FROM payloads
-                    WHERE hash IN (SELECT hash FROM payload_references WHERE process IN {IDS})
-                    AND NOT EXISTS (SELECT 1 FROM payload_references AS needed
-                        WHERE needed.hash = payloads.hash AND needed.process NOT IN {IDS})""",
-                (doomed, doomed),
-            )
-            for table in ("payload_references", "segments", "inbox", "waits", "events"):
-                connection.execute(f"DELETE FROM {table} WHERE process IN {IDS}", (doomed,))
-            connection.execute(f"DELETE FROM processes WHERE id IN {IDS}", (doomed,))
-            return len(finished)
+        return await self._ask(lambda connection: removal.delete(connection, ids))
 
-        return await self._ask(job)
+    async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
+        return await self._ask(lambda connection: ledger.reserve(connection, charges))
 
     async def vacuum(self) -> None:
         """Give the space of deleted runs back to the disk. Needs room for a second copy meanwhile."""
@@ -181,24 +167,25 @@ class SQLiteStore(Reading):
         ids: Iterable[str] | None = None,
         limit: int = 1000,
         *,
-        states: Sequence[str] = (RUNNING, WAITING, QUEUED),
+        states: Sequence[str] = CLAIMABLE,
         queues: Sequence[str] | None = None,
         but: Sequence[str] = (),
     ) -> list[ProcessRow]:
         wanted = None if ids is None else json.dumps(list(ids))
+        open = CLAIMABLE if wanted is None else UNFINISHED
 
         def job(connection: sqlite3.Connection) -> list[ProcessRow]:
-            dead = json.dumps([o for o in owner_names(connection) if o != owner and not self._owners.alive(o)])
-            # The plus keeps SQLite from that index: few ids are wanted, among many that are unfinished.
-            one, among = (f"+{UNFINISHED}", f"AND id IN {IDS}") if wanted else (UNFINISHED, "")
-            among += f" AND state IN {IDS}" + ("" if queues is None else f" AND (queue IS NULL OR queue IN {IDS})")
+            names = owner_names(connection) if wanted is None else owners_of(connection, wanted)
+            dead = json.dumps([name for name in names if name != owner and not self._owners.alive(name)])
+            one = IS_CLAIMABLE if wanted is None else f"id IN {IDS}"
+            among = f"AND state IN {IDS}" + ("" if queues is None else f" AND (queue IS NULL OR queue IN {IDS})")
             among += f" AND id NOT IN {IDS}"
             mine = "" if queues is None else self._fitting()
             query = (
-                f"SELECT id FROM processes {'' if wanted else BY_OWNER} "
+                f"SELECT id FROM processes {BY_OWNER if wanted is None else ''} "
                 f"WHERE {one} {among} {mine} AND owner {{}} ORDER BY rowid LIMIT ?"
             )
-            values = [*((wanted,) if wanted else ()), json.dumps(list(states))]
+            values = [*(() if wanted is None else (wanted,)), json.dumps([s for s in states if s in open])]
             values += (
                 [json.dumps(list(but))]
                 if queues is None

@@ -1,0 +1,58 @@
+"""Deleting processes, in a transaction of the caller: what goes with them, and what stays for those that descend."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from weft.store.base import FINISHED
+from weft.store.sqlite.ledger import settle
+from weft.store.sqlite.statements import IDS
+
+
+def delete(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
+    """Those of these processes that are finished. Returns how many."""
+    finished = connection.execute(
+        f"SELECT id, parent FROM processes WHERE id IN {IDS} AND state IN {IDS}",
+        (json.dumps(list(ids)), json.dumps(FINISHED)),
+    ).fetchall()
+    doomed = json.dumps([id for id, _ in finished])
+    connection.execute(
+        f"""DELETE FROM payloads
+            WHERE hash IN (SELECT hash FROM payload_references WHERE process IN {IDS})
+            AND NOT EXISTS (SELECT 1 FROM payload_references AS needed
+                WHERE needed.hash = payloads.hash AND needed.process NOT IN {IDS})""",
+        (doomed, doomed),
+    )
+    held = connection.execute(f"SELECT key FROM charges WHERE process IN {IDS} AND NOT settled", (doomed,)).fetchall()
+    if held:
+        settle(connection, {key: {} for (key,) in held})
+    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges"):
+        connection.execute(f"DELETE FROM {table} WHERE process IN {IDS}", (doomed,))
+    connection.execute(f"DELETE FROM processes WHERE id IN {IDS}", (doomed,))
+    connection.execute(
+        "DELETE FROM images WHERE NOT EXISTS (SELECT 1 FROM processes WHERE image = images.hash AND image <> x'')"
+    )
+    _bury(connection, finished)
+    return len(finished)
+
+
+def _bury(connection: sqlite3.Connection, finished: Sequence[tuple[str, str | None]]) -> None:
+    """Processes that were deleted stay as names in the lineage of those that descend from them, and with them what
+    bounds their descendants."""
+    connection.executemany("INSERT OR REPLACE INTO graves VALUES (?, ?)", finished)
+    childless = {name for pair in finished for name in pair if name is not None}
+    while childless:
+        gone = connection.execute(
+            f"""DELETE FROM graves WHERE process IN {IDS}
+                AND NOT EXISTS (SELECT 1 FROM processes WHERE processes.parent = graves.process)
+                AND NOT EXISTS (SELECT 1 FROM graves AS other WHERE other.parent = graves.process)
+                RETURNING process, parent""",
+            (json.dumps(list(childless)),),
+        ).fetchall()
+        names = (json.dumps([process for process, _ in gone]),)
+        connection.execute(f"DELETE FROM revocations WHERE process IN {IDS}", names)
+        connection.execute(f"DELETE FROM accounts WHERE process IN {IDS}", names)
+        connection.execute(f"DELETE FROM balances WHERE account IN {IDS}", names)
+        childless = {parent for _, parent in gone if parent is not None}
