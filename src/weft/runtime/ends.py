@@ -123,7 +123,7 @@ class Ends:
             row = await runtime.row(child)
             if row.state in FINISHED:
                 self.tell(child, await runtime.recovery.opened(row))
-            elif row.state == QUEUED and row.owner is None:
+            elif (row.state == QUEUED and row.owner is None) or self._for_others(row):
                 self.watch(child)  # it waits for a worker
             elif child not in runtime.active:
                 await runtime.resume(child)
@@ -131,6 +131,11 @@ class Ends:
             self.watch(child)
         except WeftError as error:
             self.tell(child, error)
+
+    def _for_others(self, row: ProcessRow) -> bool:
+        """Whether it belongs to a queue that this worker does not serve."""
+        worker = self.runtime.worker
+        return worker is not None and row.queue is not None and row.queue not in worker.queues
 
     # --- of processes elsewhere --------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Recovery:
         """Whether a claimed row is to be executed now; not if it sleeps on."""
         if row.strikes >= MAX_STRIKES and not force:
             started = [f"{r.name} ({r.place})" for r in await self.records(row.id) if isinstance(r, Started)]
-            await self._give_back(row)
+            await self.give_back([row])
             raise CrashLoop(
                 f"run {row.id} ({row.workflow}) has killed its process {row.strikes} times without progress, last "
                 f"started: {', '.join(started[-3:]) or 'unknown'}; mend that step, then weft resume {row.id} --force"
@@ -117,9 +117,11 @@ class Recovery:
         self.runtime.alarms.expect(row.wake_at)
         return False
 
-    async def _give_back(self, row: ProcessRow) -> None:
-        row.owner = None
-        self.runtime.put(row)
+    async def give_back(self, rows: Sequence[ProcessRow]) -> None:
+        """Let others have processes that were just claimed; durable on return."""
+        for row in rows:
+            row.owner = None
+            self.runtime.put(row)
         await self.runtime.journal.barrier()
 
     async def activate(self, rows: Sequence[ProcessRow], left: set[str], *, written: bool = False) -> None:
@@ -147,7 +149,7 @@ class Recovery:
             except WeftError as error:
                 if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
                     raise
-                await self._give_back(row)
+                await self.give_back([row])
                 runtime.ends.stuck[row.id] = error
                 runtime.ends.tell(row.id, error)
                 continue

@@ -3,6 +3,10 @@
 What the dead and the drained have left comes first, then what was submitted to its queues. A parked process is
 adopted without being woken; it takes no room. Many workers may hear of the same work at once: the store gives each
 process to one, and a busy worker asks a little later than an idle one.
+
+When an operating-system process dies, all that it executed are suspected: any of them may have killed it. Who has
+been there several times in a row is taken in on trial, one at a time, so that a process which kills its workers does
+not bring the others into disrepute.
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from weft.core.clock import monotonic
 from weft.core.declare import find_queue
 from weft.core.errors import BadInput, StoreError
-from weft.store.base import RUNNING, WAITING
+from weft.store.base import MAX_STRIKES, RUNNING, WAITING, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -25,6 +30,12 @@ GATHER = 0.01
 """Seconds that free slots may gather before they are filled."""
 ADOPT = 1000
 """Parked processes adopted at once."""
+SUSPECT = 3
+"""Strikes from which on a process is taken in on trial."""
+TRIAL = 10.0
+"""Seconds that a trial lasts at most; an outcome ends it."""
+GLANCE = 0.05
+"""Seconds between two looks at a trial that others wait for."""
 
 _chance = random.Random()
 _draw = _chance.random
@@ -43,6 +54,8 @@ class Worker:
         self.draining = False
         self._news = asyncio.Event()
         self._coming = 0  # being taken in
+        self._trial = ("", 0.0)  # who, and until when at most
+        self._suspects: dict[str, None] = {}  # seen, and left for later
         self.gates = [runtime.gates[find_queue(name)] for name in self.queues]
         runtime.task(self._serve())
 
@@ -64,27 +77,39 @@ class Worker:
                         gate.poke()
                 except StoreError as error:
                     self.runtime.fault(error)
-            try:
-                await asyncio.wait_for(self._news.wait(), POLL * (0.75 + _draw() / 2))
-            except TimeoutError:
-                pass
-            else:
+            if await self._hears(POLL * (0.75 + _draw() / 2)):
                 used = len(self.runtime.active) / self.slots
                 if used > 0.75:
                     await asyncio.sleep(GATHER * (0.5 + _draw()))
             self._news.clear()
+
+    async def _hears(self, seconds: float) -> bool:
+        """Wait for news; False if there are none for so long, or if the next trial can begin."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            waits = bool(self._suspects) and self.room(self.queues[0]) > 0
+            try:
+                await asyncio.wait_for(self._news.wait(), min(left, GLANCE) if waits else left)
+                return True
+            except TimeoutError:
+                if waits and not self._on_trial():
+                    return False
+        return False
 
     async def _take_over(self) -> None:
         """Processes that nobody alive owns, and that no queue holds back."""
         runtime, store = self.runtime, self.runtime.store
         room = self.room(self.queues[0])
         while room > 0:
-            but = list(runtime.ends.stuck)
+            later = list(self._suspects)
+            if later and not self._on_trial():
+                self._suspects.pop(later.pop(0))
+            but = [*runtime.ends.stuck, *later]
             with runtime.recovery.reading() as left:
                 rows = await store.claim(runtime.owner, None, room, states=(RUNNING,), queues=self.queues, but=but)
                 self._coming += len(rows)
                 try:
-                    await runtime.recovery.take(rows, left)
+                    await runtime.recovery.take(await self._tried(rows), left)
                 finally:
                     self._coming -= len(rows)
             if len(rows) < room:
@@ -92,3 +117,19 @@ class Worker:
             room = self.room(self.queues[0])
         while await store.claim(runtime.owner, None, ADOPT, states=(WAITING,), queues=self.queues):
             runtime.hint("news")
+
+    async def _tried(self, rows: Sequence[ProcessRow]) -> list[ProcessRow]:
+        """Those of these to go on with now: no suspect but one, and the others are anybody's again before it begins."""
+        suspects = sorted((row for row in rows if SUSPECT <= row.strikes < MAX_STRIKES), key=lambda row: row.strikes)
+        if suspects and not self._on_trial():
+            self._trial = suspects.pop(0).id, monotonic() + TRIAL
+        if suspects:
+            self._suspects |= dict.fromkeys(row.id for row in suspects)
+            await self.runtime.recovery.give_back(suspects)
+        return [row for row in rows if row.id not in self._suspects]
+
+    def _on_trial(self) -> bool:
+        """Whether a suspect is here of whom nothing is known yet."""
+        id, until = self._trial
+        process = self.runtime.active.get(id)
+        return process is not None and process.row.strikes > 0 and monotonic() < until

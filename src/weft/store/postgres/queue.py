@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.declare import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
-from weft.store.base import Admission, ProcessRow, Want
+from weft.store.base import MAX_STRIKES, Admission, ProcessRow, Want
 from weft.store.postgres.commit import COLUMNS, ROW
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ _WANTS = """INSERT INTO weft.tickets (ticket, queue, tenant, priority, owner, si
         WITH ORDINALITY AS wanted (ticket, tenant, priority, n) ORDER BY n
     ON CONFLICT (ticket) DO UPDATE SET owner = excluded.owner, admitted = false,
         since = CASE WHEN tickets.owner = excluded.owner THEN tickets.since ELSE excluded.since END"""
-_HOLDERS = """SELECT tenant, count(*) FROM (
+# A process that is left alone, because it has killed too many of its runtimes, holds no place.
+_HOLDERS = f"""SELECT tenant, count(*) FROM (
         SELECT tenant FROM weft.processes WHERE queue = $1 AND state IN ('running', 'waiting')
+            AND NOT (owner IS NULL AND strikes >= {MAX_STRIKES})
         UNION ALL
         SELECT tenant FROM weft.tickets t WHERE queue = $1 AND admitted
             AND EXISTS (SELECT FROM weft.owners o WHERE o.owner = t.owner)
