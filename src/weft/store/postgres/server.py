@@ -132,15 +132,29 @@ async def connect(url: str, options: PostgresOptions, durable: bool) -> asyncpg.
     }
     try:
         given = dict(parse_qsl(urlsplit(url).query))
-        connection: asyncpg.Connection = await driver.connect(
+        connecting = driver.connect(
             url,
             timeout=min(10.0, options.statement_timeout),
             command_timeout=options.statement_timeout * 1.2,
             server_settings={name: value for name, value in settings.items() if name not in given},
         )
+        return await _undisturbed(asyncio.ensure_future(connecting))
     except (ValueError, driver.exceptions.ClientConfigurationError) as error:
         raise StoreError(f"{mask(url)} names no PostgreSQL server ({error}); write postgresql://user@host/db") from None
-    return connection
+
+
+async def _undisturbed(connecting: asyncio.Future[asyncpg.Connection]) -> asyncpg.Connection:
+    """Who is cancelled while connecting waits a while for the end of that: stopped in the middle of it, the driver
+    leaves an error behind that asyncio prints."""
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.wait([connecting], timeout=2)
+        if not connecting.done():
+            connecting.cancel()
+        elif not connecting.cancelled() and connecting.exception() is None:
+            connecting.result().terminate()
+        raise
 
 
 async def quietly(connection: asyncpg.Connection) -> None:
