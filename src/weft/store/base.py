@@ -214,6 +214,8 @@ class Store(Protocol):
     """Errors: every method raises a `StoreError` subclass that names the file or server and says what to do."""
 
     url: str
+    private: tuple[str, ...]
+    """Paths of the journal itself, which no program is to touch."""
 
     def clock(self) -> float:
         """Seconds since the epoch, by the one clock that all runtimes of this store share."""
@@ -296,6 +298,9 @@ class Store(Protocol):
 
     async def revocations(self, after: int = 0) -> list[Revocation]:
         """Those with a larger `seq`, in order. None that can be seen only later has a smaller one."""
+
+    def quiet(self) -> bool:
+        """Whether surely nobody else has written since `revocations` was last asked (cheap)."""
 
     async def accounts(self, process: str) -> list[Account]:
         """The account of this process, or of its nearest ancestor that has one, then those above it."""

@@ -25,6 +25,7 @@ class Reading:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.url = server.where
+        self.private: tuple[str, ...] = ()
 
     async def _ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         if self._server.closed:
@@ -96,6 +97,9 @@ class Reading:
 
     async def news(self, owner: str) -> list[str]:
         return [row[0] for row in await self._fetch(_NEWS, owner)]
+
+    def quiet(self) -> bool:
+        return False
 
     async def stats(self) -> Stats:
         states = await self._fetch(

@@ -32,6 +32,7 @@ from weft.store.base import (
     Done,
     Hint,
     ProcessRow,
+    Revocation,
     Want,
 )
 from weft.store.ledger import Charge, Refusal
@@ -81,6 +82,7 @@ class SQLiteStore(Reading):
     def __init__(self, path: Path, durability: Literal["full", "process"] = "full") -> None:
         self.path = path.resolve()  # whose owners lie beside the file: a link to it is the same journal
         self.url = f"sqlite:///{self.path}"
+        self.private = tuple(f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm", ".owners"))
         open_file(self.path)
         self._full = durability == "full"
         self._closed = False
@@ -93,6 +95,7 @@ class SQLiteStore(Reading):
             self._seen_version = data_version(self._writer)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+        self._quiet_version: int | None = None
         self._missed_polls = 0
         self._queue: queue.SimpleQueue[_Write | _Request[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -253,6 +256,25 @@ class SQLiteStore(Reading):
             self._busy.release()
         self._seen_version, self._missed_polls = version, 0
         return version != before
+
+    async def revocations(self, after: int = 0) -> list[Revocation]:
+        self._quiet_version = self._version()
+        return await super().revocations(after)
+
+    def quiet(self) -> bool:
+        version = self._version()
+        return version is not None and version == self._quiet_version
+
+    def _version(self) -> int | None:
+        """Changes with each commit of another connection; None while this one's is in use."""
+        if not self._busy.acquire(blocking=False):
+            return None
+        try:
+            return data_version(self._writer)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+        finally:
+            self._busy.release()
 
     # --- the connections ------------------------------------------------------------------------------
 
