@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.core.pattern import Kind, stored
+from weft.core.pattern import EVERYTHING, Kind, stored
 from weft.core.pattern.shell import raw_words, unquoted
 
 Verdict = Literal["allow", "ask", "deny"]
@@ -44,9 +44,6 @@ SHORT: dict[str, tuple[str, ...]] = {
 """Short forms of actions and of groups of them."""
 
 GRAMMAR = """[allow|ask|deny] ACTION[,ACTION...]:PATTERN [uses=N] [expires=1h] [depth=N] [note="..."]"""
-
-EVERYTHING = "**"
-"""The pattern of every resource of every kind."""
 
 
 class Request(NamedTuple):

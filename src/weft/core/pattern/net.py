@@ -14,6 +14,7 @@ from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from weft.core.errors import BadInput
+from weft.core.pattern.tree import Cut
 
 Address = IPv4Address | IPv6Address
 
@@ -165,6 +166,12 @@ class NetSubject:
             self._wide = [*_keys(self.wide_names, self.wide_addresses), ""]
         return self._wide
 
+    def cut(self, cuts: Iterable[Cut]) -> list[str]:
+        """Nothing is filed under pieces of words."""
+        return []
+
+    wide_cut = cut
+
 
 def _address(name: str) -> Address | None:
     if ":" not in name and not name[-1:].isdigit():
@@ -219,6 +226,7 @@ class NetPattern:
     """A host, all hosts under a domain, a network or everything, with a range of ports."""
 
     __slots__ = ("first", "key", "last", "name", "network", "wide_key")
+    key_cut = wide_key_cut = None
 
     def __init__(self, name: str, first: int, last: int) -> None:
         self.name = name
@@ -240,6 +248,18 @@ class NetPattern:
     def allows(self, subject: NetSubject) -> bool:
         """Whether an allow with this pattern speaks of the connection."""
         return self.first <= subject.port <= self.last and self._fits(subject.names, subject.addresses)
+
+    def overlaps(self, other: NetPattern) -> bool:
+        """Whether some connection may match both; False only if surely none does."""
+        if self.last < other.first or other.last < self.first:
+            return False
+        if "*" in self.name or "*" in other.name or self.network or other.network:
+            return True  # an address may have any name
+        return self.name == other.name
+
+    def covers(self, other: NetPattern) -> bool:
+        """Whether all that matches the other surely matches this."""
+        return self.first <= other.first and other.last <= self.last and self.name in ("*", other.name)
 
     def catches(self, subject: NetSubject) -> bool:
         """Whether a deny or ask with this pattern speaks of it: also of `localhost` for 127.0.0.1, of the address

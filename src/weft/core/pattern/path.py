@@ -1,7 +1,8 @@
 """Paths: what a path really names, and patterns of files.
 
-`./docs` means it and everything below it, `./docs/*.md` the files in it, `./src/**/test_*.py` those at any depth.
-The kernel says what a path names; what it says is what is compared, and what must then be opened.
+`./docs` means it and everything below it, `./docs/.` the folder alone, `./docs/*.md` the files in it,
+`./src/**/test_*.py` those at any depth. The kernel says what a path names; what it says is what is compared, and what
+must then be opened.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def file_pattern(text: str, workspace: str | Path) -> str:
     if text == "~" or text.startswith("~/"):
         text = str(Path.home()) + text[1:]
     whole = text if text[0] == "/" else f"{os.fspath(workspace)}/{text}"
+    itself = text.endswith("/.") and text != "/."
     known, rest = [], [part for part in whole.split("/") if part not in ("", ".")]
     while rest and (plain := literal(rest[0])) is not None:
         known.append(plain)
@@ -89,7 +91,10 @@ def file_pattern(text: str, workspace: str | Path) -> str:
     prefix = real_path("/" + "/".join(known), "/")
     while rest and rest[-1] == "**" and (len(rest) == 1 or rest[-2] == "**"):
         rest.pop()  # ./docs/** is ./docs
-    stored = "/".join([*(escape(part) for part in prefix.rstrip("/").split("/")), *rest]) or "/"
+    if itself and (rest or prefix == "/"):
+        raise BadInput(f"the file pattern {text!r}: '/.' after a folder's name means the folder without what is in it")
+    rest += ["."] * itself
+    stored = "/".join([*map(escape, prefix.rstrip("/").split("/")), *rest]) or "/"
     compiled_file(stored).compile()
     return stored
 

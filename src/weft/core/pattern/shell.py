@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from weft.core.errors import BadInput
 from weft.core.pattern.launch import Launches
 from weft.core.pattern.path import real_path
 from weft.core.pattern.text import check_stars, escape, fold, glob, literal, nfc
+from weft.core.pattern.tree import Cut
 
 _PLACES = ("/bin/", "/usr/bin/", "/usr/local/bin/", "/sbin/", "/usr/sbin/", "/usr/local/sbin/", "/opt/homebrew/bin/")
 _PLAIN = re.compile(r"[^\s'\"\\&]+")
@@ -104,6 +105,12 @@ class ShellSubject:
         self.launches  # noqa: B018  (reads the command)
         return self._wide
 
+    def cut(self, cuts: Iterable[Cut]) -> list[str]:
+        """Nothing is filed under pieces of words."""
+        return []
+
+    wide_cut = cut
+
 
 def shell_subject(resource: str) -> ShellSubject | None:
     """What a request for this command is about; None if it is none."""
@@ -118,6 +125,7 @@ class CommandPattern:
     """A command, its arguments word for word, and whether more may follow."""
 
     __slots__ = ("_argv", "_globs", "_name", "key", "more", "wide_key", "words")
+    key_cut = wide_key_cut = None
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.more = words[-1] == "**"
@@ -145,6 +153,22 @@ class CommandPattern:
         if not _fits(self._argv[0], command):
             return False
         return all(map(_fits, self._argv[1:], argv[1:]))
+
+    def overlaps(self, other: CommandPattern) -> bool:
+        """Whether some command may match both; False only if surely none does."""
+        short, long = (self, other) if len(self.words) <= len(other.words) else (other, self)
+        if len(short.words) < len(long.words) and not short.more:
+            return False
+        if self.wide_key and other.wide_key and self.wide_key != other.wide_key:
+            return False
+        return not any(
+            isinstance(one, str) and isinstance(two, str) and one != two
+            for one, two in zip(self._argv[1:], other._argv[1:], strict=False)
+        )
+
+    def covers(self, other: CommandPattern) -> bool:
+        """Whether all that matches the other surely matches this."""
+        return self.words == other.words and (self.more or not other.more)
 
     def catches(self, subject: ShellSubject) -> bool:
         """Whether a deny or ask with this pattern speaks of it: of the program by whatever path, started by whatever

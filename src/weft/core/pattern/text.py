@@ -62,6 +62,15 @@ def escape(text: str) -> str:
     return _WILD.sub(r"[\g<0>]", text)
 
 
+def ends(part: str) -> tuple[str, str]:
+    """What a component with wildcards surely begins and ends with: `test_` and `.py` for `test_*.py`."""
+    tokens = [] if part == "**" else _TOKEN.findall(part)
+    if not tokens:
+        return "", ""
+    first, last = tokens[0], tokens[-1]
+    return "" if _WILD.match(first) else first, "" if _WILD.match(last) else last
+
+
 def _class(token: str, form: Callable[[str], str]) -> str:
     body = token[1:-1]
     negated = body[:1] in ("!", "^")
