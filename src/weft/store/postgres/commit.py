@@ -7,71 +7,82 @@ the number is higher: either way the other parts find nothing to join with and w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import astuple
 
-from weft.store.base import Batch, ProcessRow
+from weft.store.base import Batch, ProcessRow, Question
+from weft.store.postgres import ledger
+from weft.store.postgres.part import Part, columns, insert
 
 COLUMNS = ProcessRow.__struct_fields__
 ROW = ", ".join(COLUMNS)
 CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error", "image")
 """What an upsert replaces: the rest is what a process is."""
+REVOKE_LOCK = 0x57454655
 _TYPES = {
     "priority": "int", "strikes": "int", "length": "bigint", "created": "float8", "started": "float8",
     "updated": "float8", "wake_at": "float8", "input": "bytea", "result": "bytea", "error": "bytea", "image": "bytea",
 }  # fmt: skip
 
 
-class _Part(NamedTuple):
-    types: tuple[str, ...]
-    """Of its arrays, one parameter each."""
-    sql: str
-    """`{0}`, `{1}` … are the parameters."""
-
-
-def _insert(table: str, columns: str, types: str, conflict: str = "") -> _Part:
-    names = tuple(types.split())
-    arrays = ", ".join(f"{{{n}}}::{name}[]" for n, name in enumerate(names))
-    return _Part(names, f"INSERT INTO weft.{table} ({columns}) SELECT a.* FROM fence, unnest({arrays}) AS a {conflict}")
-
-
 _PARTS = {
     # The lock that DO UPDATE takes keeps `delete` from dropping a payload that is wanted again.
-    "payloads": _insert(
+    "payloads": insert(
         "payloads", "hash, data", "bytea bytea", "ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash"
     ),
-    "references": _insert("payload_references", "process, hash", "text bytea", "ON CONFLICT DO NOTHING"),
-    "rows": _insert(
+    # Many share an image, so it is not locked: that `delete` locks the table is enough.
+    "images": insert("images", "hash, data", "bytea bytea", "ON CONFLICT DO NOTHING"),
+    "references": insert("payload_references", "process, hash", "text bytea", "ON CONFLICT DO NOTHING"),
+    "rows": insert(
         "processes",
         ROW,
         " ".join(_TYPES.get(column, "text") for column in COLUMNS),
         "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{column} = excluded.{column}" for column in CHANGING),
     ),
-    "segments": _insert("segments", "process, first, records, chain", "text bigint bytea bytea"),
-    "messages": _insert("inbox", "process, box, payload", "text text bytea"),
-    "taken": _Part(("bigint",), "DELETE FROM weft.inbox USING fence WHERE id = ANY({0}::bigint[])"),
-    "events": _insert(
+    "segments": insert("segments", "process, first, records, chain", "text bigint bytea bytea"),
+    "messages": insert("inbox", "process, box, payload", "text text bytea"),
+    "taken": Part(("bigint",), "DELETE FROM weft.inbox USING fence WHERE id = ANY({0}::bigint[])"),
+    "events": insert(
         "events",
         "key, value, process",
         "text bytea text",
         "ON CONFLICT (key) DO UPDATE SET value = excluded.value, process = excluded.process",
     ),
-    "unwait": _Part(
+    "unwait": Part(
         ("text", "text", "text"),
         "DELETE FROM weft.waits USING fence WHERE process = ANY({0}::text[]) "
         "AND NOT EXISTS (SELECT FROM unnest({1}::text[], {2}::text[]) AS kept (k, p) WHERE k = key AND p = process)",
     ),
-    "waits": _insert("waits", "key, process", "text text", "ON CONFLICT DO NOTHING"),
-    "released": _Part(("text",), "DELETE FROM weft.tickets USING fence WHERE ticket = ANY({0}::text[])"),
+    "waits": insert("waits", "key, process", "text text", "ON CONFLICT DO NOTHING"),
+    "released": Part(("text",), "DELETE FROM weft.tickets USING fence WHERE ticket = ANY({0}::text[])"),
+    "lineage": insert("graves", "process, parent", "text text", "ON CONFLICT DO NOTHING"),
+    "questions": insert(
+        "questions",
+        ", ".join(Question.__struct_fields__),
+        "text text text text float8 float8 bytea",
+        "ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, kind = excluded.kind, asked = excluded.asked, "
+        "expires = excluded.expires, body = excluded.body",
+    ),
+    "answered": Part(("text",), "DELETE FROM weft.questions USING fence WHERE id = ANY({0}::text[])"),
+    # The lock is held until the commit: a number is given only when all smaller ones can be seen.
+    "revoked": Part(
+        ("text", "int", "float8", "text"),
+        """INSERT INTO weft.revocations (process, number, at, "by")
+            SELECT process, number, coalesce(at, extract(epoch FROM clock_timestamp())), "by" FROM turn,
+                unnest({0}::text[], {1}::int[], {2}::float8[], {3}::text[]) AS a (process, number, at, "by")
+            ON CONFLICT DO NOTHING""",
+        f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({REVOKE_LOCK}) FROM fence),",
+    ),
+    **ledger.PARTS,
 }
 
 
 def statement(owner: str, number: int, batches: Sequence[Batch]) -> tuple[str, list[Any]]:
     """The statement for batches as one, with its parameters; it returns 1 if it was applied. Merging is sound: a
-    later batch depends on an earlier one of its group only by replacing rows, events and waits."""
+    later batch depends on an earlier one of its group only by replacing rows, events, waits and questions."""
     arrays = _arrays(batches)
     used = tuple(name for name in _PARTS if any(arrays[name]))
     return _sql(used), [owner, number, *(array for name in used for array in arrays[name])]
@@ -83,9 +94,10 @@ def _sql(used: tuple[str, ...]) -> str:
     at = 3
     for name in used:
         part = _PARTS[name]
-        parts.append(f"{name}_ AS ({part.sql.format(*(f'${at + n}' for n in range(len(part.types))))})")
+        numbers = [f"${at + n}" for n in range(len(part.types))]
+        parts.append(f"{part.before.format(*numbers)} {name}_ AS ({part.sql.format(*numbers)})")
         at += len(part.types)
-    return f"WITH {', '.join(parts)} SELECT count(*) FROM fence"
+    return f"WITH RECURSIVE {', '.join(parts)} SELECT count(*) FROM fence"
 
 
 def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
@@ -93,26 +105,37 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
     rows: dict[str, ProcessRow] = {}
     events: dict[str, tuple[str, bytes, str]] = {}
     waits: dict[str, list[str]] = {}
+    questions: dict[str, Question | None] = {}
     for batch in batches:
         payloads.update(batch.payloads)
         rows.update(batch.rows)
         events.update((event[0], event) for event in batch.events)
         waits.update(batch.waits)
+        questions.update(batch.questions)
+        questions.update(dict.fromkeys(batch.answered))
     kept = [(key, process) for process, keys in waits.items() for key in dict.fromkeys(keys)]
-    kept_columns = _columns(kept, 2)
+    kept_columns = columns(kept, 2)
     return {
         "payloads": [list(payloads), list(payloads.values())],
-        "references": _columns([pair for b in batches for pair in b.references], 2),
-        "rows": _columns([astuple(row) for row in rows.values()], len(COLUMNS)),
-        "segments": _columns([astuple(s) for b in batches for s in b.segments], 4),
-        "messages": _columns([(m.process, m.box, m.payload) for b in batches for m in b.messages], 3),
+        "images": columns([item for b in batches for item in b.images.items()], 2),
+        "references": columns([pair for b in batches for pair in b.references], 2),
+        "rows": columns([astuple(row) for row in rows.values()], len(COLUMNS)),
+        "segments": columns([astuple(s) for b in batches for s in b.segments], 4),
+        "messages": columns([(m.process, m.box, m.payload) for b in batches for m in b.messages], 3),
         "taken": [[id for b in batches for id in b.taken]],
-        "events": _columns(list(events.values()), 3),
+        "events": columns(list(events.values()), 3),
         "unwait": [list(waits), *kept_columns] if waits else [[], [], []],
         "waits": kept_columns,
         "released": [[ticket for b in batches for ticket in b.released]],
+        "lineage": columns([pair for b in batches for pair in b.lineage.items()], 2),
+        "questions": columns([astuple(q) for q in questions.values() if q is not None], 7),
+        "answered": [[id for id, question in questions.items() if question is None]],
+        "revoked": columns([values for b in batches for values in _revocations(b)], 4),
+        **ledger.arrays(batches),
     }
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width
+def _revocations(batch: Batch) -> Iterator[tuple[str, int, float | None, str]]:
+    """(process, number, at, by)"""
+    yield from ((process, number, None, by) for process, number, by in batch.revoked)
+    yield from ((one.process, one.number, one.at or None, one.by) for one in batch.revocations)

@@ -39,6 +39,8 @@ SELECT pg_notify('weft_' || owner, hint) FROM (
     (SELECT owner, 'queue' FROM weft.owners WHERE cardinality(programs) > 0 AND owner <> $1 ORDER BY random() LIMIT
         (SELECT count(*) FROM (SELECT FROM weft.processes
             WHERE queue = ANY($4::text[]) AND state = 'queued' AND owner IS NULL LIMIT 64) AS work))
+    UNION
+    SELECT owner, 'rights' FROM weft.owners WHERE cardinality($5::text[]) > 0
 ) AS told WHERE owner <> $1"""
 
 
@@ -52,6 +54,7 @@ class Herald:
         self.letters: set[str] = set()
         self.keys: set[str] = set()
         self.queues: set[str] = set()
+        self.revoked: set[str] = set()
         self._news = asyncio.Event()
         self._connection: asyncpg.Connection | None = None
         self._task = asyncio.get_running_loop().create_task(self._serve())
@@ -62,12 +65,13 @@ class Herald:
             self.letters.update(message.process for message in batch.messages)
             self.keys.update(event[0] for event in batch.events)
             self.queues.update(batch.released.values())
+            self.revoked.update(process for process, _, _ in batch.revoked)
             for row in batch.rows.values():
                 if row.state in FINISHED:
                     self.keys.add(ENDED + row.id)
                 if row.queue and (row.owner is None or row.state in FINISHED or row.state == QUEUED):
                     self.queues.add(row.queue)
-        if self.letters or self.keys or self.queues:
+        if self.letters or self.keys or self.queues or self.revoked:
             self._news.set()
 
     def poke(self, queue: str) -> None:
@@ -85,14 +89,14 @@ class Herald:
                 await self._news.wait()
                 await asyncio.sleep(0.002)  # more may come; one query serves all
                 self._news.clear()
-                told = self.letters, self.keys, self.queues
-                self.letters, self.keys, self.queues = set(), set(), set()
+                told = self.letters, self.keys, self.queues, self.revoked
+                self.letters, self.keys, self.queues, self.revoked = set(), set(), set(), set()
                 assert self._connection is not None
                 await self._connection.execute(_TELL, self.owner, *map(list, told))
                 told = ()
             except Exception as error:
                 if transient(error):
-                    for again, names in zip((self.letters, self.keys, self.queues), told, strict=False):
+                    for again, names in zip((self.letters, self.keys, self.queues, self.revoked), told, strict=False):
                         again |= names
                     self._news.set()
                 else:  # they will look by themselves

@@ -9,6 +9,7 @@ from weft.core.errors import StoreCorrupt, StoreError
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.postgres.commit import ROW
 from weft.store.postgres.queue import process
+from weft.store.postgres.rights import Rights
 from weft.store.postgres.schema import IS_CLAIMABLE
 from weft.store.postgres.server import Server
 
@@ -21,7 +22,7 @@ PAGE = 500
 """Processes read at once where everything is read."""
 
 
-class Reading:
+class Reading(Rights):
     def __init__(self, server: Server) -> None:
         self._server = server
         self.url = server.where
@@ -148,7 +149,7 @@ class Reading:
         waits: dict[str, list[str]] = {}
         for key, id in await self._fetch("SELECT key, process FROM weft.waits WHERE process = ANY($1::text[])", ids):
             waits.setdefault(id, []).append(key)
-        return Batch(
+        batch = Batch(
             references={(id, hash) for id, hash in references},
             rows={row.id: row for row in rows},
             segments=await self.segments(ids),
@@ -156,6 +157,8 @@ class Reading:
             events=[(key, value, id) for key, value, id in events],
             waits=waits,
         )
+        await self._complete(batch, rows)
+        return batch
 
 
 _NEWS = f"""SELECT p.id FROM weft.inbox i JOIN weft.processes p ON p.id = i.process

@@ -20,11 +20,8 @@ from weft.core.clock import monotonic, time
 from weft.core.declare import Queue
 from weft.core.errors import LeaseLost, StoreError
 from weft.store.base import (
-    FINISHED,
-    MAX_STRIKES,
-    QUEUED,
-    RUNNING,
-    WAITING,
+    CLAIMABLE,
+    UNFINISHED,
     Admission,
     Batch,
     Done,
@@ -32,12 +29,15 @@ from weft.store.base import (
     ProcessRow,
     Want,
 )
+from weft.store.ledger import Charge, Refusal
+from weft.store.postgres import ledger, removal
+from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE
 from weft.store.postgres.commit import COLUMNS, ROW, statement
 from weft.store.postgres.herald import Herald
 from weft.store.postgres.lease import Lease
 from weft.store.postgres.queue import Line, process
 from weft.store.postgres.reading import Reading
-from weft.store.postgres.schema import IS_CLAIMABLE, transient
+from weft.store.postgres.schema import transient
 from weft.store.postgres.server import PostgresOptions, Server, load_driver, quietly
 
 if TYPE_CHECKING:
@@ -171,8 +171,10 @@ class PostgresStore(Reading):
                     error = refused
                 except (Exception, asyncio.CancelledError) as fault:
                     error = StoreError(f"the journal was not written: {fault!r}")
-            if error is None and self._herald is not None and self._lease is not None and not self._lease.alone:
-                self._herald.tell([write.batch for write in group])
+            if error is None and self._herald is not None and self._lease is not None:
+                # Who came since the last heartbeat finds news by itself, but is told at once what it may not do.
+                alone = self._lease.alone
+                self._herald.tell([w.batch for w in group if not alone or w.batch.revoked])
             for write in (*group, *self._waiting) if error else group:
                 write.done(error)
             if error:  # what was given before its caller could know fails too: no journal gets a hole
@@ -205,12 +207,16 @@ class PostgresStore(Reading):
         commits = await connection.fetchval("SELECT commits FROM weft.owners WHERE owner = $1", owner)
         if commits == self._commits + 1:
             return
+        raise self._taken_over()
+
+    def _taken_over(self) -> LeaseLost:
+        assert self._lease is not None
         error = LeaseLost(
-            f"runtime {owner} was silent for over {self._lease.seconds:g} s, so its processes were taken over; they go "
-            f"on elsewhere, and this one has stopped without writing any more"
+            f"runtime {self._lease.owner} was silent for over {self._lease.seconds:g} s, so its processes were taken "
+            f"over; they go on elsewhere, and this one has stopped without writing any more"
         )
         self._fail(error)
-        raise error
+        return error
 
     async def insert(self, row: ProcessRow) -> ProcessRow | None:
         marks = ", ".join(f"${n + 1}" for n in range(len(COLUMNS)))
@@ -227,8 +233,25 @@ class PostgresStore(Reading):
     async def delete(self, ids: Sequence[str]) -> int:
         count = 0
         for at in range(0, len(ids), PAGE):
-            count += await self._ask(partial(_delete, ids=list(ids[at : at + PAGE])))
+            count += await self._ask(partial(_delete, ids=ids[at : at + PAGE]))
         return count
+
+    async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
+        if self._lease is None:
+            raise StoreError(f"nobody is registered to write to {self.url}; use `await store.register(name, {{}})`")
+        owner = self._lease.owner
+
+        async def work(connection: asyncpg.Connection) -> list[Refusal | None] | None:
+            async with connection.transaction():
+                # Locked, so that nobody takes over what this owner executes before its reservations are seen.
+                query = "SELECT FROM weft.owners WHERE owner = $1 FOR KEY SHARE"
+                alive = await connection.fetchrow(query, owner) is not None
+                return await ledger.reserve(connection, charges) if alive else None
+
+        answers = await self._ask(work)
+        if answers is None:
+            raise self._taken_over()
+        return answers
 
     # --- who executes what -------------------------------------------------------------------------------
 
@@ -238,13 +261,15 @@ class PostgresStore(Reading):
         ids: Iterable[str] | None = None,
         limit: int = 1000,
         *,
-        states: Sequence[str] = (RUNNING, WAITING, QUEUED),
+        states: Sequence[str] = CLAIMABLE,
         queues: Sequence[str] | None = None,
         but: Sequence[str] = (),
     ) -> list[ProcessRow]:
         wanted = None if ids is None else list(ids)
-        values = (owner, wanted, list(states), None if queues is None else list(queues), limit, list(but))
-        found = await self._take(lambda connection: connection.fetch(_CLAIM, *values))
+        open = [state for state in states if state in (CLAIMABLE if wanted is None else UNFINISHED)]
+        values = (owner, wanted, open, None if queues is None else list(queues), limit, list(but))
+        query = CLAIM if wanted is None else CLAIM_THESE
+        found = await self._take(lambda connection: connection.fetch(query, *values))
         return [process(row) for row in sorted(found, key=lambda row: row["seq"])]
 
     async def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int) -> Admission:
@@ -262,7 +287,7 @@ class PostgresStore(Reading):
         return admission
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
-        found = await self._take(lambda connection: connection.fetch(_DUE, owner, now, limit))
+        found = await self._take(lambda connection: connection.fetch(DUE, owner, now, limit))
         return [process(row) for row in sorted(found, key=lambda row: row["due"])]
 
     async def owned(self, owner: str) -> list[ProcessRow]:
@@ -294,46 +319,6 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], value: Any
         loop.call_soon_threadsafe(call, value)
 
 
-async def _delete(connection: asyncpg.Connection, ids: list[str]) -> int:
+async def _delete(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     async with connection.transaction():
-        # Whoever stores a payload now waits for the end of this, and then stores it anew.
-        await connection.execute("LOCK TABLE weft.payloads IN SHARE ROW EXCLUSIVE MODE")
-        query = "SELECT id FROM weft.processes WHERE id = ANY($1::text[]) AND state = ANY($2::text[])"
-        doomed = [row[0] for row in await connection.fetch(query, ids, list(FINISHED))]
-        await connection.execute(_DROP_PAYLOADS, doomed)
-        for table in ("payload_references", "segments", "inbox", "waits", "events"):
-            await connection.execute(f"DELETE FROM weft.{table} WHERE process = ANY($1::text[])", doomed)
-        await connection.execute("DELETE FROM weft.processes WHERE id = ANY($1::text[])", doomed)
-        return len(doomed)
-
-
-_DROP_PAYLOADS = """DELETE FROM weft.payloads p
-    WHERE hash IN (SELECT hash FROM weft.payload_references WHERE process = ANY($1::text[]))
-    AND NOT EXISTS (SELECT FROM weft.payload_references needed
-        WHERE needed.hash = p.hash AND needed.process <> ALL($1::text[]))"""
-
-# The owners of unfinished processes are found by jumps in the index: they are few among many rows.
-_CLAIM = f"""WITH RECURSIVE names AS (
-        (SELECT owner FROM weft.processes WHERE {IS_CLAIMABLE} AND owner IS NOT NULL ORDER BY owner LIMIT 1)
-        UNION ALL
-        SELECT (SELECT owner FROM weft.processes WHERE {IS_CLAIMABLE} AND owner > names.owner ORDER BY owner LIMIT 1)
-            FROM names WHERE owner IS NOT NULL),
-    dead AS (SELECT owner FROM names WHERE owner IS NOT NULL
-        AND NOT EXISTS (SELECT FROM weft.owners o WHERE o.owner = names.owner)),
-    me AS (SELECT programs FROM weft.owners WHERE owner = $1),
-    free AS (SELECT id, owner IS NOT NULL AND state = 'running' AS died FROM weft.processes p
-        WHERE {IS_CLAIMABLE} AND state = ANY($3::text[]) AND (owner IS NULL OR owner IN (SELECT owner FROM dead))
-        AND ($2::text[] IS NULL OR id = ANY($2))
-        AND id <> ALL($6::text[]) AND EXISTS (SELECT FROM me)
-        AND ($4::text[] IS NULL OR ((queue IS NULL OR queue = ANY($4)) AND strikes < {MAX_STRIKES} AND EXISTS (
-            SELECT FROM me, unnest(me.programs) AS mine
-            WHERE split_part(mine, '@', 1) = workflow AND (started = 0 OR mine = workflow || '@' || version
-                OR NOT EXISTS (SELECT FROM weft.owners o WHERE o.programs @> ARRAY[workflow || '@' || version])))))
-        ORDER BY seq LIMIT $5 FOR UPDATE SKIP LOCKED)
-    UPDATE weft.processes p SET strikes = strikes + free.died::int, owner = $1 FROM free WHERE p.id = free.id
-    RETURNING {", ".join("p." + column for column in COLUMNS)}, p.seq"""
-
-_DUE = f"""WITH due AS (SELECT id, wake_at FROM weft.processes
-        WHERE state = 'waiting' AND owner = $1 AND wake_at <= $2 ORDER BY wake_at LIMIT $3)
-    UPDATE weft.processes p SET state = 'running', wake_at = NULL FROM due WHERE p.id = due.id
-    RETURNING {", ".join("p." + column for column in COLUMNS)}, due.wake_at AS due"""
+        return await removal.delete(connection, ids)
