@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import weft
 from tests.programs import drive, fresh, note, ran  # noqa: F401
 from weft.core.errors import BadInput, Divergence, KeyConflict
 from weft.core.record import AnyRecord
+from weft.store.base import ProcessRow
 
 switch = {"new": False}
 """Whether the code is as it was, or has changed."""
@@ -35,6 +37,24 @@ def test_a_key_starts_one_run_only(store: str) -> None:
 
     drive(store, use)
     assert drive(store, lambda r: r.run(same.options(key="k"), 1)) == 1 and ran == [1]
+
+
+def test_a_key_starts_one_body_however_late_the_store_answers(store: str) -> None:
+    async def use(runtime: weft.Runtime) -> None:
+        insert = runtime.store.insert
+
+        async def late(row: ProcessRow) -> ProcessRow | None:
+            known = await insert(row)
+            await runtime.recovery.reconcile()  # as when a connection was lost: what else is ours?
+            await asyncio.sleep(0.02)
+            return known
+
+        runtime.store.insert = late  # type: ignore[method-assign]
+        runs = await asyncio.gather(*(runtime.start(same.options(key="k"), 1) for _ in range(3)))
+        assert len({run.id for run in runs}) == 1
+        assert [await run for run in runs] == [1, 1, 1] and ran == [1]
+
+    drive(store, use)
 
 
 @weft.workflow

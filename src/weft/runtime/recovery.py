@@ -129,7 +129,7 @@ class Recovery:
         and its waiters are told. `left`: of the `reading` of these rows. `written`: the store has them as they are,
         running."""
         runtime = self.runtime
-        rows = [row for row in rows if row.id not in runtime.active]
+        rows = [row for row in rows if row.id not in runtime.active and row.id not in runtime.starting.inserting]
         if not rows:
             return
         old = [row.id for row in rows if row.length or row.state == WAITING or row.started]

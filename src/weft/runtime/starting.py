@@ -27,6 +27,8 @@ class Starting:
         self.runtime = runtime
         self.entered: set[str] | None = None
         """Processes that came into memory since this was set (by `Recovery.reconcile`)."""
+        self.inserting: set[str] = set()
+        """Runs with a key that the store may have already, and that begin when it has answered: by nobody else."""
 
     async def here(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         row, input = self._new(workflow, args, kwargs)
@@ -55,13 +57,18 @@ class Starting:
         runtime = self.runtime
         if workflow.id is not None and await runtime.store.row(workflow.id) is not None:
             raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
-        if row.key is not None:
-            await runtime.journal.barrier()
+        if row.key is None:
+            begin()
+            return Run(runtime, row.id)
+        await runtime.journal.barrier()
+        self.inserting.add(row.id)
+        try:
             known = await runtime.store.insert(row)
-            if known is not None:
-                return await self._again(row, known)
-        begin()
-        return Run(runtime, row.id)
+            if known is None:
+                begin()
+        finally:
+            self.inserting.discard(row.id)
+        return Run(runtime, row.id) if known is None else await self._again(row, known)
 
     async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
         if known.workflow != row.workflow or known.input != row.input:
