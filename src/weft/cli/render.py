@@ -83,6 +83,7 @@ def plain_row(row: ProcessRow, state: str) -> dict[str, Any]:
         plain[name] = moment(plain[name])
     for name in ("input", "result", "error"):
         plain[name] = None if plain[name] is None else plain_column(plain[name])
+    plain["image"] = row.image.hex() or None
     return plain
 
 
