@@ -86,6 +86,7 @@ _OPTION = re.compile(r"""([a-z]+)=('[^']*'|"(?:[^"\\]|\\.)*"|\S*)""", re.DOTALL)
 _TAIL = re.compile(r"""(?:^|(?<=\s))([a-z]+)=('[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]*)\s*\Z""", re.DOTALL)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNCLEAR = re.compile(r"""[\s'"]|^&|^[a-z]+=""")
 _OPTIONS = ("uses", "expires", "depth", "note")
 
 
@@ -280,7 +281,7 @@ def pattern_text(kind: Kind, pattern: str, workspace: Path | str) -> str:
             pattern = "./"
         elif pattern.startswith(root + "/"):
             pattern = "." + pattern[len(root) :]
-    return _double(pattern) if re.search(r"\s|^['\"]", pattern) else pattern
+    return _double(pattern) if _UNCLEAR.search(pattern) else pattern
 
 
 def _double(text: str) -> str:

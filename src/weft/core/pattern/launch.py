@@ -27,14 +27,13 @@ _DATA = frozenset(
 _GIT_RUNS = re.compile(r"-c|-x|--exec.*|--config.*|--upload-pack.*|--receive-pack.*|--extcmd.*|bisect|rebase|submodule|"
                        r"difftool|mergetool|config|filter-branch|.*!.*")  # fmt: skip
 _FIND_RUNS = frozenset(["-exec", "-execdir", "-ok", "-okdir"])
-_CODE = re.compile(r"[\s;|&$`()<>'\"\\{}=,:]")
-_TOKENS = re.compile(r"[^\s;|&`()<>'\"\\{}$=,:]+")
+_TOKENS = re.compile(r"[\w./+~*?\[\]-]+")
 _QUOTES = re.compile(r"\\\n|[\\'\"]")
 _JOINED = re.compile(r"['\"]\s*[+.]?\s*['\"]")
 _HIDDEN = re.compile(
     r"\beval\b|\$'|`|\|\s*(?:\S*/)?(?:ba|da|z|k|a|fi)?sh\b|<\("
     r"|(?:^|[;&|\n({!]|\b(?:do|then|else|exec|env|sudo|xargs|command|nohup|time|nice)\s)\s*['\"]?(?:\w+=\S*\s+)*"
-    r"[\w./'\"\\-]*\$(?!\w+/)"
+    r"[\w./'\"\\,{}-]*(?:\$(?!\w+/)|\{[^\s{}]*,)"
     r"|\b(?:exec|b(?:16|32|64|85)decode|a85decode|fromhex|unhexlify|chr|fromCharCode|atob|getattr)\b"
     r"|\\(?:x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})"
 )
@@ -62,7 +61,7 @@ class Launches:
         for position in _runnable(line):
             word = line[position]
             self._add(line, position, base(word))
-            if _CODE.search(word):
+            if not _TOKENS.fullmatch(word):
                 self._read(argv[position])
             elif "/" in word:
                 for known in _real_names(argv[position]):

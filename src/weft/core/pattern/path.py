@@ -68,7 +68,10 @@ def _new(whole: str, shown: str) -> str:
         except OSError:
             if found := _known(folder or "/", shown):
                 return f"{found.rstrip('/')}/{name}"
-    return checked(os.path.realpath(whole), "the file name")
+    found = checked(os.path.realpath(whole), "the file name")
+    if found.endswith(" (deleted)") and not whole.endswith(" (deleted)"):
+        raise BadInput(f"the path {shown!r} names a file that was deleted")
+    return found
 
 
 def file_pattern(text: str, workspace: str | Path) -> str:

@@ -100,6 +100,8 @@ def _component(part: str, form: Callable[[str], str]) -> str:
 def glob_source(parts: Sequence[str], form: Callable[[str], str], below: bool) -> str:
     """The regular expression of a glob's components: `*`, `?`, `[...]` within one, `**` for any number of them;
     with `below` also of everything under what they match."""
+    while parts and parts[-1] == "**":
+        parts, below = parts[:-1], True
     runs: list[list[str]] = [[]]
     for part in parts:
         if part == "**":
