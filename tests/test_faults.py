@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sqlite3
@@ -21,6 +23,7 @@ from tests.servers.postgres import Postgres, Unavailable
 from weft.core.declare import registry
 from weft.core.errors import CrashLoop, RunBusy, StoreFull, StoreTooNew, UnknownOutcome, UnknownWorkflow
 from weft.core.record import Attempt, Outcome
+from weft.store import open_store
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -340,3 +343,22 @@ async def hungry(times: int) -> int:
     for i in range(times):
         await count(i)
     return times
+
+
+# --- short visits ---------------------------------------------------------------------------------------------------
+
+
+def test_a_store_closed_while_it_still_connects_leaves_no_word(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def visits() -> None:
+        for n in range(40):
+            store = open_store(postgres_url)
+            await store.register(f"visitor {n}", {})
+            await asyncio.sleep(n / 10_000)  # the listening connection is being made
+            await store.close()
+            del store
+            gc.collect()
+
+    asyncio.run(visits())
+    assert caplog.messages == []

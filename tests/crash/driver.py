@@ -21,7 +21,7 @@ import msgspec
 from tests.programs import until_dead
 from tests.servers.postgres import Postgres
 from weft.core.codec import decode_args
-from weft.core.record import End, Outcome, decode_records
+from weft.core.record import AnyRecord, End, Outcome, decode_records
 from weft.store import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,10 @@ class Scene:
             store = open_store(self.store)
             found: Journals = {}
             for row in await store.rows(limit=10_000):
-                records = [r for s in await store.segments([row.id]) for r in decode_records(s.records)]
+                records: list[AnyRecord] = []
+                for segment in await store.segments([row.id]):
+                    assert segment.first == len(records), f"the journal of {row.id} has a hole or two writers"
+                    records += decode_records(segment.records)
                 outcomes = []
                 for record in records:
                     if isinstance(record, Outcome):

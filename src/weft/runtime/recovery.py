@@ -68,7 +68,10 @@ class Recovery:
         if row.owner == runtime.owner:
             await self.revive([id])
         elif row.state not in FINISHED:
-            raise RunBusy(f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one")
+            raise RunBusy(
+                f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one (if it has "
+                f"just died, a server takes some seconds to be sure of that: try again)"
+            )
 
     async def resume_all(self) -> list[Run[Any]]:
         runtime = self.runtime
