@@ -170,6 +170,13 @@ class Batch(msgspec.Struct):
     def __bool__(self) -> bool:
         return any(astuple(self))
 
+    def of_rights(self) -> bool:
+        """Whether there is anything of lineage, questions, revocations or accounts in it; most batches are without."""
+        return bool(
+            self.lineage or self.questions or self.answered or self.revoked or self.revocations
+            or self.accounts or self.charges or self.settled
+        )  # fmt: skip
+
 
 class Family(msgspec.Struct):
     """A process whose parent is not in the store, and all that descend from it."""

@@ -84,7 +84,7 @@ def statement(owner: str, number: int, batches: Sequence[Batch]) -> tuple[str, l
     """The statement for batches as one, with its parameters; it returns 1 if it was applied. Merging is sound: a
     later batch depends on an earlier one of its group only by replacing rows, events, waits and questions."""
     arrays = _arrays(batches)
-    used = tuple(name for name in _PARTS if any(arrays[name]))
+    used = tuple(name for name in _PARTS if any(arrays.get(name, ())))
     return _sql(used), [owner, number, *(array for name in used for array in arrays[name])]
 
 
@@ -105,14 +105,11 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
     rows: dict[str, ProcessRow] = {}
     events: dict[str, tuple[str, bytes, str]] = {}
     waits: dict[str, list[str]] = {}
-    questions: dict[str, Question | None] = {}
     for batch in batches:
         payloads.update(batch.payloads)
         rows.update(batch.rows)
         events.update((event[0], event) for event in batch.events)
         waits.update(batch.waits)
-        questions.update(batch.questions)
-        questions.update(dict.fromkeys(batch.answered))
     kept = [(key, process) for process, keys in waits.items() for key in dict.fromkeys(keys)]
     kept_columns = columns(kept, 2)
     return {
@@ -127,6 +124,18 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
         "unwait": [list(waits), *kept_columns] if waits else [[], [], []],
         "waits": kept_columns,
         "released": [[ticket for b in batches for ticket in b.released]],
+        **_arrays_of_rights([batch for batch in batches if batch.of_rights()]),
+    }
+
+
+def _arrays_of_rights(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
+    if not batches:
+        return {}
+    questions: dict[str, Question | None] = {}
+    for batch in batches:
+        questions.update(batch.questions)
+        questions.update(dict.fromkeys(batch.answered))
+    return {
         "lineage": columns([pair for b in batches for pair in b.lineage.items()], 2),
         "questions": columns([astuple(q) for q in questions.values() if q is not None], 7),
         "answered": [[id for id, question in questions.items() if question is None]],

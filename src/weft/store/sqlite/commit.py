@@ -73,8 +73,10 @@ def apply(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     released = [ticket for batch in batches for ticket in batch.released]
     if released:
         connection.execute(f"DELETE FROM tickets WHERE ticket IN {IDS}", (json.dumps(released),))
-    _apply_rights(connection, batches)
-    ledger.apply(connection, batches)
+    of_rights = [batch for batch in batches if batch.of_rights()]
+    if of_rights:
+        _apply_rights(connection, of_rights)
+        ledger.apply(connection, of_rights)
 
 
 def _apply_rights(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
