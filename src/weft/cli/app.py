@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from weft.cli.failures import INTERRUPTED, Interrupted, RunFailed, complain, reported
+from weft.cli.look import ask, find_run, present, records_of, state_of
 from weft.cli.place import default_store
+from weft.cli.store import stores
 from weft.cli.words import AsJson, Durability, File, Inputs, Key, RunId, StorePlace, Target
 from weft.cli.work import submit, worker
 
@@ -84,7 +86,7 @@ def resume(
         _resume_all(store, durability, json)
         return
     assert run is not None
-    row = _look(store, lambda s: _row(s, run))
+    row = present(store, run)
     _declare(row, file)
 
     async def again(runtime: Runtime) -> Run[Any]:
@@ -109,7 +111,7 @@ def fork(
     from weft.cli.load import arguments
     from weft.core.declare import find_workflow
 
-    row = _look(store, lambda s: _row(s, run))
+    row = ask(store, lambda s: find_run(s, run))
     _declare(row, file)
     given = arguments(find_workflow(row.workflow), input) if input else None
     replaced = ... if value is None else _from_json(value, "--value")
@@ -126,7 +128,7 @@ def cancel(run: RunId, file: File = None, store: StorePlace = None, json: AsJson
     """Ask a run to stop. It may clean up; wherever it is executed, its executor is told."""
     from weft.store.base import FINISHED
 
-    row = _look(store, lambda s: _row(s, run))
+    row = present(store, run)
     if row.state not in FINISHED:
         _declare(row, file)
 
@@ -149,7 +151,7 @@ def send(
     json: AsJson = False,
 ) -> None:
     """Send a letter to a run's mailbox. It waits there until the run receives it."""
-    row = _look(store, lambda s: _row(s, run))
+    row = present(store, run)
     letter = _from_json(value, "the letter")
     _declare(row, file)
     from weft.runtime.effects import mailboxes
@@ -166,6 +168,7 @@ def send(
 
 app.command()(submit)
 app.command()(worker)
+app.add_typer(stores)
 
 
 # --- looking --------------------------------------------------------------------------------------------------
@@ -185,10 +188,10 @@ def ps(
 
     async def look(opened: Store) -> list[tuple[ProcessRow, str]]:
         rows = await opened.rows(roots=not all, limit=limit if not state else 100_000)
-        found = [(row, await _state(opened, row)) for row in rows]
+        found = [(row, await state_of(opened, row)) for row in rows]
         return [pair for pair in found if not state or pair[1] in state][:limit]
 
-    rows = _look(store, look)
+    rows = ask(store, look)
     if json:
         out([plain_row(*pair) for pair in rows])
     elif rows:
@@ -207,12 +210,13 @@ def show_(
 ) -> None:
     """Show a run: its state, its input and result, and every effect in the order it reached the program."""
     from weft.cli.render import age, journal_table, out, plain_column, plain_record, plain_row, show
+    from weft.store.handover import gone
 
     async def look(opened: Store) -> tuple[ProcessRow, str, list[AnyRecord], list[ProcessRow]]:
-        row = await _row(opened, run)
-        return row, await _state(opened, row), await _records(opened, row.id), await opened.rows(parent=row.id)
+        row = await find_run(opened, run)
+        return row, await state_of(opened, row), await records_of(opened, row.id), await opened.rows(parent=row.id)
 
-    row, state, records, children = _look(store, look)
+    row, state, records, children = ask(store, look)
     if json:
         parts = {"journal": [plain_record(r) for r in records], "children": [plain_row(c, c.state) for c in children]}
         out({**plain_row(row, state), **parts})
@@ -241,6 +245,8 @@ def show_(
         show(journal_table(records, effects))
     if state == "interrupted":
         print(f"\ncontinue it with: weft resume {row.id}")
+    elif state == "moved":
+        print(f"\n{gone(row)}")
 
 
 @app.command()
@@ -258,15 +264,15 @@ def export(
 
     async def look(opened: Store) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
-        waiting = [await _row(opened, run)]
+        waiting = [await find_run(opened, run)]
         while waiting:
             row = waiting.pop(0)
-            lines.append({"process": row.id, "record": "process", **plain_row(row, await _state(opened, row))})
-            lines.extend({"process": row.id, **plain_record(r)} for r in await _records(opened, row.id))
+            lines.append({"process": row.id, "record": "process", **plain_row(row, await state_of(opened, row))})
+            lines.extend({"process": row.id, **plain_record(r)} for r in await records_of(opened, row.id))
             waiting.extend(reversed(await opened.rows(parent=row.id, limit=1_000_000)))
         return lines
 
-    lines = _look(store, look)
+    lines = ask(store, look)
     text = "".join(js.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     if output is None:
         sys.stdout.write(text)
@@ -299,7 +305,7 @@ def gc(
         ids = [row.id for row in await opened.rows(states=FINISHED, before=before, limit=1_000_000)]
         return ids, 0 if dry_run else await opened.delete(ids)
 
-    ids, count = _look(store, sweep)
+    ids, count = ask(store, sweep)
     words = f"{len(ids):,} runs would be deleted" if dry_run else f"{count:,} runs deleted"
     _say({"runs": ids, "deleted": count}, words, json)
 
@@ -360,50 +366,6 @@ def _cut(text: str, width: int = 300) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _look(place: str | None, ask: Callable[[Store], Awaitable[T]]) -> T:
-    """Ask the store, without a runtime."""
-    from weft.store import open_store
-
-    async def main() -> T:
-        opened = open_store(place or default_store())
-        try:
-            return await ask(opened)
-        finally:
-            await opened.close()
-
-    return asyncio.run(main())
-
-
-async def _row(store: Store, part: str) -> ProcessRow:
-    """The process whose id is or contains `part`."""
-    from weft.core.errors import UnknownRun
-
-    row = await store.row(part)
-    if row is not None:
-        return row
-    found = await store.find(part)
-    if len(found) == 1 and (row := await store.row(found[0])) is not None:
-        return row
-    if found:
-        raise UnknownRun(f"{part!r} fits several runs: {', '.join(found)}; give more of the id")
-    raise UnknownRun(f"there is no run {part!r} in {store.url}; `weft ps` lists those there are")
-
-
-async def _state(store: Store, row: ProcessRow) -> str:
-    """As stored, except that an unfinished run which nobody executes is interrupted."""
-    from weft.store.base import FINISHED
-
-    if row.state in FINISHED or (row.owner is not None and await store.alive(row.owner)):
-        return row.state
-    return "interrupted"
-
-
-async def _records(store: Store, id: str) -> list[AnyRecord]:
-    from weft.core.record import decode_records
-
-    return [record for segment in await store.segments([id]) for record in decode_records(segment.records)]
-
-
 def _declare(row: ProcessRow, file: str | None) -> None:
     """Load the file that declares a run's workflow, unless that is done."""
     from weft.cli.load import load
@@ -426,7 +388,7 @@ def _host(place: str | None, durability: str, begin: Callable[[Runtime], Awaitab
     import signal
 
     from weft.cli.progress import Progress
-    from weft.core.errors import Divergence, StoreError, WeftError
+    from weft.core.errors import Divergence, RunMoved, StoreError, WeftError
 
     begun: list[str] = []
 
@@ -438,7 +400,7 @@ def _host(place: str | None, durability: str, begin: Callable[[Runtime], Awaitab
         with Progress(runtime, handle.id, row.workflow):
             try:
                 return await handle
-            except (StoreError, Divergence):
+            except (StoreError, Divergence, RunMoved):
                 raise
             except Exception as error:
                 raise RunFailed(handle.id, error) from error
@@ -487,7 +449,7 @@ def _resume_all(place: str | None, durability: str, json: bool) -> None:
     async def unfinished(opened: Store) -> list[ProcessRow]:
         return await opened.rows(states=(RUNNING, WAITING, QUEUED), limit=1_000_000)
 
-    for source in sorted({row.source for row in _look(place, unfinished)}):
+    for source in sorted({row.source for row in ask(place, unfinished)}):
         try:
             load(source)
         except BadInput as error:

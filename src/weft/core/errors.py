@@ -162,6 +162,10 @@ class UnknownRun(WeftError, LookupError):
     """No run has this id (or more than one fits the abbreviation)."""
 
 
+class RunMoved(UnknownRun):
+    """The run goes on in another store; the message names it."""
+
+
 class UnknownWorkflow(WeftError, LookupError):
     """The workflow that a run belongs to is not in the code at hand."""
 

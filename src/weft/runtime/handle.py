@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from weft.core.codec import decode
 from weft.core.errors import Cancelled, RemoteError
-from weft.store.base import CANCELLED, DONE, ProcessRow
+from weft.store.base import CANCELLED, DONE, MOVED, ProcessRow
+from weft.store.handover import gone
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -26,12 +27,13 @@ class Run(Generic[R]):
         return self.result().__await__()
 
     async def result(self) -> R:
-        """Durable when it returns. Raises what the workflow raised, or `Cancelled`."""
+        """Durable when it returns. Raises what the workflow raised, `Cancelled`, or `RunMoved` if it goes on in another
+        store."""
         result: R = result_of(await self._runtime.end_of(self.id))
         return result
 
     async def status(self) -> str:
-        """running, waiting, queued, done, failed or cancelled."""
+        """running, waiting, queued, done, failed, cancelled, moved or arriving."""
         return (await self._runtime.row(self.id)).state
 
     async def cancel(self) -> None:
@@ -48,6 +50,8 @@ def outcome_of(row: ProcessRow) -> tuple[bool, Any]:
         return True, decode(row.result or b"")
     if row.state == CANCELLED:
         return False, Cancelled(f"run {row.id} ({row.workflow}) was cancelled")
+    if row.state == MOVED:
+        return False, gone(row)
     error = decode(row.error or b"")
     return False, error if isinstance(error, BaseException) else RemoteError("unknown", repr(error))
 

@@ -14,7 +14,7 @@ from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, StoreError, WeftE
 from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
-from weft.store.base import FINISHED, MAX_STRIKES, QUEUED, RUNNING, WAITING, ProcessRow, Segment
+from weft.store.base import ARRIVING, FINISHED, MAX_STRIKES, QUEUED, RUNNING, WAITING, ProcessRow, Segment
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -67,6 +67,8 @@ class Recovery:
         row = await runtime.row(id)
         if row.owner == runtime.owner:
             await self.revive([id])
+        elif row.state == ARRIVING:
+            raise RunBusy(f"run {id} is being moved here and has not arrived yet; repeat the copy if that was stopped")
         elif row.state not in FINISHED:
             raise RunBusy(
                 f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one (if it has "

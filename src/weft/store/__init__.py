@@ -23,10 +23,15 @@ Durability = Literal["full", "process"]
 
 
 def open_store(
-    place: str | Path | None = None, durability: Durability = "full", options: PostgresOptions | None = None
+    place: str | Path | None = None,
+    durability: Durability = "full",
+    options: PostgresOptions | None = None,
+    *,
+    create: bool = True,
 ) -> Store:
     """Open the store at `place`: a file's path, `sqlite:///path`, or `postgresql://user@host/database`; by default
-    `$WEFT_STORE`, else `.weft/journal.db` here, in a folder that git ignores. What is missing is created.
+    `$WEFT_STORE`, else `.weft/journal.db` here, in a folder that git ignores. What is missing is created; without
+    `create`, a file that is missing is an error.
 
     `durability`: what is committed survives the death of the machine ("full") or of the process ("process").
     `options`: how a PostgreSQL server is used. Raises `StoreError` and its subclasses, which name the file and the fix.
@@ -39,6 +44,8 @@ def open_store(
 
         return PostgresStore(str(place), durability, options)
     path = _path(str(place)) if place else _default()
+    if not create and not path.exists():
+        raise StoreError(f"there is no journal {path}; check the path")
     from weft.store.sqlite import SQLiteStore  # sqlite3 is loaded only by who uses it
 
     return SQLiteStore(path, durability)
