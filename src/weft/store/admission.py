@@ -82,7 +82,9 @@ def within_room(turn: Turn, room: int) -> Turn:
 def _lines(waiting: Iterable[Candidate]) -> Iterable[dict[str, list[Candidate]]]:
     """The waiting of each priority, the most urgent priority first: by tenant, the first come last."""
     by_priority: dict[int, dict[str, list[Candidate]]] = {}
-    for one in sorted(waiting, key=lambda c: c.order, reverse=True):
+    latest_first = sorted(waiting, key=lambda c: c.order)
+    latest_first.reverse()  # of those that came at once the later given, too
+    for one in latest_first:
         by_priority.setdefault(one.priority, {}).setdefault(one.tenant, []).append(one)
     return (by_priority[priority] for priority in sorted(by_priority, reverse=True))
 

@@ -349,7 +349,8 @@ class Store(Protocol):
         """Processes of `owner` in state running or queued."""
 
     async def due(self, owner: str, now: float, limit: int) -> list[ProcessRow]:
-        """Waiting processes of `owner` with `wake_at <= now`, earliest first; from now on they are running."""
+        """Waiting processes of `owner` with `wake_at <= now`, earliest first; from now on they are running, as
+        returned, and wait for nothing."""
 
     async def next_wake(self, owner: str) -> float | None: ...
     async def news(self, owner: str) -> list[str]:

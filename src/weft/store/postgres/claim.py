@@ -35,6 +35,8 @@ CLAIM_THESE = "WITH " + _CLAIM.format(
 )
 
 DUE = f"""WITH due AS (SELECT id, wake_at FROM weft.processes
-        WHERE state = 'waiting' AND owner = $1 AND wake_at <= $2 ORDER BY wake_at LIMIT $3)
+        WHERE state = 'waiting' AND owner = $1 AND wake_at <= $2 AND EXISTS (SELECT FROM weft.owners WHERE owner = $1)
+        ORDER BY wake_at LIMIT $3),
+    unwait AS (DELETE FROM weft.waits USING due WHERE process = due.id)
     UPDATE weft.processes p SET state = 'running', wake_at = NULL FROM due WHERE p.id = due.id
     RETURNING {", ".join("p." + column for column in COLUMNS)}, due.wake_at AS due"""

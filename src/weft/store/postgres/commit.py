@@ -80,17 +80,25 @@ _PARTS = {
 }
 
 
-def statement(owner: str, number: int, batches: Sequence[Batch]) -> tuple[str, list[Any]]:
-    """The statement for batches as one, with its parameters; it returns 1 if it was applied. Merging is sound: a
-    later batch depends on an earlier one of its group only by replacing rows, events, waits and questions."""
+INSERT = f"""WITH fence AS (SELECT FROM weft.owners WHERE owner = $1 FOR KEY SHARE)
+    INSERT INTO weft.processes ({ROW})
+    SELECT {", ".join(f"${n + 2}::{_TYPES.get(column, 'text')}" for n, column in enumerate(COLUMNS))}
+    WHERE $1::text IS NULL OR EXISTS (SELECT FROM fence) ON CONFLICT (key) DO NOTHING RETURNING true"""
+"""One row, by a living owner (or by nobody), unless its key is taken."""
+
+
+def statement(batches: Sequence[Batch]) -> tuple[str, list[Any]]:
+    """The statement for batches as one, with its parameters from the third on (before come the owner and the number
+    of this commit); it returns 1 if it was applied. Merging is sound: a later batch depends on an earlier one of its
+    group only by replacing rows, events, waits and questions."""
     arrays = _arrays(batches)
     used = tuple(name for name in _PARTS if any(arrays.get(name, ())))
-    return _sql(used), [owner, number, *(array for name in used for array in arrays[name])]
+    return _sql(used), [array for name in used for array in arrays[name]]
 
 
 @cache
 def _sql(used: tuple[str, ...]) -> str:
-    parts = ["fence AS (UPDATE weft.owners SET commits = $2 WHERE owner = $1 AND commits = $2 - 1 RETURNING 1)"]
+    parts = ["fence AS (UPDATE weft.owners SET commits = $2 WHERE owner = $1 AND commits = $2::bigint - 1 RETURNING 1)"]
     at = 3
     for name in used:
         part = _PARTS[name]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from weft.core.clock import monotonic
-from weft.core.errors import LeaseLost
+from weft.core.errors import LeaseLost, StoreError
 from weft.store.postgres.schema import explain, transient
 from weft.store.postgres.server import PostgresOptions, connect, quietly
 
@@ -34,8 +34,9 @@ DRIFT = 1e-4
 """Seconds that two clocks may part in one second."""
 
 _REGISTER = """INSERT INTO weft.owners (owner, expires, commits, programs, pid, host, seen)
-    VALUES ($1, clock_timestamp() + $2 * interval '1 second', 0, $3, $4, $5, clock_timestamp())
-    ON CONFLICT (owner) DO UPDATE SET programs = excluded.programs"""
+    VALUES ($1, clock_timestamp() + $2 * interval '1 second', $3, $4, $5, $6, clock_timestamp())
+    ON CONFLICT (owner) DO UPDATE SET programs = excluded.programs
+        WHERE owners.commits BETWEEN excluded.commits AND excluded.commits + 9 RETURNING true"""
 _TELL_ALL = "SELECT pg_notify('weft_' || owner, 'queue') FROM weft.owners WHERE owner <> $1"
 _BEAT = """WITH before AS (SELECT expires > clock_timestamp() AS held FROM weft.owners WHERE owner = $1),
     me AS (UPDATE weft.owners SET expires = clock_timestamp() + $2 * interval '1 second', seen = clock_timestamp()
@@ -75,9 +76,14 @@ class Lease:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="weft-lease", daemon=True)
 
-    async def take(self, connection: asyncpg.Connection) -> None:
-        """Register the owner, and begin to beat."""
-        await connection.execute(_REGISTER, self.owner, self.seconds, self.programs, os.getpid(), socket.gethostname())
+    async def take(self, connection: asyncpg.Connection, commits: int) -> None:
+        """Register the owner, which has made so many commits, and begin to beat. Raises StoreError for a name that
+        another has."""
+        about = self.programs, os.getpid(), socket.gethostname()
+        if not await connection.fetchval(_REGISTER, self.owner, self.seconds, commits, *about):
+            raise StoreError(
+                f"a runtime named {self.owner!r} is already at work on {self.where}; give this one another name"
+            )
         await self._beat(connection)
         await connection.execute(_TELL_ALL, self.owner)
         if not self._thread.is_alive():
@@ -88,6 +94,12 @@ class Lease:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             await asyncio.to_thread(self._thread.join, 5)
+
+    def lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"runtime {self.owner} was silent for over {self.seconds:g} s, so its processes were taken over; they go "
+            f"on elsewhere, and this one has stopped without writing any more"
+        )
 
     # --- in the thread -----------------------------------------------------------------------------------
 
@@ -133,10 +145,7 @@ class Lease:
         self._compare(now, asked, monotonic())
         self.alone = owners == 1
         if not there:
-            raise LeaseLost(
-                f"runtime {self.owner} was silent for over {self.seconds:g} s, so its processes were taken over; "
-                f"they go on elsewhere, and this one has stopped"
-            )
+            raise self.lost()
         if not held:
             return self.options.heartbeat  # away ourselves: the others may be on their way back too
         if soonest is not None and soonest < 0:

@@ -45,9 +45,10 @@ _PROCESSES = """WITH RECURSIVE tenants AS (
                 OR ($3 AND workflow = ANY($4::text[])))
         ORDER BY priority DESC, seq LIMIT $5) AS line
     WHERE tenants.tenant IS NOT NULL"""
-_TICKETS = """SELECT ticket, tenant, priority, since, owner FROM weft.tickets t
-    WHERE queue = $1 AND NOT admitted AND EXISTS (SELECT FROM weft.owners o WHERE o.owner = t.owner)
-    ORDER BY priority DESC, seq LIMIT $2"""
+_TICKETS = """SELECT ticket, tenant, priority, since, owner FROM (
+        SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY priority DESC, seq) AS place FROM weft.tickets t
+        WHERE queue = $1 AND NOT admitted AND EXISTS (SELECT FROM weft.owners o WHERE o.owner = t.owner)) AS line
+    WHERE place <= $2 ORDER BY seq"""
 _TAKE = f"""UPDATE weft.processes SET state = 'running', owner = $1, wake_at = NULL
     WHERE id = ANY($2::text[]) AND state = 'queued' RETURNING {ROW}"""
 _SERVE = """INSERT INTO weft.served (queue, tenant, at) SELECT $1, * FROM unnest($2::text[], $3::float8[])
@@ -64,6 +65,8 @@ class Line:
         self.queue = queue
         self.room = room
         self.workflows = list(workflows)
+        self.tenants = False
+        """Whether anybody waits on behalf of somebody: only then is it noted whose turn it was."""
         self.others = False
         """Somebody's turn has come whom only another runtime can let in."""
 
@@ -101,9 +104,10 @@ class Line:
         waiting = self._processes(line)
         waiting += [
             Candidate((ticket, owner, "ticket"), tenant, priority, since)
-            for ticket, tenant, priority, since, owner in await connection.fetch(_TICKETS, queue.name, MOST)
+            for ticket, tenant, priority, since, owner in await connection.fetch(_TICKETS, queue.name, most)
         ]
-        served = await connection.fetch(_SERVED, queue.name) if any(one.tenant for one in waiting) else []
+        self.tenants = any(one.tenant for one in waiting)
+        served = await connection.fetch(_SERVED, queue.name) if self.tenants else []
         turn = choose(queue, waiting, _pairs(holders), [row[0] for row in starts], _pairs(served), now)
         return within_room(turn, self.room)
 
@@ -122,8 +126,8 @@ class Line:
             await connection.execute(
                 "INSERT INTO weft.starts SELECT $1, $2 FROM generate_series(1, $3)", name, now, len(chosen)
             )
-        tenants = {one.tenant: now + n * 1e-6 for n, one in enumerate(chosen) if one.tenant}
-        if tenants:
+        if self.tenants:
+            tenants = {one.tenant: now + n * 1e-6 for n, one in enumerate(chosen)}
             await connection.execute(_SERVE, name, list(tenants), list(tenants.values()))
 
 

@@ -30,8 +30,11 @@ class Reading(Rights):
 
     async def _ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         if self._server.closed:
-            raise StoreError(f"the store at {self.url} is closed; open it again")
+            raise self._is_closed()
         return await self._server.ask(work)
+
+    def _is_closed(self) -> StoreError:
+        return StoreError(f"the store at {self.url} is closed; open it again")
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
         return await self._ask(lambda connection: connection.fetch(query, *values))

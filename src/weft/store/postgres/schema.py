@@ -104,13 +104,7 @@ MIGRATIONS = (
 
 async def migrate(connection: asyncpg.Connection, where: str) -> None:
     """Bring the tables up to this Weft's, creating them where nothing is. Raises `StoreTooNew`."""
-    version, oldest = await _version(connection)
-    if oldest > VERSION:
-        raise StoreTooNew(
-            f"the journal at {where} is of a newer Weft (schema {version}, this one knows {VERSION}); upgrade this one "
-            f"with `pip install -U weft`"
-        )
-    if version >= VERSION:
+    if await _version(connection, where) >= VERSION:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
@@ -118,7 +112,7 @@ async def migrate(connection: asyncpg.Connection, where: str) -> None:
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS weft.schema (version integer NOT NULL, oldest integer NOT NULL)"
         )
-        version, _ = await _version(connection)  # another may have been quicker
+        version = await _version(connection, where)  # another may have been quicker
         for step in MIGRATIONS[version:]:
             await connection.execute(step)
         if version < VERSION:
@@ -130,12 +124,18 @@ OLDEST = 1
 """The oldest schema number whose Weft can work with these tables."""
 
 
-async def _version(connection: asyncpg.Connection) -> tuple[int, int]:
-    """(number of the schema, the oldest that can work with it); zeros where nothing is."""
+async def _version(connection: asyncpg.Connection, where: str) -> int:
+    """Number of the schema; 0 where nothing is. Raises `StoreTooNew`."""
     if await connection.fetchval("SELECT to_regclass('weft.schema')") is None:
-        return 0, 0
+        return 0
     found = await connection.fetchrow("SELECT version, oldest FROM weft.schema")
-    return (found[0], found[1]) if found else (0, 0)
+    version, oldest = found or (0, 0)
+    if oldest > VERSION:
+        raise StoreTooNew(
+            f"the journal at {where} is of a newer Weft (schema {version}, this one knows {VERSION}); upgrade this one "
+            f"with `pip install -U weft`"
+        )
+    return int(version)
 
 
 TRANSIENT = ("08", "53", "57P", "40", "55P03", "25P03", "25006")

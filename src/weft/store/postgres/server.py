@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -50,7 +51,7 @@ class Server:
 
     def __init__(self, url: str, options: PostgresOptions, *, durable: bool) -> None:
         self.url = url
-        self.where = mask(url)
+        self.where = _shown(url)
         self.options = options
         self.durable = durable
         self.closed = False
@@ -139,8 +140,25 @@ async def connect(url: str, options: PostgresOptions, durable: bool) -> asyncpg.
             server_settings={name: value for name, value in settings.items() if name not in given},
         )
         return await _undisturbed(asyncio.ensure_future(connecting))
+    except ssl.SSLCertVerificationError as error:
+        raise StoreError(
+            f"the certificate of the server at {_shown(url)} is not trusted ({error.verify_message}); name that of its "
+            f"authority with sslrootcert=… in the URL"
+        ) from error
+    except ConnectionError as error:
+        if "rejected SSL" in str(error):
+            raise StoreError(
+                f"the server at {_shown(url)} offers no TLS, which the URL asks for; turn it on there (ssl = on), or "
+                f"leave sslmode out of the URL"
+            ) from error
+        raise
     except (ValueError, driver.exceptions.ClientConfigurationError) as error:
-        raise StoreError(f"{mask(url)} names no PostgreSQL server ({error}); write postgresql://user@host/db") from None
+        # Other errors than the driver's own quote what they could not read, parts of a password too.
+        known = isinstance(error, driver.exceptions.ClientConfigurationError) and "URI" not in str(error)
+        reason = str(error) if known else "special characters in a password are written as %XX"
+        raise StoreError(
+            f"{_shown(url)} names no PostgreSQL server ({reason}); write postgresql://user@host/db"
+        ) from None
 
 
 async def _undisturbed(connecting: asyncio.Future[asyncpg.Connection]) -> asyncpg.Connection:
@@ -155,6 +173,11 @@ async def _undisturbed(connecting: asyncio.Future[asyncpg.Connection]) -> asyncp
         elif not connecting.cancelled() and connecting.exception() is None:
             connecting.result().terminate()
         raise
+
+
+def _shown(url: str) -> str:
+    """The URL without its password, even one with spaces in it."""
+    return mask("%20".join(url.split()))
 
 
 async def quietly(connection: asyncpg.Connection) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -32,7 +33,7 @@ from weft.store.base import (
 from weft.store.ledger import Charge, Refusal
 from weft.store.postgres import ledger, removal
 from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE
-from weft.store.postgres.commit import COLUMNS, ROW, statement
+from weft.store.postgres.commit import INSERT, ROW, statement
 from weft.store.postgres.herald import Herald
 from weft.store.postgres.lease import Lease
 from weft.store.postgres.queue import Line, process
@@ -74,7 +75,10 @@ class PostgresStore(Reading):
         self._writer: asyncpg.Connection | None = None
         self._writing: asyncio.Task[None] | None = None
         self._waiting: list[_Write] = []
-        self._commits = 0
+        self._commits = int.from_bytes(os.urandom(6))
+        """So many have been made: counted from a number that nobody else of this name counts from."""
+        self._doubtful = False
+        """The last statement failed, and may have been applied or may yet be."""
         self._refused: StoreError | None = None
 
     def clock(self) -> float:
@@ -84,20 +88,25 @@ class PostgresStore(Reading):
     # --- who is there ------------------------------------------------------------------------------------
 
     async def register(self, owner: str, programs: Mapping[str, str] | None = None) -> None:
+        if self._server.closed:
+            raise self._is_closed()
+        if self._refused is not None:
+            raise self._refused
         loop = asyncio.get_running_loop()
-        if self._lease is None:
-            self._lease = Lease(
+        lease = self._lease
+        if lease is None:
+            lease = Lease(
                 self._server.url, self.url, self._server.options, owner, programs or {},
                 lambda error: _on(loop, self._fail, error), lambda: _on(loop, self._hint, "queue"),
             )  # fmt: skip
-            self._beat()
-        lease = self._lease
         if lease.owner != owner:
             raise StoreError(f"this store is registered as {lease.owner} already; open another one for {owner}")
         lease.programs = [f"{name}@{version}" for name, version in (programs or {}).items()]
-        await self._server.ask(lease.take)
-        if self._herald is None:
-            self._herald = Herald(self._server, owner, lambda hint: self._hint(hint))
+        await self._server.ask(lambda connection: lease.take(connection, self._commits))
+        if self._lease is None:
+            self._lease = lease
+            self._beat()
+            self._herald = Herald(self._server, owner, self._heard)
 
     def listen(self, hint: Callable[[Hint], None], lost: Callable[[StoreError], None]) -> None:
         self._hint, self._lost = hint, lost
@@ -136,6 +145,11 @@ class PostgresStore(Reading):
         await connection.execute("DELETE FROM weft.waits WHERE process = $1", owner)
         await connection.execute("DELETE FROM weft.owners WHERE owner = $1", owner)
 
+    def _heard(self, hint: Hint) -> None:
+        if self._lease is not None:
+            self._lease.alone = False  # somebody told us, perhaps that they are new
+        self._hint(hint)
+
     def _beat(self) -> None:
         """Show the lease's thread that the loop turns."""
         assert self._lease is not None
@@ -151,7 +165,7 @@ class PostgresStore(Reading):
 
     def commit(self, batch: Batch, done: Done) -> None:
         if self._server.closed:
-            done(StoreError(f"the store at {self.url} is closed; open it again"))
+            done(self._is_closed())
         elif self._refused is not None:
             done(self._refused)
         else:
@@ -175,58 +189,64 @@ class PostgresStore(Reading):
                 # Who came since the last heartbeat finds news by itself, but is told at once what it may not do.
                 alone = self._lease.alone
                 self._herald.tell([w.batch for w in group if not alone or w.batch.revoked])
-            for write in (*group, *self._waiting) if error else group:
-                write.done(error)
             if error:  # what was given before its caller could know fails too: no journal gets a hole
-                self._waiting = []
+                group, self._waiting = [*group, *self._waiting], []
+            for write in group:
+                write.done(error)
         self._writing = None
 
     async def _apply(self, batches: Sequence[Batch]) -> None:
         if self._lease is None:
             raise StoreError(f"nobody is registered to write to {self.url}; use `await store.register(name, {{}})`")
-        query, values = statement(self._lease.owner, self._commits + 1, batches)
+        owner = self._lease.owner
+        query, values = statement(batches)
 
         async def write() -> None:
             if self._writer is None or self._writer.is_closed():
                 self._writer = await self._server.connect()
             try:
-                if not await self._writer.fetchval(query, *values):
+                if self._doubtful:
+                    self._commits = await self._writer.fetchval(_COUNT_ON, owner) or 0
+                    self._doubtful = False
+                if not await self._writer.fetchval(query, owner, self._commits + 1, *values):
                     await self._was_applied(self._writer)
             except BaseException:
                 self._writer.terminate()
                 self._writer = None
                 raise
 
-        await self._server.persist(write)
+        try:
+            await self._server.persist(write)
+        except BaseException:
+            self._doubtful = True
+            raise
         self._commits += 1
 
     async def _was_applied(self, connection: asyncpg.Connection) -> None:
         """The statement did nothing: because it had been applied and its answer was lost, or the owner is gone."""
         assert self._lease is not None
-        owner = self._lease.owner
-        commits = await connection.fetchval("SELECT commits FROM weft.owners WHERE owner = $1", owner)
-        if commits == self._commits + 1:
-            return
-        raise self._taken_over()
+        query = "SELECT commits FROM weft.owners WHERE owner = $1"
+        if await connection.fetchval(query, self._lease.owner) != self._commits + 1:
+            raise self._taken_over()
 
     def _taken_over(self) -> LeaseLost:
         assert self._lease is not None
-        error = LeaseLost(
-            f"runtime {self._lease.owner} was silent for over {self._lease.seconds:g} s, so its processes were taken "
-            f"over; they go on elsewhere, and this one has stopped without writing any more"
-        )
+        error = self._lease.lost()
         self._fail(error)
         return error
 
     async def insert(self, row: ProcessRow) -> ProcessRow | None:
-        marks = ", ".join(f"${n + 1}" for n in range(len(COLUMNS)))
-        query = f"INSERT INTO weft.processes ({ROW}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING"
+        owner = self._lease.owner if self._lease is not None else None
 
         async def work(connection: asyncpg.Connection) -> ProcessRow | None:
-            await connection.execute(query, *astuple(row))
-            found = await connection.fetchrow(f"SELECT {ROW} FROM weft.processes WHERE key = $1", row.key)
-            assert found is not None
-            return None if found["id"] == row.id else process(found)
+            while not await connection.fetchval(INSERT, owner, *astuple(row)):
+                found = await connection.fetchrow(f"SELECT {ROW} FROM weft.processes WHERE key = $1", row.key)
+                if found is not None:
+                    return None if found["id"] == row.id else process(found)
+                query = "SELECT true FROM weft.owners WHERE owner = $1"
+                if owner is not None and not await connection.fetchval(query, owner):
+                    raise self._taken_over()
+            return None
 
         return await self._ask(work)
 
@@ -296,7 +316,8 @@ class PostgresStore(Reading):
 
     async def follow(self, owner: str, keys: Sequence[str]) -> None:
         query = (
-            "INSERT INTO weft.waits (key, process) SELECT key, $1 FROM unnest($2::text[]) AS key ON CONFLICT DO NOTHING"
+            "INSERT INTO weft.waits (key, process) SELECT key, owner FROM weft.owners, unnest($2::text[]) AS key "
+            "WHERE owner = $1 ON CONFLICT DO NOTHING"
         )
         await self._ask(lambda connection: connection.execute(query, owner, list(keys)))
 
@@ -322,3 +343,7 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[Any], None], value: Any
 async def _delete(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     async with connection.transaction():
         return await removal.delete(connection, ids)
+
+
+# Whatever of the statement before is still on its way finds another number, and so nothing to do.
+_COUNT_ON = "UPDATE weft.owners SET commits = commits + 1 WHERE owner = $1 RETURNING commits"

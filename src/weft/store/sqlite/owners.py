@@ -54,18 +54,21 @@ class Owners:
 
     def programs(self) -> set[str]:
         """What the living can execute."""
-        files = [path for path in self.folder.iterdir() if self.alive(path.name)] if self.folder.is_dir() else []
-        return {line for path in files for line in path.read_text().splitlines()[1:]}
+        found: set[str] = set()
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # it closes at this moment
+                if self.alive(path.name):
+                    found.update(path.read_text().splitlines()[1:])
+        return found
 
     def alive(self, owner: str) -> bool:
         return owner in self._held or _locked(self._file(owner))
 
     def sweep(self) -> None:
         """Remove the files of the dead. Hold the journal's write lock."""
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if path.name not in self._held and not _locked(path):
-                    path.unlink(missing_ok=True)
+        for path in self._files():
+            if path.name not in self._held and not _locked(path):
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """The owners held here are dead from now on."""
@@ -76,9 +79,19 @@ class Owners:
         with contextlib.suppress(OSError):  # not empty: others are at work; or never made
             self.folder.rmdir()
 
+    @property
+    def held(self) -> list[str]:
+        """Those that are alive by this store."""
+        return list(self._held)
+
     def _write(self, descriptor: int, programs: Iterable[str]) -> None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, "\n".join([str(os.getpid()), *programs, ""]).encode(), 0)
+
+    def _files(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):  # a closing store removes the empty folder
+            return list(self.folder.iterdir())
+        return []
 
     def _file(self, owner: str) -> Path:
         if not owner or owner.startswith(".") or "/" in owner or "\0" in owner:

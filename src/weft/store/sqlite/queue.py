@@ -8,14 +8,18 @@ from collections.abc import Callable, Sequence
 
 from weft.core.declare import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
-from weft.store.base import Admission, Want
+from weft.store.base import MAX_STRIKES, Admission, Want
 from weft.store.sqlite.statements import IDS, select
 
 MOST = 1000
 """Let in by one transaction."""
-_HOLDERS = """SELECT tenant, owner, count(*), 0 FROM processes
-        WHERE queue = ? AND state IN ('running', 'waiting') GROUP BY tenant, owner
+# A process that is left alone, because it has killed too many of its runtimes, holds no place.
+_HOLDERS = f"""SELECT tenant, owner, count(*), 0 FROM processes
+        WHERE queue = ? AND state IN ('running', 'waiting') AND NOT (owner IS NULL AND strikes >= {MAX_STRIKES})
+        GROUP BY tenant, owner
     UNION ALL SELECT tenant, owner, count(*), 1 FROM tickets WHERE queue = ? AND admitted GROUP BY tenant, owner"""
+_OWNERS = """SELECT owner FROM processes WHERE queue = ? AND state = 'queued'
+    UNION SELECT owner FROM tickets WHERE queue = ? AND NOT admitted"""
 _TENANTS = """WITH RECURSIVE tenants (tenant) AS (
         SELECT min(tenant) FROM processes WHERE queue = ?1 AND state = 'queued'
         UNION ALL
@@ -25,7 +29,12 @@ _TENANTS = """WITH RECURSIVE tenants (tenant) AS (
 _PROCESSES = f"""SELECT id, priority, created, owner FROM processes
     WHERE queue = ?1 AND state = 'queued' AND tenant = ?2
         AND (owner IN (SELECT value FROM json_each(?3)) OR (?4 AND workflow IN {IDS.replace("?", "?5")}))
-    ORDER BY priority DESC, created LIMIT {MOST}"""
+    ORDER BY priority DESC, created, rowid LIMIT ?6"""
+# Each tenant's first few, as with processes.
+_TICKETS = f"""SELECT ticket, owner, tenant, priority, since FROM (
+        SELECT *, rowid AS at, row_number() OVER (PARTITION BY tenant ORDER BY priority DESC, rowid) AS place
+        FROM tickets WHERE queue = ? AND NOT admitted AND owner IN {IDS})
+    WHERE place <= ? ORDER BY at"""
 
 
 class Line:
@@ -39,13 +48,16 @@ class Line:
         self.room = room
         self.workflows = workflows
         self.alive = alive
+        self.tenants = False
+        """Whether anybody waits on behalf of somebody: only then is it noted whose turn it was."""
 
     def admit(self, connection: sqlite3.Connection, wants: Sequence[Want], now: float) -> Admission:
         """In a transaction of the caller."""
         name = self.queue.name
         connection.executemany(
             "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (ticket) DO UPDATE SET "
-            "owner = excluded.owner, admitted = 0, since = excluded.since",
+            "owner = excluded.owner, admitted = 0, "
+            "since = CASE WHEN tickets.owner = excluded.owner THEN tickets.since ELSE excluded.since END",
             [(want.ticket, name, want.tenant, want.priority, self.owner, now) for want in wants],
         )
         turn = self._choose(connection, now)
@@ -72,7 +84,8 @@ class Line:
             return living[owner]
 
         holders: dict[str, int] = {}
-        for tenant, owner, count, ticket in connection.execute(_HOLDERS, (name, name)):
+        limited = self.queue.concurrency is not None
+        for tenant, owner, count, ticket in connection.execute(_HOLDERS, (name, name)) if limited else ():
             if not ticket or alive(owner):  # a dead runtime's processes keep their places, its steps do not
                 holders[tenant] = holders.get(tenant, 0) + count
         starts: list[float] = []
@@ -84,22 +97,19 @@ class Line:
         return within_room(choose(self.queue, waiting, holders, starts, served, now), self.room)
 
     def _waiting(self, connection: sqlite3.Connection, alive: Callable[[str | None], bool]) -> list[Candidate]:
-        name = self.queue.name
-        owners = connection.execute(
-            "SELECT DISTINCT owner FROM processes WHERE queue = ? AND state = 'queued'", (name,)
-        )
+        name, rate = self.queue.name, self.queue.rate
+        most = min(MOST, self.queue.concurrency or MOST, rate[0] if rate else MOST)
+        owners = connection.execute(_OWNERS, (name, name)).fetchall()
         there = json.dumps([owner for (owner,) in owners if owner is not None and alive(owner)])
         found: list[Candidate] = []
         for (tenant,) in connection.execute(_TENANTS, (name,)).fetchall():
-            values = (name, tenant, there, self.room > 0, json.dumps(list(self.workflows)))
+            values = (name, tenant, there, self.room > 0, json.dumps(list(self.workflows)), most)
             for id, priority, created, owner in connection.execute(_PROCESSES, values):
                 holder = owner if alive(owner) else None
                 found.append(Candidate((id, holder, "process"), tenant, priority, created))
-        query = f"""SELECT ticket, owner, tenant, priority, since FROM tickets
-            WHERE queue = ? AND NOT admitted ORDER BY priority DESC, rowid LIMIT {MOST}"""
-        for ticket, owner, tenant, priority, since in connection.execute(query, (name,)):
-            if alive(owner):
-                found.append(Candidate((ticket, owner, "ticket"), tenant, priority, since))
+        for ticket, owner, tenant, priority, since in connection.execute(_TICKETS, (name, there, most)):
+            found.append(Candidate((ticket, owner, "ticket"), tenant, priority, since))
+        self.tenants = any(one.tenant for one in found)
         return found
 
     def _remember(self, connection: sqlite3.Connection, chosen: Sequence[Candidate], now: float) -> None:
@@ -109,5 +119,5 @@ class Line:
             connection.executemany("INSERT INTO starts VALUES (?, ?)", [(name, now)] * len(chosen))
         connection.executemany(
             "INSERT INTO served VALUES (?, ?, ?) ON CONFLICT (queue, tenant) DO UPDATE SET at = excluded.at",
-            [(name, one.tenant, now + n * 1e-6) for n, one in enumerate(chosen) if one.tenant],
+            [(name, one.tenant, now + n * 1e-6) for n, one in enumerate(chosen) if self.tenants],
         )

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.sqlite.owners import Owners
 from weft.store.sqlite.rights import Rights
-from weft.store.sqlite.schema import IS_CLAIMABLE
+from weft.store.sqlite.schema import IS_CLAIMABLE, explain
 from weft.store.sqlite.statements import IDS, ROW, process
 
 PAGE = 500
@@ -17,7 +18,15 @@ PAGE = 500
 
 
 class Reading(Rights):
+    _owners: Owners
+
     clock = staticmethod(time)
+
+    async def alive(self, owner: str) -> bool:
+        try:
+            return self._owners.alive(owner)
+        except OSError as error:
+            raise explain(error, self._owners.folder) from error
 
     async def row(self, id: str) -> ProcessRow | None:
         found = self._read(f"SELECT {ROW} FROM processes WHERE id = ?", id)
@@ -103,9 +112,10 @@ class Reading(Rights):
             UNION ALL SELECT state, count(*) FROM processes WHERE state = 'paused' GROUP BY state"""
         )
         queues = self._read(
-            """SELECT queue, count(*), min(since) FROM (
+            f"""SELECT queue, count(*), min(since) FROM (
                 SELECT queue, created AS since FROM processes WHERE state = 'queued' AND queue IS NOT NULL
-                UNION ALL SELECT queue, since FROM tickets WHERE NOT admitted) GROUP BY queue"""
+                UNION ALL SELECT queue, since FROM tickets WHERE NOT admitted AND owner IN {IDS}) GROUP BY queue""",
+            _list([name for (name,) in self._read("SELECT DISTINCT owner FROM tickets") if await self.alive(name)]),
         )
         now = self.clock()
         return Stats(dict(states), {queue: QueueStats(count, max(0.0, now - since)) for queue, count, since in queues})

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
@@ -146,6 +146,7 @@ class SQLiteStore(Reading):
         with contextlib.suppress(sqlite3.Error):
             # Busy, or the disk is full: the WAL keeps everything, and the next to open the file uses it.
             self._writer.execute("PRAGMA busy_timeout = 0")
+            self._writer.execute(f"DELETE FROM tickets WHERE owner IN {IDS}", (json.dumps(self._owners.held),))
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._reader.close()
         self._writer.close()
@@ -154,8 +155,11 @@ class SQLiteStore(Reading):
     # --- who executes what ----------------------------------------------------------------------------
 
     async def register(self, owner: str, programs: Mapping[str, str] | None = None) -> None:
-        def job(_: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> None:
             self._owners.sweep()
+            waiting = [name for (name,) in connection.execute("SELECT DISTINCT owner FROM tickets")]
+            dead = [name for name in waiting if not self._owners.alive(name)]
+            connection.execute(f"DELETE FROM tickets WHERE owner IN {IDS}", (json.dumps(dead),))
             self._owners.hold(owner, [f"{name}@{version}" for name, version in self._programs.items()])
 
         self._programs = dict(programs or {})
@@ -226,19 +230,12 @@ class SQLiteStore(Reading):
         def job(connection: sqlite3.Connection) -> list[ProcessRow]:
             where = "WHERE state = 'waiting' AND owner = ? AND wake_at <= ? ORDER BY wake_at LIMIT ?"
             rows = select(connection, where, owner, now, limit)
-            connection.execute(
-                f"UPDATE processes SET state = 'running', wake_at = NULL WHERE id IN {IDS}",
-                (json.dumps([row.id for row in rows]),),
-            )
-            return rows
+            ids = json.dumps([row.id for row in rows])
+            connection.execute(f"UPDATE processes SET state = 'running', wake_at = NULL WHERE id IN {IDS}", (ids,))
+            connection.execute(f"DELETE FROM waits WHERE process IN {IDS}", (ids,))
+            return [replace(row, state="running", wake_at=None) for row in rows]
 
         return await self._ask(job)
-
-    async def alive(self, owner: str) -> bool:
-        try:
-            return self._owners.alive(owner)
-        except OSError as error:
-            raise explain(error, self._owners.folder) from error
 
     def changed(self) -> bool:
         # Asked of the writing connection, which alone does not see its own commits as another's.
