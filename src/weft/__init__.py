@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft import model as model
     from weft.core import errors as errors
+    from weft.core.budget import Budget as Budget
     from weft.core.declare import Queue as Queue
     from weft.core.declare import Retry as Retry
     from weft.core.declare import Step as Step
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from weft.core.secret import secret as secret
     from weft.runtime.effects import Child as Child
     from weft.runtime.effects import Mailbox as Mailbox
+    from weft.runtime.effects import ask as ask
+    from weft.runtime.effects import charge as charge
     from weft.runtime.effects import current as current
     from weft.runtime.effects import detach as detach
     from weft.runtime.effects import now as now
@@ -27,18 +30,22 @@ if TYPE_CHECKING:
     from weft.runtime.effects import random as random
     from weft.runtime.effects import sleep as sleep
     from weft.runtime.effects import spawn as spawn
+    from weft.runtime.effects import spend as spend
     from weft.runtime.effects import uuid as uuid
     from weft.runtime.effects import wait_for as wait_for
     from weft.runtime.handle import Run as Run
     from weft.runtime.map import Results as Results
     from weft.runtime.map import map as map
+    from weft.runtime.policy import Policy as Policy
+    from weft.runtime.rights import grant as grant
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Queue": "core.declare", "Retry": "core.declare", "Step": "core.declare", "Workflow": "core.declare",
+    "Budget": "core.budget", "Policy": "runtime.policy", "ask": "runtime.effects", "charge": "runtime.effects",
+    "grant": "runtime.rights", "spend": "runtime.effects", "Queue": "core.declare", "Retry": "core.declare", "Step": "core.declare", "Workflow": "core.declare",
     "step": "core.declare", "workflow": "core.declare", "WeftError": "core.errors", "Secret": "core.secret",
     "secret": "core.secret", "Child": "runtime.effects", "Mailbox": "runtime.effects", "current": "runtime.effects",
     "detach": "runtime.effects", "now": "runtime.effects", "patched": "runtime.effects",

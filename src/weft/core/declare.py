@@ -128,6 +128,10 @@ class Step(Generic[P, R]):
     """A function that crosses the boundary: its outcome is journaled, and never computed again on replay."""
 
     __weft__ = "step"
+    action: str | None = "step.run"
+    """What it does in the eyes of a capability; its name is the resource."""
+    watched = True
+    """What it does in its middle is checked too."""
 
     def __init__(
         self,
@@ -143,6 +147,7 @@ class Step(Generic[P, R]):
         executor: Executor | None = None,
         resources: Mapping[str, Any] | Resources | None = None,
         needs: Sequence[str] | str = (),
+        cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -165,8 +170,10 @@ class Step(Generic[P, R]):
         self.resources = resources_of(resources)
         self.executor: Executor | None = executor if self.resources is None else "ray"
         self.needs = needs_of(needs, fn)
+        self.cost = cost
         self.is_async = inspect.iscoroutinefunction(fn)
         self.names = _parameters(fn)
+        self.version = _version(fn.__code__) if inspect.isfunction(fn) else ""
         self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
         """Nothing to do but run it."""
         update_wrapper(self, fn)
@@ -185,7 +192,7 @@ class Step(Generic[P, R]):
 
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
-        `executor` (None: in this process, whatever its resources), `resources`, `needs`."""
+        `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
@@ -198,13 +205,26 @@ class Step(Generic[P, R]):
         return f"<step {self.name}>"
 
 
-_STEP_OPTIONS = ("effect", "on_unknown", "retries", "timeout", "queue", "priority", "executor", "resources", "needs")
+_STEP_OPTIONS = (
+    "effect",
+    "on_unknown",
+    "retries",
+    "timeout",
+    "queue",
+    "priority",
+    "executor",
+    "resources",
+    "needs",
+    "cost",
+)
 
 
 class Primitive(Step[P, R]):
     """A step by Weft itself: it asks for exactly what it does (`needs`), so that nobody watches it meanwhile."""
 
     __weft__ = "primitive"
+    action = None
+    watched = False
 
 
 registry: dict[str, Workflow[..., Any]] = {}
@@ -311,6 +331,7 @@ def step(
     executor: Executor | None = None,
     resources: Mapping[str, Any] | Resources | None = None,
     needs: Sequence[str] | str = (),
+    cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -322,7 +343,9 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
     `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
     `needs`: what must be allowed before it starts, such as "write:{path}" with the step's own arguments; so it can be
-    asked for, and used once. What it does without a word is checked when it does it.
+    asked for, and used once. What it does without a word is checked when it does it. `cost`: the most that a call may
+    spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what it
+    did spend it says by `weft.charge(...)`.
     """
     if fn is not None:
         return Step(fn)

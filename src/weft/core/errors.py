@@ -119,6 +119,14 @@ class BudgetExceeded(WeftError):
         )
 
 
+class QuestionExpired(WeftError, TimeoutError):
+    """Nobody answered a question in time, and it has no default."""
+
+
+class UnknownQuestion(WeftError, LookupError):
+    """No open question has this id."""
+
+
 class ReleaseNeeded(Denied):
     """A labelled value would reach a sink that is not cleared for it."""
 

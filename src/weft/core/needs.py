@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from weft.core.capability import actions_of
 from weft.core.errors import BadInput
 
 _formatter = Formatter()
@@ -41,8 +42,6 @@ def needs_of(given: Sequence[str | Need] | str, fn: Callable[..., Any]) -> tuple
         if isinstance(spec, Need):
             found.append(spec)
             continue
-        from weft.core.capability import actions_of
-
         names, colon, template = spec.partition(":")
         if not colon or not template:
             raise BadInput(f'@step(needs={spec!r}): write an action and a resource, such as "write:{{path}}"')
@@ -58,7 +57,7 @@ def needs_of(given: Sequence[str | Need] | str, fn: Callable[..., Any]) -> tuple
                 f"@step(needs={spec!r}): {fn.__qualname__} has no argument {', '.join(sorted(unknown))}; it has "
                 f"{', '.join(inspect.signature(fn).parameters) or 'none'}"
             )
-        found += [Need(action, template) for action in actions_of(names)]
+        found += [Need(action, template) for action in actions_of(names.split(","), spec)]
     return tuple(found)
 
 

@@ -36,7 +36,7 @@ class Children:
         rows: list[ProcessRow] = []
 
         def make(number: int) -> str:
-            rows.append(runtime.starting.new_row(workflow, data, parent=process.id))
+            rows.append(runtime.starting.new_row(workflow, data, parent=process))
             return rows[0].id
 
         kind = "spawn" if owned else "detach"

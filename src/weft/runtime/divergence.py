@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 def _call(kind: str, name: str, args: Any) -> str:
     if not isinstance(args, bytes):
         return f"{kind} {name}(<{args.size:,} bytes>)"
+    return f"{kind} {name}({shown(args)})"
+
+
+def shown(args: bytes, most: int = 200) -> str:
+    """Arguments as they were written, cut to `most` characters."""
     positional, keywords = decode_args(args)
-    shown = [repr(a) for a in positional] + [f"{k}={v!r}" for k, v in keywords.items()]
-    text = ", ".join(shown)
-    return f"{kind} {name}({text if len(text) <= 200 else text[:197] + '...'})"
+    text = ", ".join([*map(repr, positional), *(f"{k}={v!r}" for k, v in keywords.items())])
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def diverged(process: Process, record: AnyRecord, found: Pending | None) -> Divergence:

@@ -17,10 +17,14 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from weft.core.boundary import place, require
+from weft.core.budget import amounts as checked
 from weft.core.codec import encode_args, from_plain
 from weft.core.declare import Workflow
 from weft.core.errors import BadInput
-from weft.runtime.pending import NOTHING
+from weft.core.schema import schema_of
+from weft.runtime.enforce import executing
+from weft.runtime.pending import NOTHING, Pending
+from weft.runtime.people import DEFAULT, Asked, Terms
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,6 +91,74 @@ async def sleep(seconds: float | timedelta) -> None:
         deadline=process.clock + seconds,
     )
     await process.outcome(pending)
+
+
+@overload
+async def ask(
+    question: str,
+    *,
+    queue: str = ...,
+    timeout: float | None = ...,
+    default: Any = ...,
+    escalate: tuple[float, str] | None = ...,
+) -> str: ...
+@overload
+async def ask(
+    question: str,
+    type: type[T],
+    *,
+    queue: str = ...,
+    timeout: float | None = ...,
+    default: Any = ...,
+    escalate: tuple[float, str] | None = ...,
+) -> T: ...
+async def ask(
+    question: str, type: Any = str, *, queue: str = DEFAULT, timeout: float | None = None,
+    default: Any = msgspec.UNSET, escalate: tuple[float, str] | None = None,
+) -> Any:  # fmt: skip
+    """Ask a person; the answer, as `type` (str, bool, Literal, a dataclass ...). The process waits durably, for days
+    if need be; `weft inbox` shows the question, `weft answer` answers it.
+
+    `queue`: who is asked. `timeout`: seconds, after which `default` is the answer, or QuestionExpired is raised if there
+    is none. `escalate`: after so many seconds the question goes to another queue: ``escalate=(3600, "lead")``.
+    """
+    process = require("weft.ask()")
+    if not isinstance(question, str) or not question:
+        raise BadInput(f"weft.ask({question!r}): the question is a non-empty text")
+    terms = Terms(
+        timeout=timeout,
+        default=default,
+        escalate_after=None if escalate is None else float(escalate[0]),
+        escalate_to="" if escalate is None else escalate[1],
+    )
+    asked = Asked(text=question, schema=schema_of(type))
+    args = encode_args(
+        (question, asked.schema, queue, timeout, None if default is msgspec.UNSET else default), {}, "ask"
+    )
+    ask_ = partial(process.runtime.people.ask, process, asked=asked, terms=terms, fits=lambda value: from_plain(value, type, "answer"))
+    return await process.outcome(process.issue("ask", queue, place(), args, ask_))
+
+
+async def spend(**amounts: float) -> None:
+    """Charge the budget for something that is no step: ``await weft.spend(turns=1)``. Raises BudgetExceeded, and then
+    nothing is spent. Without a budget it costs nothing."""
+    process = require("weft.spend()")
+    if process.account is not None:
+        price = checked(dict(amounts))
+        args = encode_args((), dict(sorted(price.items())), "spend")
+        pending = Pending("spend", "spend", place(), args, lambda p: process.arrive(p, True, None))
+        pending.price = price
+        process.enlist(pending)
+        await process.outcome(pending)
+
+
+def charge(**amounts: float) -> None:
+    """Inside a step: what it did spend, in place of the most that it might: ``weft.charge(tokens=812, money=0.004)``.
+    May be said more than once; the sum counts. Without a budget it does nothing."""
+    execution = executing.get()
+    spent = checked(dict(amounts))
+    if execution is not None and execution.bill is not None:
+        execution.bill.charge(spent)
 
 
 def patched(id: str) -> bool:

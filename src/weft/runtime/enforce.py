@@ -138,7 +138,7 @@ def watch(event: str, args: tuple[Any, ...]) -> None:
     if acts is None:
         return
     execution = executing.get()
-    if execution is None or _busy.deciding:
+    if execution is None or not execution.watched or _busy.deciding:
         return
     _busy.deciding = True
     try:

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from weft.core.authority import Decision as Verdict
+from weft.core.capability import Request
 from weft.core.codec import encode
 from weft.core.declare import Step
 from weft.core.errors import ExecutorLost, StepTimeout, UnknownOutcome
+from weft.core.needs import Need
 from weft.core.record import Attempt
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
+from weft.runtime.enforce import executing
+from weft.runtime.ledger import price_of
 from weft.runtime.pending import Pending
+from weft.runtime.protect import note, touched
 
 if TYPE_CHECKING:
     from weft.runtime.process import Process
@@ -57,7 +64,7 @@ class Steps:
 class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
-    __slots__ = ("call", "dead", "process", "step", "task", "ticket")
+    __slots__ = ("call", "dead", "process", "seen", "step", "task", "ticket", "watched")
 
     def __init__(
         self, process: Process, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str,
@@ -67,9 +74,32 @@ class Execution(Pending):
         self.process = process
         self.step = step
         self.call = (args, kwargs)
+        if process.account is not None:
+            self.price = price_of(self)
         self.dead = False
+        self.watched = False
+        self.seen: dict[tuple[str, str], tuple[Request, Verdict]] = {}
+        """What it was seen to do: action and resource as said -> what was decided."""
         self.task: asyncio.Task[None] | None = None
         self.ticket: Ticket | None = None
+
+    @property
+    def action(self) -> str | None:  # type: ignore[override]
+        return self.step.action
+
+    @property
+    def needs(self) -> tuple[Need, ...]:  # type: ignore[override]
+        return self.step.needs
+
+    @property
+    def version(self) -> str:  # type: ignore[override]
+        return self.step.version
+
+    def arguments(self) -> dict[str, Any]:
+        """By name, defaults too."""
+        bound = inspect.signature(self.step.fn).bind(*self.call[0], **self.call[1])
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
     def begin(self) -> None:
         """Start now, or when everything the body knows is durable."""
@@ -77,12 +107,17 @@ class Execution(Pending):
         step, process = self.step, self.process
         if step.effect == "at_most_once" and self.noted and self.number in process.history.intents:
             self.unknown()
-        elif step.effect == "pure" and not process.row.strikes:
+        elif step.effect == "pure" and not process.row.strikes and not self._limited_rights():
             self.start()
         else:
-            if (step.effect == "at_most_once" or process.row.strikes) and not self.noted:
+            careful = step.effect == "at_most_once" or process.row.strikes or self.protected is not None
+            if careful and not self.noted:
                 process.note(self, intent=True)
             process.runtime.journal.when_durable(self.start)
+
+    def _limited_rights(self) -> bool:
+        """Whether it takes a use of a right: that must be on disk before it begins."""
+        return self.protected is not None and bool(self.protected.uses)
 
     def start(self) -> None:
         steps = self.process.runtime.steps
@@ -97,10 +132,35 @@ class Execution(Pending):
         self.dead = True
         if self.task is not None:
             self.task.cancel()
+        elif self.protected is not None:
+            self.protected.release()
+
+    def act(self) -> None:
+        """It begins now, in this context. Raises Denied if it may not any more."""
+        if self.protected is not None:
+            self.protected.recheck()
+        self.started = self.process.runtime.clock()
+        self.watched = self.step.watched and (self.holder or self.process.rights).watched
+        if self.watched or self.bill is not None:
+            executing.set(self)
+
+    def touch(self, action: str, said: str) -> None:
+        """It is about to do this. In any thread; raises Denied."""
+        if (action, said) in self.seen and self.seen[action, said][1].verdict == "allow":
+            return
+        refused = touched(self, action, said)
+        if refused is not None:
+            raise refused
+
+    def _note_seen(self) -> None:
+        if self.seen and not self.dead:
+            for asked, verdict in self.seen.values():
+                note(self.process, self.number, asked, verdict)
+            self.seen = {}
 
     async def _run(self) -> None:
-        self.started = self.process.runtime.clock()
         try:
+            self.act()
             value = await self.step.fn(*self.call[0], **self.call[1])
         except BaseException as error:
             self._failed(error)
@@ -110,6 +170,7 @@ class Execution(Pending):
     def _done(self, value: Any) -> None:
         self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if not self.dead:
+            self._note_seen()
             self.process.arrive(self, True, value)
 
     def _failed(self, error: BaseException) -> None:
@@ -122,6 +183,7 @@ class Execution(Pending):
             error = RuntimeError(f"step {self.step.name} called sys.exit({error.code!r})")
         elif isinstance(error, asyncio.CancelledError):
             error = RuntimeError(f"step {self.step.name} was cancelled from inside")
+        self._note_seen()
         self.process.arrive(self, False, error)
 
     # --- retries, time limits, queues, threads -----------------------------------------------------------
@@ -186,7 +248,7 @@ class Execution(Pending):
         return await self._limited()
 
     async def _limited(self) -> Any:
-        self.started = self.process.runtime.clock()
+        self.act()
         if self.step.executor is not None:
             from weft.runtime.ray import carry_out
 

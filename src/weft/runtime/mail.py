@@ -7,6 +7,7 @@ meantime puts it back.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class Mail:
         self.seen: set[int] = set()
         self.letters: dict[str, deque[Message]] = {}
         self.receivers: dict[str, deque[Pending]] = {}
+        self.listeners: dict[str, Callable[[Message], bool]] = {}
 
     def put(self, letters: list[Message]) -> None:
         """Letters found in the store, oldest first; known ones are passed over."""
@@ -37,7 +39,22 @@ class Mail:
                 self.process.arrive(None, False, "cancelled", partial(self._take, letter.id))
             else:
                 self.letters.setdefault(letter.box, deque()).append(letter)
+                self._hear(letter.box)
                 self.match(letter.box)
+
+    def listen(self, box: str, hear: Callable[[Message], bool]) -> None:
+        """Call `hear` with each letter to this box, until it takes one (or `deafen`). It writes down that it did."""
+        self.listeners[box] = hear
+        self._hear(box)
+
+    def deafen(self, box: str) -> None:
+        self.listeners.pop(box, None)
+
+    def _hear(self, box: str) -> None:
+        letters = self.letters.get(box)
+        while letters and box in self.listeners:
+            if self.listeners[box](letters.popleft()):
+                self.deafen(box)
 
     def receive(self, box: str, pending: Pending) -> None:
         waiting = self.receivers.setdefault(box, deque())

@@ -10,9 +10,12 @@ from weft.core.codec import encode_args
 from weft.runtime.loop import Timer
 
 if TYPE_CHECKING:
+    from weft.core.needs import Need
+    from weft.runtime.ledger import Bill
+    from weft.runtime.protect import Protected
     from weft.runtime.rights import Holder
 
-PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child"})
+PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child", "ask"})
 """Kinds of effects that need no memory to wait for."""
 
 NOTHING = encode_args((), {}, "")
@@ -25,14 +28,22 @@ class Stopped(BaseException):
 
 class Pending:
     __slots__ = (
-        "args", "attempts", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted", "number",
-        "place", "started", "timer",
+        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted", "number",
+        "parkable", "place", "price", "protected", "started", "timer",
     )  # fmt: skip
 
+    action: str | None = None
+    """What it does in the eyes of a capability."""
+    needs: tuple[Need, ...] = ()
+    """What must be allowed besides its own action."""
+    version: str = ""
+    """Digest of the code that would be run."""
     future: asyncio.Future[Any]
     """What the body awaits (a timer has a callback instead)."""
 
     def __init__(self, kind: str, name: str, place: str, args: bytes, launch: Launch) -> None:
+        self.price: dict[str, float] = {}
+        """The most that it may cost a budget."""
         self.number = 0
         """Given when it is enlisted."""
         self.kind = kind
@@ -51,6 +62,12 @@ class Pending:
         """A Started record was written."""
         self.holder: Holder | None = None
         """What `with weft.grant(...)` left of the rights where it was issued."""
+        self.protected: Protected | None = None
+        """Its way through `runtime.protect`, if it is not free."""
+        self.bill: Bill | None = None
+        """What its budget was charged."""
+        self.parkable = kind in PARKABLE
+        """Its process may leave memory while it waits for this."""
         self.by: tuple[int, ...] = ()
         """Capabilities that allowed or refused it."""
 

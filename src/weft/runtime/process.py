@@ -39,7 +39,9 @@ from weft.runtime.execute import Execution
 from weft.runtime.history import History
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
-from weft.runtime.pending import NOTHING, PARKABLE, Also, Launch, Pending, Stopped
+from weft.runtime.pending import NOTHING, Also, Launch, Pending, Stopped
+from weft.runtime.protect import check, launch
+from weft.runtime.rights import Holder, narrowed
 from weft.store.base import CANCELLED, DONE, ENDED, FAILED, WAITING, ProcessRow
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Process:
     """The boundary of one body. All methods run on the host's thread."""
 
     def __init__(self, runtime: Runtime, row: ProcessRow, input: bytes, records: Sequence[AnyRecord]) -> None:
+        """The image of the row is in memory (`Rights.image`)."""
         self.runtime = runtime
         self.row = row
         self.id = row.id
@@ -61,6 +64,9 @@ class Process:
         self.issued = 0
         self.length = len(records)
         self.history = History(records, runtime.journal.clean)
+        self.rights = runtime.rights.holder(row.id, row.image, records)
+        self.account = row.id if self.rights.image.budget is not None else self.rights.image.account
+        """The process whose budget it spends first, if there is one."""
         self.live = False
         self.blobs: dict[bytes, bytes] = {}
         self.pending: dict[int, Pending] = {}
@@ -165,7 +171,7 @@ class Process:
                 self.error = diverged(self, started, pending)
                 return
             pending.noted = started is not None
-            pending.launch(pending)
+            launch(self, pending)
 
     # --- issuing effects ---------------------------------------------------------------------------------
 
@@ -186,10 +192,10 @@ class Process:
         self.issued = pending.number = self.issued + 1
         pending.future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
         self.pending[pending.number] = pending
-        if pending.kind not in PARKABLE:
-            self.busy += 1
+        self.busy += not pending.parkable
+        pending.holder = narrowed.get()
         if self.live:
-            pending.launch(pending)
+            launch(self, pending)
 
     async def outcome(self, pending: Pending) -> Any:
         try:
@@ -256,9 +262,16 @@ class Process:
             self.history.cursor += 1
             self.clock = record.at
             assert isinstance(record.value, bytes)
+            if not record.ok:
+                raise decode(record.value)
             return decode(record.value)
-        value = make(number)
-        self._record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True)
+        try:
+            by = check(self, kind, name)
+            value = make(number)
+        except WeftError as error:
+            self._record(number, kind, name, place, args, encode(error), False)
+            raise
+        self._record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True, by=by)
         if also is not None:
             also(value)
         return value
@@ -278,6 +291,10 @@ class Process:
             self.patches[id] = known
         return known
 
+    def holder(self) -> Holder:
+        """The rights of the code that is running in the body now."""
+        return narrowed.get() or self.rights
+
     def set_timer(self, timer: Timer) -> int:
         alarm = partial(self.runtime.alarms.set, self)
         return self.issue("timer", "timer", "", NOTHING, alarm, deadline=timer.deadline, timer=timer).number
@@ -293,6 +310,8 @@ class Process:
         if pending.host is not None:
             pending.host.cancel()
             pending.host = None
+        if pending.bill is not None and not self.stopping:
+            pending.bill.settle(begun=pending.started > 0)
 
     async def call(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
@@ -335,10 +354,12 @@ class Process:
             stored = _NONE
         self._record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
-            pending.attempts,
+            pending.attempts, pending.by,
         )  # fmt: skip
         if also is not None:
             also(value)
+        if pending.bill is not None:
+            pending.bill.settle(begun=pending.started > 0)
         self._resolve(pending, ok, value)
 
     def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
@@ -354,19 +375,25 @@ class Process:
                 pending.future.set_exception(value)
 
     def _forget(self, pending: Pending) -> None:
-        if self.pending.pop(pending.number, None) is not None and pending.kind not in PARKABLE:
-            self.busy -= 1
+        if self.pending.pop(pending.number, None) is not None:
+            self.busy -= not pending.parkable
+
+    def rests(self, pending: Pending, rests: bool) -> None:
+        """Whether the process may leave memory while it waits for this effect."""
+        if pending.parkable != rests and pending.number in self.pending:
+            pending.parkable = rests
+            self.busy += -1 if rests else 1
 
     def _record(
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
-        started: float = 0.0, attempts: int = 1,
+        started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
         self.runtime.counters.effects += 1
-        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts)
+        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by)
         self.runtime.append(self, record)
 
     def _append(self, record: AnyRecord) -> None:

@@ -151,6 +151,7 @@ class Recovery:
                 find_workflow(row.workflow)
                 records = self._decoded(row.id, segments.get(row.id, []))
                 input = (await self.opened(row)).input
+                await runtime.rights.image(row.image)
             except WeftError as error:
                 if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
                     raise

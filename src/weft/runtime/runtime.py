@@ -38,10 +38,14 @@ from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run
+from weft.runtime.ledger import Ledger
 from weft.runtime.mail import CANCEL_BOX
+from weft.runtime.people import People
+from weft.runtime.policy import Policy, ambient
 from weft.runtime.post import Post
 from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
+from weft.runtime.rights import Rights
 from weft.runtime.starting import Starting
 from weft.runtime.watch import Watch
 from weft.runtime.worker import Worker
@@ -77,6 +81,8 @@ class Runtime:
     run knows is on disk before it touches the world or returns) or "process" (it survives the death of this
     process, not of the machine). `threads`: how many sync steps run at once.
 
+    `policy`: the rights of what is started here; default: what `weft.toml` and the environment say, else "workspace".
+
     With `queues` it is a worker too: it executes processes that wait for anybody, those submitted to these queues and
     those that the dead have left, up to `slots` at once. Without, it executes what is started or resumed here.
     """
@@ -89,7 +95,9 @@ class Runtime:
         threads: int = 32,
         queues: Sequence[str] | None = None,
         slots: int = 100,
+        policy: Policy | None = None,
     ) -> None:
+        self.policy = policy
         self.queues = queues
         self.slots = slots
         self._given = store
@@ -120,9 +128,12 @@ class Runtime:
         self.clock = self.store.clock
         self.failure: asyncio.Future[StoreError] = self.host.create_future()
         self.journal = Committer(self.store, self.host, self._broke)
+        self.rights = Rights(self, self.policy if self.policy is not None else ambient())
         self.gates = Gates(self)
         self.steps = Steps(self, self._threads)
         self.alarms = Alarms(self)
+        self.people = People(self)
+        self.ledger = Ledger(self)
         self.post = Post(self)
         self.recovery = Recovery(self)
         self.starting = Starting(self)
@@ -405,7 +416,8 @@ class Runtime:
             workflow.bind(*input)
         given = encode_args(*input, workflow.name) if input else (await self.recovery.opened(origin)).input
         given = self.journal.clean(given)
-        row = self.starting.new_row(workflow, given, parent=None)
+        image = self.rights.of_fork(origin.id, await self.rights.image(origin.image))
+        row = self.starting.new_row(workflow, given, image=image)
         row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
         records = forked(
             origin, await self.recovery.records(id), at, checked=input is None, value=value, now=self.clock()

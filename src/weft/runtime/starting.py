@@ -50,7 +50,7 @@ class Starting:
         scan.check(workflow.fn)
         workflow.bind(args, kwargs)
         input = self.runtime.journal.clean(encode_args(args, kwargs, workflow.name, workflow.names))
-        return self.new_row(workflow, input, parent=None), input
+        return self.new_row(workflow, input), input
 
     async def _once(self, workflow: Workflow[..., Any], row: ProcessRow, begin: Callable[[], None]) -> Run[Any]:
         """Begin, unless the idempotency key was used before: then it is the first run that counts."""
@@ -83,8 +83,10 @@ class Starting:
                 pass  # somebody runs it: its handle waits
         return Run(self.runtime, known.id)
 
-    def new_row(self, workflow: Workflow[..., Any], input: bytes, *, parent: str | None) -> ProcessRow:
-        """`input`: encoded arguments, without secrets."""
+    def new_row(
+        self, workflow: Workflow[..., Any], input: bytes, *, parent: Process | None = None, image: bytes = b""
+    ) -> ProcessRow:
+        """`input`: encoded arguments, without secrets. `image`: if it is not the one that the workflow gets."""
         runtime = self.runtime
         now = runtime.clock()
         id = workflow.id or new_id(now)
@@ -93,7 +95,7 @@ class Starting:
             workflow=workflow.name,
             source=workflow.source,
             version=workflow.version,
-            parent=parent,
+            parent=None if parent is None else parent.id,
             key=workflow.key,
             queue=workflow.queue.name if workflow.queue else None,
             priority=workflow.priority,
@@ -102,11 +104,13 @@ class Starting:
             updated=now,
             owner=runtime.owner,
             input=to_column(runtime.journal.keep(id, input)),
+            image=image or runtime.rights.of(workflow, parent),
         )
 
     def begin(self, row: ProcessRow, input: bytes) -> None:
         """Enter a new process; its row is durable with its first records. A worker leaves those with a queue to
         whoever serves it, perhaps itself."""
+        self.runtime.ledger.open(row)
         if row.queue is None:
             self.enter(Process(self.runtime, row, input, []), None)
             return
@@ -118,6 +122,7 @@ class Starting:
 
     def _hand_over(self, row: ProcessRow) -> None:
         row.owner = None
+        self.runtime.ledger.open(row)
         self.runtime.put(row)
         self.runtime.journal.when_durable(self.runtime.gates[find_queue(row.queue or DEFAULT_QUEUE)].poke)
 

@@ -1,0 +1,241 @@
+"""The one place that every effect passes on its way out: is it allowed, asked for, paid for, and written down?
+
+Most effects of a program are free: a capability allows their action on every resource, and nothing restricts it. The
+others are *protected*: each request is decided on its resource; people are asked where a capability says so; limited
+uses are set apart; budgets are reserved; all that is durable before the effect begins. In the moment it begins it is
+decided once more, for meanwhile a right may have been revoked.
+
+After a crash, what was set apart for an effect that had not begun is free again (`rights._spent`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from weft.core.authority import Decision as Verdict
+from weft.core.capability import Request, request
+from weft.core.errors import BadInput, BudgetExceeded, Denied, WeftError
+from weft.core.record import Decision, Reserved, content_hash
+from weft.runtime.enforce import names
+from weft.runtime.ledger import Bill
+from weft.runtime.rights import Holder
+
+if TYPE_CHECKING:
+    from weft.runtime.execute import Execution
+    from weft.runtime.pending import Pending
+    from weft.runtime.process import Process
+
+ACTION = {
+    "sleep": "clock.read", "now": "clock.read", "random": "chance.draw", "uuid": "chance.draw",
+    "spawn": "process.spawn", "detach": "process.spawn", "publish": "event.publish", "send": "process.send",
+    "ask": "human.ask", "signal": "process.signal", "exec": "process.exec", "step": "step.run",
+}  # fmt: skip
+"""What a kind of effect does; the others (waits for what others do, timers of the loop) are nobody's business."""
+
+
+PAID = frozenset({"step", "spend"})
+"""Kinds of effects that a budget pays for."""
+
+
+def launch(process: Process, pending: Pending) -> None:
+    """Begin an effect on the host, if it may."""
+    holder = pending.holder or process.rights
+    action = ACTION.get(pending.kind) if pending.kind != "step" else pending.action
+    if action is not None and (by := holder.free.get(action)) is not None:
+        pending.by = by
+        action = None
+    if action is None and not pending.needs and (process.account is None or pending.kind not in PAID):
+        pending.launch(pending)
+    else:
+        Protected(process, pending, holder, action).prepare()
+
+
+def check(process: Process, kind: str, name: str) -> tuple[int, ...]:
+    """For effects whose outcome is known at once: the capabilities that allow it. Raises Denied."""
+    action = ACTION.get(kind)
+    holder = process.holder()
+    if action is None:
+        return ()
+    by = holder.free.get(action)
+    if by is None:
+        asked = Request(action, name)
+        verdict = holder.decide(asked)
+        if verdict.verdict != "allow":
+            note(process, process.issued, asked, verdict)
+            raise holder.denied(asked, verdict)
+        by = () if verdict.by is None else (verdict.by,)
+    return by
+
+
+def note(process: Process, effect: int, asked: Request, verdict: Verdict) -> None:
+    """Write a decision down."""
+    record = Decision(process.runtime.clock(), effect, *asked, verdict.verdict, verdict.by)
+    process.runtime.append(process, record)
+
+
+class Protected:
+    """An effect that is not free, from the decision until it begins."""
+
+    def __init__(self, process: Process, pending: Pending, holder: Holder, action: str | None) -> None:
+        self.process = process
+        self.pending = pending
+        self.holder = holder
+        self.action = action
+        self.requests: list[Request] = []
+        self.uses: tuple[int, ...] = ()
+
+    # --- prepare -------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        runtime = self.process.runtime
+        self.pending.protected = self
+        self.pending.host = self
+        try:
+            self.requests = self._requests()
+        except WeftError as error:
+            self._refuse(error)
+            return
+        if runtime.rights.current():
+            self._decide()
+        else:
+            runtime.task(self._ask_store())
+
+    async def _ask_store(self) -> None:
+        """Others may have revoked something."""
+        await self.process.runtime.rights.refresh()
+        if self.pending.protected is self:
+            self._decide()
+
+    def _requests(self) -> list[Request]:
+        pending = self.pending
+        found = [] if self.action is None else [Request(self.action, pending.name)]
+        if pending.needs:
+            step: Any = pending
+            arguments = step.arguments()
+            workspace = self.holder.image.workspace
+            found += [request(need.action, need.resource(arguments), workspace) for need in pending.needs]
+        return found
+
+    def _decide(self) -> None:
+        process, holder = self.process, self.holder
+        verdicts = [holder.decide(asked) for asked in self.requests]
+        asking = []
+        for asked, verdict in zip(self.requests, verdicts, strict=True):
+            if verdict.verdict == "ask" and not self._said_yes():
+                asking.append(asked)
+                continue
+            note(process, self.pending.number, asked, verdict)
+            if verdict.verdict == "deny":
+                self._refuse(holder.denied(asked, verdict))
+                return
+        self.pending.by = tuple(dict.fromkeys(v.by for v in verdicts if v.by is not None))
+        if asking:
+            process.runtime.people.approve(self, asking)
+        else:
+            self._reserve()
+
+    def _said_yes(self) -> bool:
+        """Whether a person has approved exactly this."""
+        approved = self.process.history.approved.get(self.pending.number)
+        return approved is not None and approved.verdict != "never" and approved.binding == self.binding()
+
+    def approved(self) -> None:
+        """A person has: decide again, for time has passed."""
+        self._decide()
+
+    def binding(self) -> bytes:
+        """Digest of what would be done: by which code, with which arguments, to what."""
+        code = repr((self.pending.kind, self.pending.name, self.pending.version))
+        return content_hash(code.encode() + self.pending.args)
+
+    # --- reserve -------------------------------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        process = self.process
+        limited = self.holder.limited(self.pending.by)
+        if limited:
+            self.uses = limited
+            process.rights.used.update(limited)
+            process.runtime.append(process, Reserved(process.runtime.clock(), self.pending.number, limited))
+        if process.account is not None and self.pending.kind in PAID:
+            bill = self.pending.bill = Bill(process, self.pending, self.pending.price)
+            bill.reserve(self._reserved)
+        else:
+            self.go()
+
+    def _reserved(self, refused: BudgetExceeded | None) -> None:
+        if self.pending.protected is not self:
+            if self.pending.bill is not None:
+                self.pending.bill.settle(begun=False)  # given up meanwhile
+        elif refused is not None:
+            self.release()
+            self._refuse(refused)
+        else:
+            self.go()
+
+    def go(self) -> None:
+        """All is prepared."""
+        self.pending.host = None
+        self.pending.launch(self.pending)
+
+    # --- act, settle ------------------------------------------------------------------------------------------
+
+    def recheck(self) -> None:
+        """In the moment it begins. Raises Denied."""
+        for asked in self.requests:
+            verdict = self.holder.decide(asked, reserved=self.uses)
+            if verdict.verdict == "deny" or (verdict.verdict == "ask" and not self._said_yes()):
+                note(self.process, self.pending.number, asked, verdict)
+                raise self.holder.denied(asked, verdict)
+
+    def release(self) -> None:
+        """It will not begin: what was set apart for it is free again."""
+        if self.uses:
+            self.process.rights.used.subtract(self.uses)
+            self.process.runtime.append(self.process, Reserved(self.process.runtime.clock(), self.pending.number, ()))
+            self.uses = ()
+
+    def cancel(self) -> None:
+        """The body gave it up before it began."""
+        self.pending.protected = None
+        self.release()
+
+    def _refuse(self, error: Exception) -> None:
+        self.process.arrive(self.pending, False, error)
+
+
+def touched(execution: Execution, action: str, said: str) -> Denied | None:
+    """What a watched step does in its middle: None, or why it must not. In any thread; writes nothing."""
+    holder = execution.holder or execution.process.rights
+    workspace = holder.image.workspace
+    try:
+        asked = [request(action, name, workspace) for name in _alternatives(action, said)]
+    except BadInput as error:
+        return Denied(action, said, str(error))
+    verdicts = [(one, holder.decide(one)) for one in asked]
+    refused = next(((one, v) for one, v in verdicts if v.verdict == "deny" and v.by is not None), None)
+    allowed = next(((one, v) for one, v in verdicts if v.verdict == "allow"), None)
+    one, verdict = refused or allowed or verdicts[-1]
+    execution.seen[action, said] = (one, verdict)
+    if verdict.verdict == "deny":
+        return holder.denied(one, verdict)
+    if verdict.verdict == "ask" or (verdict.by is not None and holder.limited((verdict.by,))):
+        why = "a person is to be asked" if verdict.verdict == "ask" else "it may be used only so often"
+        return Denied(one.action, one.resource, f"{why}, so it must be known before the step begins", _declared(one))
+    return None
+
+
+def _declared(asked: Request) -> str:
+    return f'declare it: @weft.step(needs="{asked.action}:...") with the step\'s own arguments, or call a tool of Weft'
+
+
+def _alternatives(action: str, said: str) -> Sequence[str]:
+    """An address may have been reached by its name."""
+    if action.startswith("file."):
+        return (os.path.abspath(said),)
+    if action == "net.connect":
+        host, _, port = said.rpartition(":")
+        return (said, *(f"{name}:{port}" for name in sorted(names.get(host.strip("[]"), ()))))
+    return (said,)

@@ -1,0 +1,297 @@
+"""The rights of living processes: what each holds, what was revoked, and what is decided about a request.
+
+A process holds the capabilities of its image, and what people granted it since. Who is revoked is known by
+(process, number): a capability that was handed down names all those it came from, so a revocation reaches every
+descendant at its next effect, without anybody being told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from weft.core.authority import Authority, Decision
+from weft.core.boundary import boundary
+from weft.core.capability import EVERYTHING, Capability, Request, line, parse
+from weft.core.declare import Workflow
+from weft.core.errors import Denied
+from weft.core.image import Image, decode_image, encode_image, image_hash
+from weft.core.record import AnyRecord, Granted, Outcome, Reserved, Started
+from weft.runtime.policy import Policy
+
+if TYPE_CHECKING:
+    from weft.runtime.process import Process
+    from weft.runtime.runtime import Runtime
+
+WATCHED = ("file.read", "file.write", "file.delete", "net.connect", "shell.run")
+"""What steps are watched for."""
+By = tuple[int, ...]
+
+_granted: ContextVar[tuple[str, ...]] = ContextVar("weft_granted", default=())
+narrowed: ContextVar[Holder | None] = ContextVar("weft_narrowed", default=None)
+"""In a body: what `with weft.grant(...)` leaves of its rights."""
+
+
+class Rights:
+    """Those of one runtime."""
+
+    def __init__(self, runtime: Runtime, policy: Policy) -> None:
+        self.runtime = runtime
+        self.policy = policy
+        self.revoked: set[tuple[str, int]] = set()
+        self.epoch = 0
+        """Grows with each revocation."""
+        self._images: dict[bytes, Image] = {}
+        self._roots: dict[object, bytes] = {}
+        self._free: dict[tuple[bytes, int], dict[str, By]] = {}
+        self._seen = 0
+
+    # --- images ------------------------------------------------------------------------------------------
+
+    def of(self, workflow: Workflow[..., object], parent: Process | None) -> bytes:
+        """The hash of the image of a new process."""
+        return self._of_root(workflow) if parent is None else self._of_child(parent, workflow)
+
+    def _of_root(self, workflow: Workflow[..., object]) -> bytes:
+        """The hash of the image of a run that is started from outside."""
+        policy = self.policy
+        extra = (*_granted.get(), *workflow.rights) if workflow.rights is not None else _granted.get()
+        key = (workflow.name, workflow.version, extra, workflow.budget)
+        known = self._roots.get(key)
+        if known is None:
+            if extra:
+                policy |= Policy(allow=extra)
+            held = policy.capabilities(self.runtime.clock(), self.runtime.store.private)
+            known = self._keep(self._image(workflow, policy.folder, held))
+            if "expires=" not in " ".join((*policy.allow, *policy.ask)):  # those are counted from each start
+                self._roots[key] = known
+        return known
+
+    def _of_child(self, parent: Process, workflow: Workflow[..., object]) -> bytes:
+        """That of a child: of its parent's rights what it asks for, or all that may be handed on."""
+        holder = narrowed.get() or parent.rights
+        if workflow.rights is None:
+            wanted = None
+        else:
+            wanted = [
+                parse(spec, workspace=holder.image.workspace, issuer=parent.id, now=self.runtime.clock())
+                for spec in workflow.rights
+            ]
+        handed, taken = holder.hand_on(wanted)
+        if taken:
+            parent.rights.used.update(taken)
+            self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
+        return self._keep(self._image(workflow, holder.image.workspace, handed, parent.account))
+
+    def of_fork(self, origin: str, image: Image) -> bytes:
+        """That of a fork: what its origin held when it began, under the same revocations, and nothing that may be used
+        only so often."""
+        held = tuple(
+            replace(one, lineage=(*one.lineage, (origin, number)))
+            for number, one in enumerate(image.capabilities)
+            if one.uses is None or one.effect != "allow"
+        )
+        return self._keep(replace(image, capabilities=held))
+
+    def _image(
+        self, workflow: Workflow[..., object], workspace: str, held: Sequence[Capability], account: str | None = None
+    ) -> Image:
+        return Image(
+            workflow=workflow.name,
+            version=workflow.version,
+            workspace=workspace,
+            capabilities=tuple(held),
+            budget=workflow.budget,
+            account=account,
+        )
+
+    def _keep(self, image: Image) -> bytes:
+        data = encode_image(image)
+        hash = image_hash(data)
+        self._images.setdefault(hash, image)
+        self.runtime.journal.batch.images[hash] = data
+        return hash
+
+    def known(self, hash: bytes) -> Image:
+        """An image that is in memory."""
+        return self._images[hash]
+
+    async def image(self, hash: bytes) -> Image:
+        """The image of this hash; for a run from before there were any, what the policy gives to anybody."""
+        found = self._images.get(hash)
+        if found is None:
+            if hash:
+                found = decode_image(await self.runtime.store.image(hash))
+            else:
+                policy = self.policy
+                found = Image(
+                    workflow="",
+                    version="",
+                    workspace=policy.folder,
+                    capabilities=policy.capabilities(self.runtime.clock(), self.runtime.store.private),
+                )
+            self._images[hash] = found
+        return found
+
+    def holder(self, process: str, hash: bytes, records: Sequence[AnyRecord] = ()) -> Holder:
+        """What a process holds; its image is in memory."""
+        return Holder(self, process, hash, self._images[hash], records)
+
+    def free(self, holder: Holder) -> dict[str, By]:
+        """Actions that it may do to anything: nothing is to be asked about them."""
+        key = (holder.hash, self.epoch)
+        plain = not holder.granted and not any(process == holder.id for process, _ in self.revoked)
+        if plain and key in self._free:
+            return self._free[key]
+        found = _free(holder.authority.capabilities, holder.id, self.revoked)
+        if plain:
+            if len(self._free) > 10_000:
+                self._free.clear()
+            self._free[key] = found
+        return found
+
+    # --- revocations -------------------------------------------------------------------------------------
+
+    def current(self) -> bool:
+        """Whether all revocations are known here: nobody else writes to the store."""
+        return self.runtime.store.quiet()
+
+    async def refresh(self) -> None:
+        """Learn what was revoked, here or by others."""
+        for one in await self.runtime.store.revocations(self._seen):
+            self._seen = max(self._seen, one.seq)
+            self.take((one.process, one.number))
+
+    def take(self, which: tuple[str, int]) -> None:
+        if which not in self.revoked:
+            self.revoked.add(which)
+            self.epoch += 1
+
+    async def revoke(self, process: str, number: int, by: str) -> None:
+        """Take a capability from a process and from all it was handed down to. Durable on return."""
+        self.take((process, number))
+        self.runtime.journal.batch.revoked.append((process, number, by))
+        await self.runtime.journal.barrier()
+
+
+class Holder:
+    """What one process holds. Deciding is safe in any thread."""
+
+    __slots__ = ("_epoch", "_free", "authority", "granted", "hash", "id", "image", "rights", "used", "watched")
+
+    def __init__(
+        self, rights: Rights, process: str, hash: bytes, image: Image, records: Sequence[AnyRecord] = ()
+    ) -> None:
+        self.rights = rights
+        self.id = process
+        self.hash = hash
+        self.image = image
+        self.granted = [_decode(r.spec) for r in records if type(r) is Granted]
+        self.used: Counter[int] = _spent(records)
+        self._hold((*image.capabilities, *self.granted))
+
+    def _hold(self, capabilities: Sequence[Capability]) -> None:
+        self.authority = Authority(self.id, capabilities)
+        self._epoch = -1
+        self.watched = not all(action in self.free for action in WATCHED)
+
+    @property
+    def free(self) -> Mapping[str, By]:
+        """Actions that nothing restricts, and the capability that says so."""
+        if self._epoch != self.rights.epoch:
+            self._epoch = self.rights.epoch
+            self._free = self.rights.free(self)
+        return self._free
+
+    def decide(self, request: Request, reserved: Sequence[int] = ()) -> Decision:
+        """`reserved`: uses that were set apart for what is asked about."""
+        used = self.used - Counter(reserved) if reserved else self.used
+        now = self.rights.runtime.clock()
+        return self.authority.decide(request, now=now, revoked=self.rights.revoked, used=used)
+
+    def limited(self, numbers: By) -> By:
+        """Those of these capabilities that may be used only so often."""
+        return tuple(number for number in numbers if self.authority.limited(number) is not None)
+
+    def hand_on(self, wanted: Sequence[Capability] | None) -> tuple[list[Capability], By]:
+        """What a child gets, of `wanted` or of all that may be handed on; and the uses of the holder's that go along."""
+        runtime = self.rights.runtime
+        handed, taken = self.authority.delegate(
+            wanted, now=runtime.clock(), revoked=self.rights.revoked, used=self.used
+        )
+        return handed, tuple(Counter(taken).elements())
+
+    def narrow(self, specs: Sequence[str]) -> Holder:
+        """Of these rights, what `specs` leave."""
+        now = self.rights.runtime.clock()
+        wanted = [parse(spec, workspace=self.image.workspace, issuer=self.id, now=now) for spec in specs]
+        handed, _ = self.authority.delegate(wanted, now=now, revoked=self.rights.revoked, used=self.used)
+        image = replace(self.image, capabilities=tuple(handed))
+        return Holder(self.rights, self.id, image_hash(encode_image(image)), image)
+
+    def grant(self, capability: Capability) -> None:
+        """By the word of a person."""
+        self.granted.append(capability)
+        self._hold((*self.image.capabilities, *self.granted))
+
+    def denied(self, request: Request, decision: Decision) -> Denied:
+        """The error for a request that was refused: who refused it, and what to add."""
+        if decision.by is not None:
+            held = self.authority.capabilities[decision.by]
+            why = f"{held.issuer} denies it to run {self.id} ({self.id}#{decision.by})"
+            return Denied(*request, why)
+        fix = f"allow it with: {line(request, self.image.workspace)}"
+        return Denied(*request, f"run {self.id} holds no capability for it", fix)
+
+
+def _free(held: Sequence[Capability], process: str, revoked: set[tuple[str, int]]) -> dict[str, By]:
+    found: dict[str, By] = {}
+    for number, one in enumerate(held):
+        lives = one.expires is None and one.uses is None and revoked.isdisjoint((*one.lineage, (process, number)))
+        if one.effect == "allow" and lives and set(one.patterns) == {EVERYTHING}:
+            for action in one.actions:
+                found.setdefault(action, (number,))
+    for one in held:
+        if one.effect != "allow":
+            for action in one.actions:
+                found.pop(action, None)
+    return found
+
+
+def _spent(records: Sequence[AnyRecord]) -> Counter[int]:
+    """Uses that count: of effects that ended, or may have begun."""
+    begun = {r.effect for r in records if type(r) is Outcome or (type(r) is Started and r.intent)}
+    taken = {r.effect: r.uses for r in records if type(r) is Reserved}  # the last word on each
+    return Counter(number for effect, uses in taken.items() if effect in begun for number in uses)
+
+
+@contextlib.contextmanager
+def grant(*specs: str) -> Iterator[None]:
+    """Rights for what is started within: ``with weft.grant("read:./docs", "net:api.github.com:443"): weft.run(...)``.
+
+    In a script it adds to the policy of the runs started in the block. In a workflow's body it only narrows: effects
+    and children of the block may do what the process may do and `specs` say. Raises BadInput for a spec that is wrong.
+    """
+    process = boundary()
+    if process is None:
+        Policy(allow=specs)
+        token = _granted.set((*_granted.get(), *specs))
+        try:
+            yield
+        finally:
+            _granted.reset(token)
+        return
+    held = narrowed.set((narrowed.get() or process.rights).narrow(specs))
+    try:
+        yield
+    finally:
+        narrowed.reset(held)
+
+
+_decode = msgspec.msgpack.Decoder(Capability).decode
