@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
 from tests.servers.postgres import Postgres, Unavailable
 
