@@ -51,7 +51,7 @@ def read(path: str) -> str:
 
 @weft.step
 async def read_async(path: str) -> str:
-    return Path(path).read_text()
+    return Path(path).read_text()  # noqa: ASYNC240
 
 
 @weft.step
@@ -157,8 +157,8 @@ def test_the_line_that_a_refusal_gives_is_the_one_that_allows_it(store: str, wor
 
 
 def test_bases(store: str, workspace: Path) -> None:
-    with pytest.raises(Denied, match=r"step\.run"):
-        run(store, does, ("read", "a.txt"), policy=weft.Policy(base="none"))
+    [denied] = run(store, does, ("read", "a.txt"), policy=weft.Policy(base="none"))
+    assert denied[:2] == ("denied", "step.run")
     [denied] = run(store, does, ("read", "a.txt"), policy=weft.Policy(base="program"))
     assert denied[:2] == ("denied", "file.read")
     assert run(store, does, ("write", "../outside/new", "x"), policy=weft.Policy(base="all")) == [None]
@@ -206,7 +206,7 @@ def test_a_child_gets_what_it_is_given_of_its_parents_rights(store: str, workspa
 @weft.workflow
 async def careful(path: str) -> list[Any]:
     found: list[Any] = [await read(path)]
-    with weft.grant("step:**", "read:./docs"):
+    with weft.grant("step,spawn:**", "read:./docs"):
         for step, args in ((read, (path,)), (write, (path, "x"))):
             try:
                 found.append(await step(*args))
@@ -221,7 +221,8 @@ def test_a_grant_in_a_body_only_narrows(store: str, workspace: Path) -> None:
     (workspace / "docs").mkdir()
     (workspace / "docs" / "b.txt").write_text("b")
     found = run(store, careful, "a.txt", policy=weft.Policy(allow=("write:./",)))
-    assert found[:3] == ["of the workspace", "file.read", "file.write"] or found[1] == "file.read"
+    assert found[:3] == ["of the workspace", "file.read", "file.write"]
+    assert [one if isinstance(one, str) else one[1] for one in found[3]] == ["file.read", "b"]
     assert (workspace / "a.txt").read_text() == "y"
 
 
@@ -236,7 +237,7 @@ def test_a_grant_in_a_script_adds(store: str, workspace: Path) -> None:
     assert after[0][:2] == ("denied", "file.write")
 
 
-# --- revocation and uses ------------------------------------------------------------------------------------------------
+# --- revocation and uses --------------------------------------------------------------------------------------------
 
 
 go = weft.Mailbox("go", str)

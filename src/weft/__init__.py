@@ -44,15 +44,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Budget": "core.budget", "Policy": "runtime.policy", "ask": "runtime.effects", "charge": "runtime.effects",
-    "grant": "runtime.rights", "spend": "runtime.effects", "Queue": "core.declare", "Retry": "core.declare", "Step": "core.declare", "Workflow": "core.declare",
-    "step": "core.declare", "workflow": "core.declare", "WeftError": "core.errors", "Secret": "core.secret",
-    "secret": "core.secret", "Child": "runtime.effects", "Mailbox": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "now": "runtime.effects", "patched": "runtime.effects",
-    "publish": "runtime.effects", "random": "runtime.effects", "sleep": "runtime.effects",
-    "spawn": "runtime.effects", "uuid": "runtime.effects", "wait_for": "runtime.effects", "Run": "runtime.handle",
-    "Results": "runtime.map", "map": "runtime.map",
-    "Runtime": "runtime.runtime", "run": "runtime.script",
+    "Budget": "core.budget", "Child": "runtime.effects", "Mailbox": "runtime.effects", "Policy": "runtime.policy",
+    "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
+    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
+    "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "current": "runtime.effects",
+    "detach": "runtime.effects", "grant": "runtime.rights", "map": "runtime.map", "now": "runtime.effects",
+    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
+    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
+    "step": "core.declare", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

@@ -114,8 +114,8 @@ class BudgetExceeded(WeftError):
 
     def __str__(self) -> str:
         return (
-            f"the budget of run {self.process} allows {self.limit:g} {self.kind}, of which {self.left:g} are left; this "
-            f"would take {self.asked:g}: do with less, hand in what there is, or start it with a larger budget"
+            f"the budget of run {self.process} allows {self.limit:g} {self.kind}, of which {self.left:g} are left; "
+            f"this would take {self.asked:g}: do with less, hand in what there is, or start it with a larger budget"
         )
 
 

@@ -119,7 +119,7 @@ async def ask(
     """Ask a person; the answer, as `type` (str, bool, Literal, a dataclass ...). The process waits durably, for days
     if need be; `weft inbox` shows the question, `weft answer` answers it.
 
-    `queue`: who is asked. `timeout`: seconds, after which `default` is the answer, or QuestionExpired is raised if there
+    `queue`: who is asked. `timeout`: seconds; then `default` is the answer, or QuestionExpired is raised if there
     is none. `escalate`: after so many seconds the question goes to another queue: ``escalate=(3600, "lead")``.
     """
     process = require("weft.ask()")
@@ -132,11 +132,14 @@ async def ask(
         escalate_to="" if escalate is None else escalate[1],
     )
     asked = Asked(text=question, schema=schema_of(type))
-    args = encode_args(
-        (question, asked.schema, queue, timeout, None if default is msgspec.UNSET else default), {}, "ask"
-    )
-    ask_ = partial(process.runtime.people.ask, process, asked=asked, terms=terms, fits=lambda value: from_plain(value, type, "answer"))
-    return await process.outcome(process.issue("ask", queue, place(), args, ask_))
+    told = None if default is msgspec.UNSET else default
+    args = encode_args((question, asked.schema, queue, timeout, told), {}, "ask")
+
+    def wait(pending: Pending) -> None:
+        fits = partial(from_plain, annotation=type, root="answer")
+        process.runtime.people.ask(process, pending, asked, terms, fits)
+
+    return await process.outcome(process.issue("ask", queue, place(), args, wait))
 
 
 async def spend(**amounts: float) -> None:

@@ -28,8 +28,8 @@ class Stopped(BaseException):
 
 class Pending:
     __slots__ = (
-        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted", "number",
-        "parkable", "place", "price", "protected", "started", "timer",
+        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted",
+        "number", "parkable", "place", "price", "protected", "started", "timer",
     )  # fmt: skip
 
     action: str | None = None

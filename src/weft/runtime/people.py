@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from weft.core.authority import grant_for
-from weft.core.capability import Capability, Request
+from weft.core.capability import Capability, Request, Verdict
 from weft.core.codec import decode, encode
 from weft.core.errors import BadInput, Denied, QuestionExpired, UnknownQuestion
 from weft.core.record import Approved, Granted
+from weft.core.resource import capability_for
 from weft.runtime.divergence import shown
 from weft.store.base import Message, Question
 
@@ -100,8 +100,9 @@ class People:
             self.runtime.append(process, Approved(now, pending.number, binding, verdict, who))
             process.history.approved[pending.number] = Approved(now, pending.number, binding, verdict, who)
             if verdict != "once":
+                effect: Verdict = "allow" if verdict == "always" else "deny"
                 for one in asking:
-                    self._grant(process, grant_for(one, "allow" if verdict == "always" else "deny", f"human:{who}"))
+                    self._grant(process, capability_for(one, effect, f"human:{who}"))
             process.rests(pending, False)
             if verdict == "never":
                 refused = Denied(*asking[0], f"{who} said no", "do something else, or ask for something else")

@@ -11,13 +11,14 @@ After a crash, what was set apart for an effect that had not begun is free again
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from weft.core.authority import Decision as Verdict
-from weft.core.capability import Request, request
+from weft.core.capability import Request
 from weft.core.errors import BadInput, BudgetExceeded, Denied, WeftError
 from weft.core.record import Decision, Reserved, content_hash
+from weft.core.resource import request
 from weft.runtime.enforce import names
 from weft.runtime.ledger import Bill
 from weft.runtime.rights import Holder
@@ -209,33 +210,33 @@ class Protected:
 def touched(execution: Execution, action: str, said: str) -> Denied | None:
     """What a watched step does in its middle: None, or why it must not. In any thread; writes nothing."""
     holder = execution.holder or execution.process.rights
-    workspace = holder.image.workspace
     try:
-        asked = [request(action, name, workspace) for name in _alternatives(action, said)]
+        asked = _said(action, said)
     except BadInput as error:
         return Denied(action, said, str(error))
-    verdicts = [(one, holder.decide(one)) for one in asked]
-    refused = next(((one, v) for one, v in verdicts if v.verdict == "deny" and v.by is not None), None)
-    allowed = next(((one, v) for one, v in verdicts if v.verdict == "allow"), None)
-    one, verdict = refused or allowed or verdicts[-1]
-    execution.seen[action, said] = (one, verdict)
+    if execution.protected is not None and asked in execution.protected.requests:
+        return None  # it said so, and was allowed to
+    verdict = holder.decide(asked)
+    execution.seen[action, said] = (asked, verdict)
     if verdict.verdict == "deny":
-        return holder.denied(one, verdict)
-    if verdict.verdict == "ask" or (verdict.by is not None and holder.limited((verdict.by,))):
-        why = "a person is to be asked" if verdict.verdict == "ask" else "it may be used only so often"
-        return Denied(one.action, one.resource, f"{why}, so it must be known before the step begins", _declared(one))
+        return holder.denied(asked, verdict)
+    if verdict.verdict == "ask":
+        return Denied(*asked, f"a person is to be asked{_LATE}", _declare(asked))
+    if verdict.by is not None and holder.limited((verdict.by,)):
+        return Denied(*asked, f"it may be done only so often{_LATE}", _declare(asked))
     return None
 
 
-def _declared(asked: Request) -> str:
-    return f'declare it: @weft.step(needs="{asked.action}:...") with the step\'s own arguments, or call a tool of Weft'
+_LATE = ", so it must be known before the step begins"
 
 
-def _alternatives(action: str, said: str) -> Sequence[str]:
-    """An address may have been reached by its name."""
-    if action.startswith("file."):
-        return (os.path.abspath(said),)
+def _said(action: str, said: str) -> Request:
+    """Relative paths are those of the interpreter's folder; an address may have been reached by a name."""
+    known: Iterable[str] = ()
     if action == "net.connect":
-        host, _, port = said.rpartition(":")
-        return (said, *(f"{name}:{port}" for name in sorted(names.get(host.strip("[]"), ()))))
-    return (said,)
+        known = sorted(names.get(said.rpartition(":")[0].strip("[]"), ()))
+    return request(action, said, os.getcwd(), known)
+
+
+def _declare(asked: Request) -> str:
+    return f'declare it: @weft.step(needs="{asked.action}:...") with the step\'s own arguments, or call a tool of Weft'

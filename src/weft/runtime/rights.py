@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from weft.core.authority import Authority, Decision
+from weft.core.authority import Authority, Decision, line
 from weft.core.boundary import boundary
-from weft.core.capability import EVERYTHING, Capability, Request, line, parse
+from weft.core.capability import Capability, Request, parse
 from weft.core.declare import Workflow
 from weft.core.errors import Denied
 from weft.core.image import Image, decode_image, encode_image, image_hash
+from weft.core.pattern import EVERYTHING
 from weft.core.record import AnyRecord, Granted, Outcome, Reserved, Started
 from weft.runtime.policy import Policy
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 WATCHED = ("file.read", "file.write", "file.delete", "net.connect", "shell.run")
 """What steps are watched for."""
 By = tuple[int, ...]
+
+_BELOW = ""
+"""Who is handed something has no name yet."""
 
 _granted: ContextVar[tuple[str, ...]] = ContextVar("weft_granted", default=())
 narrowed: ContextVar[Holder | None] = ContextVar("weft_narrowed", default=None)
@@ -220,19 +224,17 @@ class Holder:
         return tuple(number for number in numbers if self.authority.limited(number) is not None)
 
     def hand_on(self, wanted: Sequence[Capability] | None) -> tuple[list[Capability], By]:
-        """What a child gets, of `wanted` or of all that may be handed on; and the uses of the holder's that go along."""
-        runtime = self.rights.runtime
-        handed, taken = self.authority.delegate(
-            wanted, now=runtime.clock(), revoked=self.rights.revoked, used=self.used
-        )
-        return handed, tuple(Counter(taken).elements())
+        """What a child gets, of `wanted` or of all that may be handed on; and the uses that go along."""
+        now = self.rights.runtime.clock()
+        handed = self.authority.delegate(wanted, _BELOW, now=now, revoked=self.rights.revoked, used=self.used)
+        return handed.capabilities, tuple(Counter(handed.taken).elements())
 
     def narrow(self, specs: Sequence[str]) -> Holder:
         """Of these rights, what `specs` leave."""
         now = self.rights.runtime.clock()
         wanted = [parse(spec, workspace=self.image.workspace, issuer=self.id, now=now) for spec in specs]
-        handed, _ = self.authority.delegate(wanted, now=now, revoked=self.rights.revoked, used=self.used)
-        image = replace(self.image, capabilities=tuple(handed))
+        handed = self.authority.delegate(wanted, _BELOW, now=now, revoked=self.rights.revoked, used=self.used)
+        image = replace(self.image, capabilities=tuple(handed.capabilities))
         return Holder(self.rights, self.id, image_hash(encode_image(image)), image)
 
     def grant(self, capability: Capability) -> None:
