@@ -105,13 +105,15 @@ class Execution(Pending):
         """Start now, or when everything the body knows is durable."""
         self.host = self
         step, process = self.step, self.process
-        if step.effect == "at_most_once" and self.noted and self.number in process.history.intents:
+        before = process.history.intents.get(self.number)
+        intended = before is not None and before.intent
+        if step.effect == "at_most_once" and intended:
             self.unknown()
         elif step.effect == "pure" and not process.row.strikes and not self._limited_rights():
             self.start()
         else:
             careful = step.effect == "at_most_once" or process.row.strikes or self.protected is not None
-            if careful and not self.noted:
+            if careful and not intended:
                 process.note(self, intent=True)
             process.runtime.journal.when_durable(self.start)
 
