@@ -174,6 +174,7 @@ async def undisturbed() -> dict[str, Any]:
     if not _expected:
         with tempfile.TemporaryDirectory() as place:
             os.environ["WEFT_CHAOS_LOG"] = f"{place}/log"
+            os.environ.setdefault("WEFT_POLICY", "all")  # the steps write to that file
             try:
                 async with weft.Runtime(f"{place}/journal.db") as runtime:
                     found = [await runtime.start(program, "NAME") for program in programs.PROGRAMS]

@@ -42,7 +42,12 @@ class Scene:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.crash.child", self.store, self.durability, str(COPIES)],
             cwd=ROOT,
-            env={**os.environ, "WEFT_CRASH_LOG": str(self.log), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+            env={
+                **os.environ,
+                "WEFT_POLICY": "all",
+                "WEFT_CRASH_LOG": str(self.log),
+                "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
