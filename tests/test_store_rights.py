@@ -16,6 +16,7 @@ from weft.core.errors import StoreCorrupt
 from weft.store import Account, Batch, Charge, Question, Revocation, Segment, Store
 from weft.store.base import CLAIMABLE, FINISHED, KILLED, PAUSED, UNFINISHED
 from weft.store.postgres import schema as postgres_schema
+from weft.store.postgres.commit import REVOKE_LOCK
 from weft.store.sqlite import schema as sqlite_schema
 
 
@@ -164,6 +165,30 @@ def test_who_asks_for_later_revocations_misses_none(place: Place) -> None:
         seen.extend(await reader.revocations(seen[-1].seq))
         assert seen == await reader.revocations()
         assert len(seen) == 6 * 25 + 25
+
+    place.run(main)
+
+
+def test_a_later_number_waits_for_an_earlier_one(postgres_url: str) -> None:
+    import asyncpg
+
+    place = Place("postgres", postgres_url)
+
+    async def main() -> None:
+        store = await place.owner("me")
+        slow = await asyncpg.connect(postgres_url)
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute(f"SELECT pg_advisory_xact_lock({REVOKE_LOCK})")
+        await slow.execute("INSERT INTO weft.revocations (process, number, at, by) VALUES ('p', 1, 0, 'slow')")
+        later = asyncio.create_task(commit(store, revoked=[("p", 2, "me")]))
+        await asyncio.wait([later], timeout=0.3)
+        assert not later.done()
+        assert await store.revocations() == []
+        await transaction.commit()
+        await later
+        assert revoked(await store.revocations()) == [("p", 1, "slow"), ("p", 2, "me")]
+        await slow.close()
 
     place.run(main)
 
