@@ -56,10 +56,10 @@ async def find_run(store: Store, part: str) -> ProcessRow:
 
 
 async def state_of(store: Store, row: ProcessRow) -> str:
-    """As stored, except that an unfinished run which nobody executes is interrupted."""
-    from weft.store.base import ARRIVING, FINISHED
+    """As stored, except that an unfinished run which nobody executes, and nobody paused, is interrupted."""
+    from weft.store.base import ARRIVING, FINISHED, PAUSED
 
-    if row.state in (*FINISHED, ARRIVING) or (row.owner is not None and await store.alive(row.owner)):
+    if row.state in (*FINISHED, ARRIVING, PAUSED) or (row.owner is not None and await store.alive(row.owner)):
         return row.state
     return "interrupted"
 
