@@ -173,6 +173,7 @@ def test_figures(tmp_path: Path) -> None:
                 ("weft_replay_lag",): 7, ("weft_processes_active",): 4, ("weft_steps_running",): 2,
                 ("weft_slots",): 100, ("weft_store_up",): 1, ("weft_queue_depth", "mail"): 3,
                 ("weft_processes", "running"): 0, ("weft_processes", "waiting"): 1, ("weft_processes", "queued"): 3,
+                ("weft_processes", "paused"): 0,
             }  # fmt: skip
             worker.counters.effects += 5
             again = figures((await asyncio.to_thread(get, f"{address}/metrics"))[2])

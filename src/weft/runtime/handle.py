@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from weft.core.codec import decode
 from weft.core.errors import Cancelled, RemoteError
-from weft.store.base import CANCELLED, DONE, MOVED, ProcessRow
+from weft.store.base import CANCELLED, DONE, KILLED, MOVED, ProcessRow
 from weft.store.handover import gone
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Run(Generic[R]):
         return result
 
     async def status(self) -> str:
-        """running, waiting, queued, done, failed, cancelled, moved or arriving."""
+        """running, waiting, queued, paused, killed, done, failed, cancelled, moved or arriving."""
         return (await self._runtime.row(self.id)).state
 
     async def cancel(self) -> None:
@@ -50,6 +50,8 @@ def outcome_of(row: ProcessRow) -> tuple[bool, Any]:
         return True, decode(row.result or b"")
     if row.state == CANCELLED:
         return False, Cancelled(f"run {row.id} ({row.workflow}) was cancelled")
+    if row.state == KILLED:
+        return False, Cancelled(f"run {row.id} ({row.workflow}) was killed")
     if row.state == MOVED:
         return False, gone(row)
     error = decode(row.error or b"")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from weft.core.errors import BadInput, MissingExtra, StoreError
-from weft.store.base import QUEUED, RUNNING, WAITING
+from weft.store.base import UNFINISHED
 
 try:
     import uvicorn
@@ -177,7 +177,7 @@ class Figures(Collector):
         if self.stats is None:
             return
         processes = gauge("weft_processes", "Unfinished processes in the store.", labels=["state"])
-        for state, count in ({RUNNING: 0, WAITING: 0, QUEUED: 0} | self.stats.states).items():
+        for state, count in (dict.fromkeys(UNFINISHED, 0) | self.stats.states).items():
             processes.add_metric([state], count)
         depth = gauge("weft_queue_depth", "Processes and steps that wait in a queue of the store.", labels=["queue"])
         oldest = gauge("weft_queue_oldest_seconds", "How long the first of them has waited.", labels=["queue"])
