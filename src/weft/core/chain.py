@@ -10,7 +10,7 @@ _NAME = b"weft-journal"  # the same bytes hashed for another purpose give anothe
 
 
 def start(process: str, key: bytes = b"") -> bytes:
-    """The link before the first segment of `process`."""
+    """What the first link of `process` is made from."""
     return hashlib.blake2b(process.encode(), digest_size=SIZE, key=key, person=_NAME).digest()
 
 

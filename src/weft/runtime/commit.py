@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import TypeVar
 
+from weft.core.chain import link
 from weft.core.errors import StoreError
 from weft.core.record import BLOB_OVER, AnyRecord, Blob, Value, content_hash, encode_records
 from weft.core.secret import Redactor
 from weft.store.base import Batch, ProcessRow, Segment, Store
+from weft.store.links import audit_key, origin
 
 T = TypeVar("T")
 
@@ -48,6 +50,11 @@ class Committer:
         self.in_flight = False
         self.broken: StoreError | None = None
         self.barriers: set[asyncio.Future[None]] = set()
+        self.key = audit_key()
+        self.links: dict[str, bytes] = {}
+        """The last link of each journal that is written here."""
+        self.closed: set[str] = set()
+        """Journals that nobody here writes to after the open batch."""
 
     # --- what is to be written -----------------------------------------------------------------------
 
@@ -58,6 +65,11 @@ class Committer:
             self.records[process] = (number, [record])
         else:
             entry[1].append(record)
+
+    def opened(self, row: ProcessRow, segments: Sequence[Segment] = ()) -> None:
+        """Its journal will be written here; `segments` are what it has."""
+        self.closed.discard(row.id)
+        self.links[row.id] = segments[-1].chain if segments else origin(row, self.key)
 
     def row(self, row: ProcessRow) -> None:
         self.batch.rows[row.id] = row
@@ -118,11 +130,19 @@ class Committer:
             return
         batch, self.batch = self.batch, Batch()
         records, self.records = self.records, {}
-        batch.segments = [Segment(id, first, encode_records(items)) for id, (first, items) in records.items()]
+        batch.segments = [self._segment(id, first, items) for id, (first, items) in records.items()]
+        for id in self.closed:
+            self.links.pop(id, None)
+        self.closed.clear()
         batch.rows = {id: copy(row) for id, row in batch.rows.items()}  # they live on while this is written
         self.in_flight = True
         self.ticket += 1
         self.store.commit(batch, self._written)
+
+    def _segment(self, id: str, first: int, items: Sequence[AnyRecord]) -> Segment:
+        records = encode_records(items)
+        chain = self.links[id] = link(self.links[id], id, first, records, self.key)
+        return Segment(id, first, records, chain)
 
     def fail(self, error: StoreError) -> None:
         """Nothing can be written any more."""

@@ -48,6 +48,7 @@ class Recovery:
     def gone(self, id: str) -> None:
         """Process `id` has left memory, by what is in the open batch."""
         self._left[id] = self.runtime.journal.ticket
+        self.runtime.journal.closed.add(id)
         for left in self._readers:
             left.add(id)
 
@@ -164,6 +165,7 @@ class Recovery:
                 continue
             if row.state == WAITING:
                 runtime.journal.batch.waits[row.id] = []
+            runtime.journal.opened(row, segments.get(row.id, ()))
             row.wake_at = None
             process = Process(runtime, row, input, records)
             runtime.starting.enter(process, find_queue(row.queue) if row.queue else None, written=written)

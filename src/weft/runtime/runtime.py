@@ -422,6 +422,7 @@ class Runtime:
         records = forked(
             origin, await self.recovery.records(id), at, checked=input is None, value=value, now=self.clock()
         )
+        self.journal.opened(row)
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)
         self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}

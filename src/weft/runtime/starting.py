@@ -131,6 +131,8 @@ class Starting:
         has its row as it is."""
         row, runtime = process.row, self.runtime
         runtime.active[row.id] = process
+        if row.id not in runtime.journal.links:
+            runtime.journal.opened(row)
         runtime.ends.stuck.pop(row.id, None)
         if self.entered is not None:
             self.entered.add(row.id)

@@ -1,0 +1,1 @@
+"""Reading journals: what happened, and whether it is what was written."""
