@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from weft.cli.audit import audits
 from weft.cli.failures import INTERRUPTED, Interrupted, RunFailed, complain, reported
 from weft.cli.look import ask, find_run, present, records_of, state_of
 from weft.cli.place import default_store
@@ -169,6 +170,7 @@ def send(
 app.command()(submit)
 app.command()(worker)
 app.add_typer(stores)
+app.add_typer(audits, name="audit")
 
 
 # --- looking --------------------------------------------------------------------------------------------------

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from weft.cli.failures import reported
-from weft.cli.place import default_store
+from weft.cli.look import ask, find_run
+from weft.cli.words import AsJson, RunId, StorePlace
 
 if TYPE_CHECKING:
+    from weft.store.base import Store
     from weft.trace.audit import Flaw, Judgement
 
-app = typer.Typer(help="Check that journals are what was written; show what was decided.", no_args_is_help=True)
-Place = Annotated[str | None, typer.Option("--store", help="The journal. [default: $WEFT_STORE, or .weft/journal.db]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+audits = typer.Typer(help="Check that journals are what was written; show what was decided.", no_args_is_help=True)
 
 
-@app.command()
+@audits.command(name="verify")
 @reported
-def verify(
+def verify_(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="One run. [default: all]")] = None,
-    store: Place = None,
+    store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
     """Check the chain of every journal. Exits with 1 if a record was edited, removed or reordered."""
     from weft.cli.render import out
-    from weft.store import open_store
     from weft.trace.audit import verify
 
-    async def main() -> tuple[int, list[Flaw]]:
-        opened = open_store(store or default_store())
-        try:
-            ids = None if run is None else [await _whole(opened, run)]
-            count, flaws = 0, []
-            async for checked, found in verify(opened, ids):
-                count += checked
-                flaws += found
-            return count, flaws
-        finally:
-            await opened.close()
+    async def check(opened: Store) -> tuple[int, list[Flaw]]:
+        ids = None if run is None else [(await find_run(opened, run)).id]
+        count, flaws = 0, []
+        async for checked, found in verify(opened, ids):
+            count += checked
+            flaws += found
+        return count, flaws
 
-    count, flaws = asyncio.run(main())
+    count, flaws = ask(store, check)
     if json:
         out({"checked": count, "flaws": [flaw._asdict() for flaw in flaws]})
     else:
@@ -53,40 +47,20 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@audits.command(name="show")
 @reported
-def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or any part of it that is unique.")],
-    store: Place = None,
-    json: AsJson = False,
-) -> None:
+def show_(run: RunId, store: StorePlace = None, json: AsJson = False) -> None:
     """Every decision about a run's effects, with the capabilities that it came from."""
     from weft.cli.render import out
-    from weft.store import open_store
     from weft.trace.audit import judgements
 
-    async def main() -> list[Judgement]:
-        opened = open_store(store or default_store())
-        try:
-            return await judgements(opened, await _whole(opened, run))
-        finally:
-            await opened.close()
+    async def look(opened: Store) -> list[Judgement]:
+        return await judgements(opened, (await find_run(opened, run)).id)
 
-    found = asyncio.run(main())
+    found = ask(store, look)
     if json:
         out([one._asdict() for one in found])
         return
     for one in found:
         by = " <- ".join(reversed(one.by)) or "no capability"
         print(f"{one.effect:>5}  {one.verdict:<6} {one.action} {one.resource}  by {by} ({one.issuer or 'nobody'})")
-
-
-async def _whole(store: Any, part: str) -> str:
-    from weft.core.errors import UnknownRun
-
-    if await store.row(part) is not None:
-        return part
-    found = await store.find(part)
-    if len(found) != 1:
-        raise UnknownRun(f"{part!r} fits {len(found)} runs in {store.url}; `weft ps` lists those there are")
-    return str(found[0])
