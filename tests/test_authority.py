@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ NOW = 1_800_000_000.0
 HOME = "/nowhere/home"
 
 
+@lru_cache
 def read(spec: str, issuer: str = "user") -> Capability:
     return parse(spec, workspace=HOME, issuer=issuer, now=NOW)
 
@@ -86,6 +88,13 @@ def test_what_ends_a_capability() -> None:
     ]  # fmt: skip
     assert not held.lives(0, NOW + 10)
     assert held.lives(2, NOW)
+
+
+def test_a_refusal_may_name_what_has_ended() -> None:
+    held = authority("tool:a expires=10", "tool:b uses=1")
+    assert held.lapsed(Request("tool.call", "a")) == 0
+    assert held.lapsed(Request("tool.call", "b")) == 1
+    assert held.lapsed(Request("tool.call", "c")) is None
 
 
 def test_an_expired_deny_denies_no_more() -> None:

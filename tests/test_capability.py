@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from weft.core.capability import ACTIONS, SHORT, Capability, Request, parse, render, short_names
+from weft.core.capability import ACTIONS, SHORT, Capability, Request, parse, render, requests, short_names
 from weft.core.errors import BadInput
 from weft.core.pattern.shell import quote
 
@@ -134,6 +134,29 @@ def test_paths_are_resolved_through_symlinks(tmp_path: Path) -> None:
     (tmp_path / "real" / "out").symlink_to("/etc")
     assert read("read:./out", tmp_path / "link").patterns == ("/etc",)
     assert read("read:./out/*.conf", tmp_path / "link").patterns == ("/etc/*.conf",)
+
+
+def test_a_workspace_of_any_name(tmp_path: Path) -> None:
+    odd = tmp_path / "a [x]*? 'b'"
+    odd.mkdir()
+    (tmp_path / "link").symlink_to(odd)
+    for spec in ("read:./docs", "read:./docs/*.md", "read:./", "read:./docs/."):
+        capability = read(spec, odd)
+        assert render(capability, odd) == render(capability, tmp_path / "link") == spec
+        assert read(render(capability, "/"), "/") == capability
+
+
+def test_requests_are_in_normal_form(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    assert requests("read", "link/hosts", tmp_path) == [("file.read", "/etc/hosts")]
+    assert [action for action, _ in requests("file", "x", tmp_path)] == ["file.read", "file.write", "file.delete"]
+    assert requests("net", "https://u@API.a.com/x", tmp_path) == [("net.connect", "api.a.com:443")]
+    assert requests("net.connect", "[::1]:80", tmp_path) == [("net.connect", "[::1]:80")]
+    assert requests("shell", ["./x", "a b"], tmp_path) == [("shell.run", f"{tmp_path}/x 'a b'")]
+    assert requests("tool", "search", tmp_path) == [("tool.call", "search")]
+    for action, value in [("reed", "x"), ("net", "host"), ("net", "a/b:1"), ("read", ["a"]), ("shell", [])]:
+        with pytest.raises(BadInput):
+            requests(action, value, tmp_path)
 
 
 def test_home() -> None:

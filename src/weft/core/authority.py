@@ -176,17 +176,16 @@ class Authority:
         self.process = process
         self.capabilities = tuple(capabilities)
         self._shelves: dict[str, _Shelf] = {}
-        for number, capability in enumerate(self.capabilities):
-            self._file(number, capability)
 
-    def _file(self, number: int, capability: Capability) -> None:
-        identities = self._identities(number, capability)
-        for kind in {ACTIONS[action] for action in capability.actions}:
-            matchers = tuple(compiled(kind, pattern) for pattern in capability.patterns)
-            entry = _Entry(number, capability, identities, matchers)
-            for action in capability.actions:
-                if ACTIONS[action] == kind:
-                    self._shelves.setdefault(action, _Shelf()).put(entry)
+    def _shelf(self, action: str) -> _Shelf:
+        """The index for an action, made when it is first needed: most processes do a few kinds of things."""
+        shelf, kind = _Shelf(), ACTIONS[action]
+        for number, capability in enumerate(self.capabilities):
+            if action in capability.actions:
+                matchers = tuple([compiled(kind, pattern) for pattern in capability.patterns])
+                shelf.put(_Entry(number, capability, self._identities(number, capability), matchers))
+        self._shelves[action] = shelf
+        return shelf
 
     def _identities(self, number: int, capability: Capability) -> tuple[Identity, ...]:
         """Those of which any, revoked, ends it: an allow ends with any it was handed on from; a deny or ask only with
@@ -206,10 +205,11 @@ class Authority:
     ) -> Decision:
         """Whether the request is allowed. `now`: seconds since the epoch; `revoked`: (process, number) of all revoked
         capabilities, whosever; `used`: uses taken so far, by number."""
-        shelf = self._shelves.get(request.action)
-        what = subject(ACTIONS[request.action], request.resource) if shelf is not None else None
-        if shelf is None or what is None:
+        kind = ACTIONS.get(request.action)
+        what = None if kind is None else subject(kind, request.resource)
+        if what is None:
             return _MISSING
+        shelf = self._shelves.get(request.action) or self._shelf(request.action)
         block = shelf.block(what, now, revoked) if shelf.all_blocks else None
         if block is not None and block.verdict == "deny":
             return Decision("deny", block.number, False)
@@ -307,6 +307,11 @@ class Authority:
         """Whether a capability is neither expired, nor revoked here or above, nor used up."""
         capability = self.capabilities[number]
         return _Entry(number, capability, self._identities(number, capability), ()).lives(now, revoked, used)
+
+    def lapsed(self, request: Request) -> int | None:
+        """The number of a capability that would allow the request, had it not expired, been revoked or used up."""
+        decision = self.decide(request, now=float("-inf"))
+        return decision.by if decision.verdict == "allow" else None
 
     def limited(self, number: int) -> int | None:
         """How many uses the capability was granted; None: no limit, nothing to reserve."""

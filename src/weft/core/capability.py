@@ -8,18 +8,19 @@ counted uses; here small. A visible tool, an image, a checkpoint or a generated 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.core.pattern import EVERYTHING, Kind, stored
+from weft.core.pattern import EVERYTHING, Kind, real_path, shell_resource, stored, url_resource
 from weft.core.pattern.shell import raw_words, unquoted
+from weft.core.pattern.text import LONGEST, escape
 
 Verdict = Literal["allow", "ask", "deny"]
 
@@ -87,6 +88,7 @@ _TAIL = re.compile(r"""(?:^|(?<=\s))([a-z]+)=('[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]*
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _UNCLEAR = re.compile(r"""[\s'"]|^&|^[a-z]+=""")
+_LONGEST = 4 * LONGEST
 _OPTIONS = ("uses", "expires", "depth", "note")
 
 
@@ -96,6 +98,8 @@ def parse(spec: str, *, workspace: Path | str, issuer: str = "user", now: float)
 
     Raises BadInput, which shows the grammar and the nearest action, if the text describes none.
     """
+    if len(spec) > _LONGEST:
+        raise BadInput(f"a capability of {len(spec)} characters: at most {_LONGEST} are allowed ({spec[:40]!r}...)")
     head = _HEAD.fullmatch(spec)
     assert head is not None  # its parts may all be empty
     verb, names, colon, rest = head.groups()
@@ -131,13 +135,20 @@ def actions_of(names: Sequence[str], spec: str) -> tuple[str, ...]:
         elif name in SHORT:
             found.update(SHORT[name])
         else:
-            near = get_close_matches(name, [*SHORT, *ACTIONS], n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            near = nearest(name, [*SHORT, *ACTIONS])
+            hint = f"; did you mean {near!r}?" if near else "."
             raise BadInput(
                 f"{spec!r}: there is no action {name!r}{hint} Actions: {', '.join(SHORT)}, "
                 f"{', '.join(a for a in ACTIONS if (a,) not in SHORT.values())}. Grammar: {GRAMMAR}"
             )
     return tuple(action for action in ACTIONS if action in found)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like the one given, if any is."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.5)), None)
 
 
 def _help(kind: Kind) -> str:
@@ -157,9 +168,9 @@ def _options(text: str, spec: str, quick: bool) -> tuple[str, dict[str, str]]:
         if key not in _OPTIONS:
             if quick:
                 break
-            near = get_close_matches(key, _OPTIONS, n=1)
+            near = nearest(key, _OPTIONS)
             raise BadInput(
-                f"{spec!r}: there is no option {key!r}{f'; did you mean {near[0]!r}?' if near else ''} Options: "
+                f"{spec!r}: there is no option {key!r}{f'; did you mean {near!r}?' if near else '.'} Options: "
                 f"{', '.join(_OPTIONS)}; if it is part of the pattern, put the pattern in quotes"
             )
         if key in options:
@@ -235,6 +246,24 @@ def _time(text: str, now: float, spec: str) -> float:
         ) from None
 
 
+def requests(action: str, value: str | Sequence[str], workspace: Path | str) -> list[Request]:
+    """The questions to ask before `action` (a full or short name, or a group) is done to what a caller names: a path
+    seen from `workspace`, a URL or host:port, an argument vector, or a name. Raises BadInput if it names none."""
+    found = []
+    for each in actions_of([action], action):
+        kind = ACTIONS[each]
+        if kind == "shell":
+            resource = shell_resource([value] if isinstance(value, str) else value, workspace)
+        elif not isinstance(value, str):
+            raise BadInput(f"{action} is done to one thing, not to {value!r}")
+        elif kind == "net":
+            resource = url_resource(value if "://" in value else f"tcp://{value}")
+        else:
+            resource = real_path(value, workspace) if kind == "file" else value
+        found.append(Request(each, resource))
+    return found
+
+
 # --- writing ----------------------------------------------------------------------------------------
 
 
@@ -274,7 +303,7 @@ def pattern_text(kind: Kind, pattern: str, workspace: Path | str) -> str:
     if kind == "shell":
         return pattern
     if kind == "file":
-        root = str(workspace).rstrip("/")
+        root = escape(os.path.realpath(workspace)).rstrip("/")
         if pattern == EVERYTHING:
             pattern = "/"
         elif pattern == root:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 
+from weft.core.errors import BadInput
+from weft.core.pattern.path import known_path
 from weft.core.pattern.text import fold
 
 _DATA = frozenset(
@@ -29,14 +30,19 @@ _GIT_RUNS = re.compile(r"-c|-x|--exec.*|--config.*|--upload-pack.*|--receive-pac
 _FIND_RUNS = frozenset(["-exec", "-execdir", "-ok", "-okdir"])
 _TOKENS = re.compile(r"[\w./+~*?\[\]-]+")
 _QUOTES = re.compile(r"\\\n|[\\'\"]")
-_JOINED = re.compile(r"['\"]\s*[+.]?\s*['\"]")
+_JOINED = re.compile(r"['\"]\s*+(?:[+.]\s*+)?['\"]")
+_SPACE = r"[^\S\n]"
 _HIDDEN = re.compile(
-    r"\beval\b|\$'|`|\|\s*(?:\S*/)?(?:ba|da|z|k|a|fi)?sh\b|<\("
-    r"|(?:^|[;&|\n({!]|\b(?:do|then|else|exec|env|sudo|xargs|command|nohup|time|nice)\s)\s*['\"]?(?:\w+=\S*\s+)*"
-    r"[\w./'\"\\,{}-]*(?:\$(?!\w+/)|\{[^\s{}]*,)"
-    r"|\b(?:exec|b(?:16|32|64|85)decode|a85decode|fromhex|unhexlify|chr|fromCharCode|atob|getattr)\b"
+    r"\beval\b|\$'|`|<\(|\|\s*+(?:[^\s|;&]{0,256}/)?(?:ba|da|z|k|a|fi)?sh\b"  # or piped into a shell
+    # a variable, a substitution or braces where a command begins: $x, a$b, $(...), r{m,}
+    rf"|(?:^|[;&|\n({{!]|\b(?:do|then|else|exec|env|sudo|xargs|command|nohup|time|nice)\s){_SPACE}*+['\"]?"
+    rf"(?:\w{{1,64}}+=\S{{0,256}}+{_SPACE}++)*+[\w./'\"\\,-]*+(?:\$(?!\w{{1,64}}+/)|\{{[^\s{{}},]*+,)"
+    r"|\b(?:exec|b(?:16|32|64|85)decode|a85decode|fromhex|unhexlify|chr|fromCharCode|atob|getattr)\s*+\("
     r"|\\(?:x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})"
 )
+"""Signs that a text hides which commands it runs. Everything is possessive or short: time stays linear."""
+_MANY = 256
+"""Longer wildcards, and more of them, are not tried: they hide what they mean."""
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -58,7 +64,7 @@ class Launches:
         self.places[line[0]] = [(line, 0)]
         for known in _real_names(argv[0]):
             self.places.setdefault(known, []).append((line, 0))
-        for position in _runnable(line):
+        for position in _runnable(line[0], argv):
             word = line[position]
             self._add(line, position, base(word))
             if not _TOKENS.fullmatch(word):
@@ -71,6 +77,7 @@ class Launches:
         self.places.setdefault(name, []).append((line, position))
         if _WILD.search(name) and name.strip("*"):
             self.wild.append(name)  # /bin/r? may be rm
+            self.hidden = self.hidden or len(name) > _MANY or len(self.wild) > _MANY
 
     def _read(self, code: str) -> None:
         """Every word of a text that some program may take as code."""
@@ -83,13 +90,13 @@ class Launches:
                 self._add(words, position, base(word))
 
 
-def _runnable(line: list[str]) -> Iterator[int]:
+def _runnable(command: str, argv: tuple[str, ...]) -> Iterator[int]:
     """The positions of arguments that the command may run or read as code."""
-    command, count = line[0], len(line)
-    if command in _DATA or (command == "git" and not any(map(_GIT_RUNS.fullmatch, line[1:]))):
+    count = len(argv)
+    if command in _DATA or (command == "git" and not any(map(_GIT_RUNS.fullmatch, argv[1:]))):
         return
     if command == "find":
-        starts = [position for position, word in enumerate(line) if word in _FIND_RUNS]
+        starts = [position for position, word in enumerate(argv) if word in _FIND_RUNS]
         yield from range(starts[0] + 1 if starts else count, count)
         return
     yield from range(1, count)
@@ -97,8 +104,15 @@ def _runnable(line: list[str]) -> Iterator[int]:
 
 def _real_names(word: str) -> list[str]:
     """Names of the program behind symlinks: `./x` that points to /bin/rm is rm, `vi` may be vim."""
-    found = word if "/" in word else shutil.which(word)
-    if not found or "\0" in found:
-        return []
-    name = base(os.path.realpath(found))
-    return [] if name == base(word) else [name]
+    places = [word] if "/" in word else [f"{folder or '.'}/{word}" for folder in os.get_exec_path()]
+    for place in places:
+        try:
+            if not os.access(place, os.X_OK):
+                continue
+            found = known_path(place)
+        except (BadInput, OSError, ValueError):
+            continue
+        if found:
+            name = base(found)
+            return [] if name == base(word) else [name]
+    return []

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from unicodedata import normalize
-from urllib.parse import urlsplit
 
 from weft.core.errors import BadInput
 from weft.core.pattern.tree import Cut
@@ -100,6 +99,8 @@ def net_resource(name: str, port: int, names: Iterable[str] = ()) -> str:
 def url_resource(url: str) -> str:
     """The resource of a request to this URL: its real host, whatever stands before an `@`, and its port (of http,
     https, ws, wss, ftp and ssh by default). Raises BadInput for URLs that clients read in different ways."""
+    from urllib.parse import urlsplit
+
     if re.search(r"[\x00-\x20\x7f\\]", url):
         raise BadInput(f"the URL {url!r} holds a space, a backslash or a control character")
     try:
@@ -144,7 +145,7 @@ class NetSubject:
         self.names = names
         self.port = port
         self.addresses = [address for name in names if (address := _address(name))]
-        self.keys = [*_keys(names, self.addresses), ""]
+        self.keys = [*_keys(names), ""]
         self.everywhere = False
         self.wide_addresses = self.addresses
         self.wide_names = names
@@ -163,14 +164,17 @@ class NetSubject:
                 addresses |= {ip_address("127.0.0.1"), ip_address("::1")}
             names.update(map(str, addresses))
             self.wide_names, self.wide_addresses = sorted(names), list(addresses)
-            self._wide = [*_keys(self.wide_names, self.wide_addresses), ""]
+            self._wide = [*_keys(self.wide_names), ""]
         return self._wide
 
     def cut(self, cuts: Iterable[Cut]) -> list[str]:
-        """Nothing is filed under pieces of words."""
-        return []
+        """Where networks are filed that allow."""
+        return _blocks(self.addresses, cuts)
 
-    wide_cut = cut
+    def wide_cut(self, cuts: Iterable[Cut]) -> list[str]:
+        """Where networks are filed that deny or ask."""
+        self.wide_keys  # noqa: B018  (computes the wide forms)
+        return _blocks(self.wide_addresses, cuts)
 
 
 def _address(name: str) -> Address | None:
@@ -194,21 +198,26 @@ def _embedded(address: Address) -> list[Address]:
     return found
 
 
-def _keys(names: Iterable[str], addresses: Iterable[Address]) -> list[str]:
+def _keys(names: Iterable[str]) -> list[str]:
     keys = []
     for name in names:
         keys.append(name)
         dot = -1
         while (dot := name.find(".", dot + 1)) >= 0:
             keys.append(f"*{name[dot:]}")
-    for address in addresses:
-        keys += ["#", _block(address)]
     return keys
 
 
-def _block(address: Address) -> str:
-    """Where networks that hold the address are filed, unless they are very large."""
-    return f"#{address.version}.{int(address) >> (24 if address.version == 4 else 112)}"
+def _blocks(addresses: Iterable[Address], cuts: Iterable[Cut]) -> list[str]:
+    cuts = list(cuts)
+    return [
+        _block(address, length) for address in addresses for version, length in cuts if version == f"#{address.version}"
+    ]
+
+
+def _block(address: Address, length: int) -> str:
+    """Where the network of this length is filed that holds the address."""
+    return f"#{address.version}/{length}.{int(address) >> (address.max_prefixlen - length)}"
 
 
 @lru_cache(maxsize=4096)
@@ -225,18 +234,18 @@ def net_subject(resource: str) -> NetSubject | None:
 class NetPattern:
     """A host, all hosts under a domain, a network or everything, with a range of ports."""
 
-    __slots__ = ("first", "key", "last", "name", "network", "wide_key")
-    key_cut = wide_key_cut = None
+    __slots__ = ("first", "key", "key_cut", "last", "name", "network", "wide_key", "wide_key_cut")
 
     def __init__(self, name: str, first: int, last: int) -> None:
         self.name = name
         self.first, self.last = first, last
         self.network: IPv4Network | IPv6Network | None = ip_network(name) if "/" in name else None
         self.key = "" if name == "*" else name
+        self.key_cut: Cut | None = None
         if self.network is not None:
-            small = self.network.prefixlen >= (8 if self.network.version == 4 else 16)
-            self.key = _block(self.network.network_address) if small else "#"
-        self.wide_key = self.key
+            self.key_cut = f"#{self.network.version}", self.network.prefixlen
+            self.key = _block(self.network.network_address, self.network.prefixlen)
+        self.wide_key, self.wide_key_cut = self.key, self.key_cut
 
     def _fits(self, names: list[str], addresses: list[Address]) -> bool:
         if self.network is not None:

@@ -29,20 +29,20 @@ def real_path(path: str | os.PathLike[str], workspace: str | os.PathLike[str]) -
     """
     text = checked(os.fspath(path), "the path")
     whole = text if text[0] == "/" else f"{os.fspath(workspace)}/{text}"
-    return _known(whole, text) or _new(whole, text)
+    return known_path(whole) or _new(whole)
 
 
-def _known(whole: str, shown: str) -> str | None:
-    """The kernel's name for what exists, else None."""
+def known_path(whole: str) -> str | None:
+    """The kernel's name for what exists, else None. Raises BadInput as `real_path` does."""
     if not _PROC:
         return os.path.realpath(whole) if os.path.exists(whole) else None  # noqa: PTH110
     try:
         handle = os.open(whole, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadInput(f"the path {shown!r} goes through symlinks in a circle") from None
+            raise BadInput(f"the path {whole!r} goes through symlinks in a circle") from None
         if error.errno == errno.ENAMETOOLONG:
-            raise BadInput(f"the path {shown!r} is too long for a file name") from None
+            raise BadInput(f"the path {whole!r} is too long for a file name") from None
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
             return None
         raise
@@ -55,22 +55,22 @@ def _known(whole: str, shown: str) -> str | None:
     finally:
         os.close(handle)
     if name[0] != "/":
-        raise BadInput(f"the path {shown!r} names {name!r}, which is not in the file system")
+        raise BadInput(f"the path {whole!r} names {name!r}, which is not in the file system")
     return name if name.isascii() else checked(name, "the file name")
 
 
-def _new(whole: str, shown: str) -> str:
+def _new(whole: str) -> str:
     """Where something that does not exist would be created."""
     folder, _, name = whole.rpartition("/")
     if name not in ("", ".", ".."):
         try:
             os.readlink(whole)  # noqa: PTH115
         except OSError:
-            if found := _known(folder or "/", shown):
+            if found := known_path(folder or "/"):
                 return f"{found.rstrip('/')}/{name}"
     found = checked(os.path.realpath(whole), "the file name")
     if found.endswith(" (deleted)") and not whole.endswith(" (deleted)"):
-        raise BadInput(f"the path {shown!r} names a file that was deleted")
+        raise BadInput(f"the path {whole!r} names a file that was deleted")
     return found
 
 
@@ -81,8 +81,8 @@ def file_pattern(text: str, workspace: str | Path) -> str:
     if text in ("*", "**"):
         raise BadInput(f"the file pattern {text!r} is unclear: write ./** for the workspace, / for every file")
     if text == "~" or text.startswith("~/"):
-        text = str(Path.home()) + text[1:]
-    whole = text if text[0] == "/" else f"{os.fspath(workspace)}/{text}"
+        text = escape(str(Path.home())) + text[1:]
+    whole = text if text[0] == "/" else f"{escape(os.fspath(workspace))}/{text}"
     itself = text.endswith("/.") and text != "/."
     known, rest = [], [part for part in whole.split("/") if part not in ("", ".")]
     while rest and (plain := literal(rest[0])) is not None:

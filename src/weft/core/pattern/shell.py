@@ -81,8 +81,7 @@ class ShellSubject:
 
     def __init__(self, argv: tuple[str, ...]) -> None:
         self.argv = tuple(map(nfc, argv))
-        name = argv[0][argv[0].rfind("/") + 1 :]
-        self.keys = [f"{name} {argv[1]}", name, ""] if len(argv) > 1 else [name, ""]
+        self.keys = [self.argv[0][self.argv[0].rfind("/") + 1 :], ""]
         self._launches: Launches | None = None
         self._wide: list[str] = []
 
@@ -106,10 +105,13 @@ class ShellSubject:
         return self._wide
 
     def cut(self, cuts: Iterable[Cut]) -> list[str]:
-        """Nothing is filed under pieces of words."""
-        return []
+        """Where patterns of several words are filed."""
+        words = (self.keys[0], *self.argv[1:])
+        return [_row(words[:count]) for _, count in cuts if len(words) >= count]
 
-    wide_cut = cut
+    def wide_cut(self, cuts: Iterable[Cut]) -> list[str]:
+        """Denies and asks are filed under the command alone."""
+        return []
 
 
 def shell_subject(resource: str) -> ShellSubject | None:
@@ -121,11 +123,15 @@ def shell_subject(resource: str) -> ShellSubject | None:
     return ShellSubject(argv) if argv and argv[0] and "\0" not in resource else None
 
 
+def _row(words: Sequence[str]) -> str:
+    return "\0".join(words)
+
+
 class CommandPattern:
     """A command, its arguments word for word, and whether more may follow."""
 
-    __slots__ = ("_argv", "_globs", "_name", "key", "more", "wide_key", "words")
-    key_cut = wide_key_cut = None
+    __slots__ = ("_argv", "_globs", "_name", "key", "key_cut", "more", "wide_key", "words")
+    wide_key_cut = None
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.more = words[-1] == "**"
@@ -134,8 +140,14 @@ class CommandPattern:
         name = literal(command[command.rfind("/") + 1 :])
         self.key = name or ""
         self.wide_key = fold(self.key)
-        if name and len(self.words) > 1 and (first := literal(self.words[1])) is not None:
-            self.key = f"{name} {first}"
+        self.key_cut: Cut | None = None
+        known = [name] if name else []
+        for word in self.words[1:] if name else ():
+            if (plain := literal(word)) is None:
+                break
+            known.append(plain)
+        if len(known) > 1:
+            self.key, self.key_cut = _row(known), (" ", len(known))
         self._argv = [_matcher(word) for word in self.words]
         self._name = _matcher(fold(command[command.rfind("/") + 1 :]))
         self._globs = [(_matcher(fold(word)), fold(word)) for word in self.words[1:]]
