@@ -112,7 +112,7 @@ def begin(store: str, what: str, kind: str = "lives") -> subprocess.Popen[str]:
     """The program in a process, with a new run of workflow `what` or with the run of that id."""
     return subprocess.Popen(
         [sys.executable, "killed_program.py", store, what, kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
     )  # fmt: skip
 
 
