@@ -95,6 +95,11 @@ class Fleet:
             self.server.execute(_UNFINISHED.format("count(*)") + " AND parent IS NULL", self.database)
         )
 
+    def taken_over(self) -> int:
+        """How many of the workers that died were known, and were found dead."""
+        dead = {worker.pid for worker in self.workers if worker.died is not None}
+        return sum(life.pid in dead and life.gone < float("inf") for life in checks.lives(self.server, self.database))
+
     def asleep(self, count: int) -> bool:
         """Whether so many are parked until a time."""
         query = _UNFINISHED.format("count(*)") + " AND state = 'waiting' AND wake_at IS NOT NULL"
@@ -151,7 +156,10 @@ class Fleet:
             lives = checks.lives(self.server, self.database)
             died = {worker.pid: worker.died for worker in self.workers if worker.died is not None}
             ran = checks.executions(self.log, lives, died)
-            figures: Figures = {"processes": len(rows), "taken over": sum(life.gone < float("inf") for life in lives)}
+            figures: Figures = {
+                "processes": len(rows),
+                "runtimes that left or were taken over": sum(life.gone < float("inf") for life in lives),
+            }
             figures |= checks.check_steps(ran, outcomes)
             figures |= checks.check_limits(ran, outcomes)
             checks.check_rates(self.server, self.database, ran)
@@ -209,6 +217,10 @@ async def fleet(
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
+BURST = 5
+"""Kills between two submissions."""
+
+
 async def killed(
     server: Postgres, *, processes: int, kills: int, workers: int = 3, seed: int = 1, pace: float = 0.4,
     report: Callable[[str], None] = lambda text: None,
@@ -217,12 +229,16 @@ async def killed(
     draw = random.Random(seed)
     async with fleet(server, workers=workers) as it:
         for kill in range(kills):
-            await it.submit(processes * (kill + 1) // kills - len(it.runs))
+            if kill % BURST == 0:
+                await it.submit(processes * min(kill + BURST, kills) // kills - len(it.runs))
+            victim = draw.choice(it.living)
+            await it.owner(victim)  # one that has not begun yet would be no loss
             await asyncio.sleep(min(draw.expovariate(1 / pace), 4 * pace))
-            draw.choice(it.living).kill()
+            victim.kill()
             it.launch()
             report(f"{kill + 1} kills, {len(it.runs)} submitted, {it.done()} done")
         await it.finish(60 + processes / 10)
+        await until(lambda: it.taken_over() == kills, 10)
         return {"kills": kills, **await it.check()}
 
 

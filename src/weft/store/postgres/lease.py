@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from weft.core.clock import monotonic
 from weft.core.errors import LeaseLost, StoreError
-from weft.store.postgres.schema import explain, transient
+from weft.store.postgres.schema import IS_CLAIMABLE, explain, transient
 from weft.store.postgres.server import PostgresOptions, connect, quietly
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Lease:
         self.offset: float | None = None
         self._error, self._compared = 0.0, 0.0
         self.alone = False
-        """Nobody else is registered."""
+        """Nobody else is registered: there is nobody to tell."""
+        self._met = 0
         self.pulse = monotonic()
         self._lost = lost
         self._reaped = reaped
@@ -89,8 +90,28 @@ class Lease:
         if not self._thread.is_alive():
             self._thread.start()
 
+    async def look_around(self, connection: asyncpg.Connection) -> None:
+        """Count the others, on a connection that listens already: who comes later says so."""
+        met = self._met
+        owners = await connection.fetchval("SELECT count(*) FROM weft.owners")
+        self.alone = owners == 1 and met == self._met
+
+    def meet(self) -> None:
+        """Another runtime was heard of."""
+        self._met += 1
+        self.alone = False
+
+    async def leave(self, connection: asyncpg.Connection) -> None:
+        """Be nobody any more. What is parked here is the others' at once."""
+        await connection.execute("DELETE FROM weft.tickets WHERE owner = $1", self.owner)
+        await connection.execute("DELETE FROM weft.waits WHERE process = $1", self.owner)
+        await connection.execute("DELETE FROM weft.owners WHERE owner = $1", self.owner)
+        parked = f"SELECT EXISTS (SELECT FROM weft.processes WHERE owner = $1 AND {IS_CLAIMABLE})"
+        if await connection.fetchval(parked, self.owner):
+            await connection.execute(_TELL_ALL, self.owner)
+
     async def release(self) -> None:
-        """Stop beating. The caller removes the row."""
+        """Stop beating; then `leave`."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             await asyncio.to_thread(self._thread.join, 5)
@@ -138,12 +159,12 @@ class Lease:
 
     async def _beat(self, connection: asyncpg.Connection) -> float:
         """Renew, and reap; the seconds until there is something to do again. Raises LeaseLost."""
-        asked = monotonic()
+        asked, met = monotonic(), self._met
         found = await connection.fetchrow(_BEAT, self.owner, self.seconds)
         assert found is not None
         there, held, now, owners, soonest = found
         self._compare(now, asked, monotonic())
-        self.alone = owners == 1
+        self.alone = owners == 1 and met == self._met
         if not there:
             raise self.lost()
         if not held:

@@ -29,6 +29,9 @@ _HOLDERS = f"""SELECT tenant, count(*) FROM (
             AND EXISTS (SELECT FROM weft.owners o WHERE o.owner = t.owner)
     ) AS held GROUP BY tenant"""
 _STARTS = "SELECT at FROM weft.starts WHERE queue = $1 AND at > $2"
+# They count from now on, and not from when the line was looked at: the server may have been slow in between.
+_START = """INSERT INTO weft.starts
+    SELECT $1, extract(epoch FROM clock_timestamp())::float8 FROM generate_series(1, $2)"""
 _SERVED = "SELECT tenant, at FROM weft.served WHERE queue = $1"
 # Each tenant's first few: the tenants are found by jumps in the index, however many processes each has queued.
 # Those of other living runtimes are in line too; those that nobody could take here are not.
@@ -123,9 +126,7 @@ class Line:
             await connection.execute(
                 "DELETE FROM weft.starts WHERE queue = $1 AND at <= $2", name, now - self.queue.rate[1]
             )
-            await connection.execute(
-                "INSERT INTO weft.starts SELECT $1, $2 FROM generate_series(1, $3)", name, now, len(chosen)
-            )
+            await connection.execute(_START, name, len(chosen))
         if self.tenants:
             tenants = {one.tenant: now + n * 1e-6 for n, one in enumerate(chosen)}
             await connection.execute(_SERVE, name, list(tenants), list(tenants.values()))

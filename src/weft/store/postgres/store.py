@@ -34,7 +34,7 @@ from weft.store.ledger import Charge, Refusal
 from weft.store.postgres import ledger, removal
 from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE
 from weft.store.postgres.commit import INSERT, ROW, statement
-from weft.store.postgres.herald import Herald
+from weft.store.postgres.herald import SERVES, Herald
 from weft.store.postgres.lease import Lease
 from weft.store.postgres.queue import Line, process
 from weft.store.postgres.reading import Reading
@@ -80,6 +80,7 @@ class PostgresStore(Reading):
         self._doubtful = False
         """The last statement failed, and may have been applied or may yet be."""
         self._refused: StoreError | None = None
+        self._served: set[str] = set()
 
     def clock(self) -> float:
         offset = self._lease.offset if self._lease is not None else None
@@ -106,7 +107,7 @@ class PostgresStore(Reading):
         if self._lease is None:
             self._lease = lease
             self._beat()
-            self._herald = Herald(self._server, owner, self._heard)
+            self._herald = Herald(self._server, lease, self._heard)
 
     def listen(self, hint: Callable[[Hint], None], lost: Callable[[StoreError], None]) -> None:
         self._hint, self._lost = hint, lost
@@ -132,22 +133,15 @@ class PostgresStore(Reading):
         if self._lease is not None:
             await self._lease.release()
             with contextlib.suppress(StoreError):  # the lease runs out by itself
-                await self._server.ask(self._leave)
+                await self._server.ask(self._lease.leave)
             self._beating.cancel()
         if self._writer is not None:
             await quietly(self._writer)
         await self._server.close()
 
-    async def _leave(self, connection: asyncpg.Connection) -> None:
-        assert self._lease is not None
-        owner = self._lease.owner
-        await connection.execute("DELETE FROM weft.tickets WHERE owner = $1", owner)
-        await connection.execute("DELETE FROM weft.waits WHERE process = $1", owner)
-        await connection.execute("DELETE FROM weft.owners WHERE owner = $1", owner)
-
     def _heard(self, hint: Hint) -> None:
         if self._lease is not None:
-            self._lease.alone = False  # somebody told us, perhaps that they are new
+            self._lease.meet()  # somebody told us, perhaps that they are new
         self._hint(hint)
 
     def _beat(self) -> None:
@@ -285,6 +279,9 @@ class PostgresStore(Reading):
         queues: Sequence[str] | None = None,
         but: Sequence[str] = (),
     ) -> list[ProcessRow]:
+        if queues is not None and not self._served.issuperset(queues):
+            await self.follow(owner, [SERVES + queue for queue in ("", *queues)])
+            self._served.update(queues)
         wanted = None if ids is None else list(ids)
         open = [state for state in states if state in (CLAIMABLE if wanted is None else UNFINISHED)]
         values = (owner, wanted, open, None if queues is None else list(queues), limit, list(but))
