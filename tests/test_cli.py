@@ -77,7 +77,8 @@ class Shell:
     def __init__(self, folder: Path, store: str | None = None) -> None:
         self.folder = folder
         (folder / "shop.py").write_text(PROGRAM)
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("WEFT_")}
+        self.environment = {**ours, "WEFT_POLICY": "all"}  # these programs write where they like
         self.store = store or str(folder / ".weft" / "journal.db")
         if store is not None:
             self.environment["WEFT_STORE"] = store
