@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from weft.runtime.effects import charge as charge
     from weft.runtime.effects import current as current
     from weft.runtime.effects import detach as detach
+    from weft.runtime.effects import exec as exec
+    from weft.runtime.effects import exit as exit
     from weft.runtime.effects import now as now
     from weft.runtime.effects import patched as patched
     from weft.runtime.effects import publish as publish
@@ -48,10 +50,11 @@ _HOMES = {
     "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
     "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
     "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "grant": "runtime.rights", "map": "runtime.map", "now": "runtime.effects",
-    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
-    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
-    "step": "core.declare", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
+    "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.rights",
+    "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
+    "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
+    "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "uuid": "runtime.effects",
+    "wait_for": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

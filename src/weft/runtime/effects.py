@@ -12,19 +12,23 @@ import uuid as _uuid
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from weft.core.boundary import place, require
 from weft.core.budget import amounts as checked
-from weft.core.codec import encode_args, from_plain
+from weft.core.codec import encode, encode_args, from_plain
 from weft.core.declare import Workflow
 from weft.core.errors import BadInput
 from weft.core.schema import schema_of
+from weft.runtime import scan
+from weft.runtime.beginning import Beginning
 from weft.runtime.enforce import executing
+from weft.runtime.leaving import end
 from weft.runtime.pending import NOTHING, Pending
 from weft.runtime.people import DEFAULT, Asked, Terms
+from weft.store.base import DONE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,14 +149,7 @@ async def ask(
 async def spend(**amounts: float) -> None:
     """Charge the budget for something that is no step: ``await weft.spend(turns=1)``. Raises BudgetExceeded, and then
     nothing is spent. Without a budget it costs nothing."""
-    process = require("weft.spend()")
-    if process.account is not None:
-        price = checked(dict(amounts))
-        args = encode_args((), dict(sorted(price.items())), "spend")
-        pending = Pending("spend", "spend", place(), args, lambda p: process.arrive(p, True, None))
-        pending.price = price
-        process.enlist(pending)
-        await process.outcome(pending)
+    await require("weft.spend()").pay(checked(dict(amounts)), place())
 
 
 def charge(**amounts: float) -> None:
@@ -200,14 +197,16 @@ class Child(Generic[R]):
 
 async def spawn(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Child[R]:
     """Start a child and go on. It is owned: cancelling the parent cancels it, and its failure fails the parent."""
-    process = require("weft.spawn()")
-    return Child(process, process.children.spawn(_workflow(workflow), args, kwargs, place(), owned=True))
+    process, where = require("weft.spawn()"), place()
+    await process.pay({"children": 1}, where)
+    return Child(process, process.children.spawn(_workflow(workflow), args, kwargs, where, owned=True))
 
 
 async def detach(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> str:
     """Start a process that goes its own way; returns its id."""
-    process = require("weft.detach()")
-    id: str = process.children.spawn(_workflow(workflow), args, kwargs, place(), owned=False)
+    process, where = require("weft.detach()"), place()
+    await process.pay({"children": 1}, where)
+    id: str = process.children.spawn(_workflow(workflow), args, kwargs, where, owned=False)
     return id
 
 
@@ -215,6 +214,35 @@ def _workflow(workflow: Any) -> Any:
     if not isinstance(workflow, Workflow):
         raise BadInput(f"{workflow!r} is not a workflow; mark the function with @weft.workflow")
     return workflow
+
+
+async def exec(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    """Go on as another program: the body is left (what it has open is cancelled, and its children end first), and
+    `workflow` runs in its place, under the same id, in the same journal, with the same budget. What came before is not
+    run again on replay, so a process that is to live for ever begins anew this way now and then.
+
+    The rights are those it has, or what ``workflow.options(rights=[...])`` leaves of them.
+    """
+    process = require("weft.exec()")
+    new = _workflow(workflow)
+    scan.check(new.fn)
+    new.bind(args, kwargs)
+    data = process.runtime.journal.clean(encode_args(args, kwargs, new.name, new.names))
+    image, holder = process.immediate(
+        "exec", new.name, place(), data, lambda number: process.runtime.rights.of_exec(process, new, number)
+    )
+    begin = Beginning(new.name, data, image, holder, number=process.issued, at=process.clock)
+    process.depart(partial(process.become, begin))
+    raise asyncio.CancelledError
+
+
+def exit(result: Any = None) -> NoReturn:
+    """End the process, from anywhere in the body, as if the workflow had returned `result`. What the body has open is
+    cancelled first, and so are its children."""
+    process = require("weft.exit()")
+    data = encode(result, f"{process.workflow}() result")
+    process.depart(partial(end, process, DONE, data))
+    raise asyncio.CancelledError
 
 
 async def publish(key: str, value: Any) -> None:

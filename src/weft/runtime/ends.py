@@ -17,7 +17,7 @@ from weft.core.declare import find_queue
 from weft.core.errors import RunBusy, StoreError, WeftError
 from weft.runtime.commit import settle
 from weft.runtime.handle import outcome_of
-from weft.store.base import DONE, ENDED, FINISHED, QUEUED, ProcessRow
+from weft.store.base import DONE, ENDED, FINISHED, PAUSED, QUEUED, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending
@@ -64,6 +64,14 @@ class Ends:
         self.runtime.put(process.row)
         self._leave(process.row)
         self.tell(process.id, error)
+
+    def left(self, row: ProcessRow) -> None:
+        """It was paused: it is nobody's, and who waits for it waits on."""
+        self.runtime.put(row)
+        self.runtime.active.pop(row.id, None)
+        self._leave(row)
+        if row.id in self.waiters:
+            self.watch(row.id)
 
     def _leave(self, row: ProcessRow) -> None:
         """Its place in its queue and in memory is free."""
@@ -123,7 +131,7 @@ class Ends:
             row = await runtime.row(child)
             if row.state in FINISHED:
                 self.tell(child, await runtime.recovery.opened(row))
-            elif (row.state == QUEUED and row.owner is None) or self._for_others(row):
+            elif row.state == PAUSED or (row.state == QUEUED and row.owner is None) or self._for_others(row):
                 self.watch(child)  # it waits for a worker
             elif child not in runtime.active:
                 await runtime.resume(child)

@@ -104,8 +104,9 @@ class Bill:
         """Its outcome is being written, or it was given up. Nothing is owed for what never began."""
         if self.open:
             self.open = False
-            took = self.process.runtime.clock() - self.pending.started
-            spent = {**self.price, "seconds": max(0.0, took), **self.said} if begun else {}
+            spent = {**self.price, **self.said} if begun else {}
+            if begun and self.pending.kind == "step":
+                spent["seconds"] = max(0.0, self.process.runtime.clock() - self.pending.started)
             self.process.runtime.ledger.settle(self.key, spent)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from weft.store.base import Message
 
 CANCEL_BOX = "weft.cancel"
+SIGNAL_BOX = "weft.signal"
 
 
 class Mail:
@@ -37,6 +38,9 @@ class Mail:
             self.seen.add(letter.id)
             if letter.box == CANCEL_BOX:
                 self.process.arrive(None, False, "cancelled", partial(self._take, letter.id))
+            elif letter.box == SIGNAL_BOX:
+                self._take(letter.id, None)
+                self.process.signals.take(decode(letter.payload))
             else:
                 self.letters.setdefault(letter.box, deque()).append(letter)
                 self._hear(letter.box)

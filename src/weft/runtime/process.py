@@ -13,73 +13,69 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, decode_args, encode, encode_args
 from weft.core.declare import Step, Workflow, find_workflow
 from weft.core.errors import WeftError
-from weft.core.record import (
-    AnyRecord,
-    Blob,
-    Cancel,
-    End,
-    Fork,
-    Outcome,
-    Patch,
-    Started,
-    Value,
-    to_column,
-)
+from weft.core.record import Blob, Cancel, Fork, Outcome, Patch, Value
+from weft.runtime.beginning import Beginning
 from weft.runtime.children import Children
 from weft.runtime.deadlock import deadlocked
 from weft.runtime.divergence import diverged
 from weft.runtime.execute import Execution
 from weft.runtime.history import History
+from weft.runtime.leaving import abort, end, finish
 from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, Also, Launch, Pending, Stopped
 from weft.runtime.protect import check, launch
 from weft.runtime.rights import Holder, narrowed
-from weft.store.base import CANCELLED, DONE, ENDED, FAILED, WAITING, ProcessRow
+from weft.runtime.signals import Signals
+from weft.runtime.writing import Writing
+from weft.store.base import FAILED, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
 
 
-class Process:
+class Process(Writing):
     """The boundary of one body. All methods run on the host's thread."""
 
-    def __init__(self, runtime: Runtime, row: ProcessRow, input: bytes, records: Sequence[AnyRecord]) -> None:
-        """The image of the row is in memory (`Rights.image`)."""
-        self.runtime = runtime
-        self.row = row
-        self.id = row.id
-        self.workflow = row.workflow
-        self.clock = row.started
-        self.input = input
+    def __init__(self, runtime: Runtime, row: ProcessRow, begin: Beginning, length: int = 0) -> None:
+        """`length`: records that its journal has. Its input and its image are in memory."""
+        super().__init__(runtime, row, length)
+        self.clock = begin.at
         self.loop = BodyLoop(self)
         self.main: asyncio.Task[Any] | None = None
-        self.issued = 0
-        self.length = len(records)
-        self.history = History(records, runtime.journal.clean)
-        self.rights = runtime.rights.holder(row.id, row.image, records)
-        self.account = row.id if self.rights.image.budget is not None else self.rights.image.account
+        self._begin(begin)
+        self.account: str | None = row.id if self.rights.image.budget is not None else self.rights.image.account
         """The process whose budget it spends first, if there is one."""
         self.live = False
         self.blobs: dict[bytes, bytes] = {}
         self.pending: dict[int, Pending] = {}
         self.busy = 0  # pending effects that can't be parked
         self.arrived: deque[tuple[Pending | None, bool, Any, Also | None]] = deque()
-        self.mail = Mail(self)
+        self.mail: Mail = Mail(self)
         self.children = Children(self)
+        self.signals = Signals(self)
         self.patches: dict[str, bool] = {}
         self.queued = False  # in the runtime's turn
         self.over = False
         self.stopping = False
         self.error: WeftError | None = None  # why the body had to be stopped
+        self.leave: Callable[[], None] | None = None  # what comes when the body has been left by its own will
         self.idle_since = 0.0
+
+    def _begin(self, begin: Beginning) -> None:
+        assert isinstance(begin.input, bytes)
+        self.workflow = begin.workflow
+        self.input = begin.input
+        self.issued = begin.number
+        self.history = History(begin.records, self.runtime.journal.clean)
+        self.rights: Holder = self.runtime.rights.holder(begin.holder, begin.image, begin.held)
 
     # --- running the body ------------------------------------------------------------------------------
 
@@ -101,16 +97,18 @@ class Process:
                 return  # waits for a large payload, or was stopped
             while not self.main.done():
                 if self.error is not None:
-                    self._abort(self.error)
+                    abort(self, self.error)
                     return
                 if not self.arrived:
                     break
                 self._deliver(*self.arrived.popleft())
                 self.loop.drain()
             if self.main.done():
-                self._finish()
+                finish(self)
             elif not self.pending:
-                self._end(FAILED, encode(deadlocked(self)))
+                end(self, FAILED, encode(deadlocked(self)))
+            elif self.signals.held:
+                self.signals.rest()
         self.idle_since = self.runtime.clock()
 
     async def _main(self) -> Any:
@@ -131,13 +129,13 @@ class Process:
         history = self.history
         while history:
             if self.error is not None:
-                self._abort(self.error)
+                abort(self, self.error)
                 return False
             record = history.order[history.cursor]
             if type(record) is Outcome:
                 pending = self.pending.get(record.effect)
                 if pending is None or not history.fits(record, pending.kind, pending.name, pending.args):
-                    self._abort(diverged(self, record, pending))
+                    abort(self, diverged(self, record, pending))
                     return False
                 if type(record.value) is Blob and record.value.hash not in self.blobs:
                     self.runtime.recovery.fetch(self, record.value)
@@ -153,11 +151,11 @@ class Process:
             elif type(record) is Fork:
                 history.pass_fork()
             else:  # a Patch that the body did not ask for
-                self._abort(diverged(self, record, None))
+                abort(self, diverged(self, record, None))
                 return False
             self.loop.drain()
         if self.error is not None:
-            self._abort(self.error)
+            abort(self, self.error)
             return False
         self._go_live()
         return True
@@ -171,7 +169,8 @@ class Process:
                 self.error = diverged(self, started, pending)
                 return
             pending.noted = started is not None
-            launch(self, pending)
+            if not self.signals.held:
+                launch(self, pending)
 
     # --- issuing effects ---------------------------------------------------------------------------------
 
@@ -194,7 +193,7 @@ class Process:
         self.pending[pending.number] = pending
         self.busy += not pending.parkable
         pending.holder = narrowed.get()
-        if self.live:
+        if self.live and not self.signals.held:
             launch(self, pending)
 
     async def outcome(self, pending: Pending) -> Any:
@@ -269,9 +268,9 @@ class Process:
             by = check(self, kind, name)
             value = make(number)
         except WeftError as error:
-            self._record(number, kind, name, place, args, encode(error), False)
+            self.record(number, kind, name, place, args, encode(error), False)
             raise
-        self._record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True, by=by)
+        self.record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True, by=by)
         if also is not None:
             also(value)
         return value
@@ -287,7 +286,7 @@ class Process:
                 known = False
             else:
                 known = True
-                self._append(Patch(self.tick(), id))
+                self.append(Patch(self.tick(), id))
             self.patches[id] = known
         return known
 
@@ -316,7 +315,36 @@ class Process:
     async def call(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
     ) -> Any:
+        await self.pay({"children": 1}, place)
         return await self.children.join(self.children.spawn(workflow, args, kwargs, place, owned=True), place)
+
+    async def pay(self, price: dict[str, float], place: str) -> None:
+        """Charge the budget, if there is one, for something that is no step. Raises BudgetExceeded."""
+        if self.account is not None:
+            data = encode_args((), dict(sorted(price.items())), "spend")
+            pending = Pending("spend", "spend", place, data, partial(_paid, self))
+            pending.price = price
+            self.enlist(pending)
+            await self.outcome(pending)
+
+    # --- another program ---------------------------------------------------------------------------------------
+
+    def depart(self, then: Callable[[], None]) -> None:
+        """The body is to be left: all its tasks are cancelled, and when they are over comes `then`."""
+        self.leave = then
+        assert self.main is not None
+        self.main.cancel()
+
+    def become(self, begin: Beginning) -> None:
+        """Go on as another program, under the same name."""
+        before = self.rights
+        self._begin(begin)
+        if before.id == self.rights.id:
+            self.rights.inherit(before)
+        self.patches = {}
+        self.main = self.loop.create_task(self._main())
+        self.loop.drain()
+        self.runtime.wake(self)
 
     # --- outcomes ---------------------------------------------------------------------------------------------
 
@@ -328,7 +356,7 @@ class Process:
     def _deliver(self, pending: Pending | None, ok: bool, value: Any, also: Also | None) -> None:
         if pending is None:
             assert self.main is not None
-            self._append(Cancel(self.tick(), str(value)))
+            self.append(Cancel(self.tick(), str(value)))
             if also is not None:
                 also(value)
             self.main.cancel()
@@ -352,7 +380,7 @@ class Process:
                 value = seen
         else:
             stored = _NONE
-        self._record(
+        self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
             pending.attempts, pending.by,
         )  # fmt: skip
@@ -384,120 +412,8 @@ class Process:
             pending.parkable = rests
             self.busy += -1 if rests else 1
 
-    def _record(
-        self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
-        started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (),
-    ) -> None:  # fmt: skip
-        given = self.runtime.journal.value(self.id, args)
-        if self.row.strikes:
-            self.row.strikes = 0  # it gets on
-            self.runtime.put(self.row)
-        self.runtime.counters.effects += 1
-        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by)
-        self.runtime.append(self, record)
-
-    def _append(self, record: AnyRecord) -> None:
-        self.runtime.append(self, record)
-
-    def note(self, pending: Pending, *, intent: bool) -> None:
-        """Write down that an effect has been started."""
-        pending.noted = True
-        args = self.runtime.journal.value(self.id, pending.args)
-        # Not part of the order of deliveries: the body's clock stands still.
-        self._append(
-            Started(self.runtime.clock(), pending.number, pending.kind, pending.name, pending.place, args, intent)
-        )
-
-    def tick(self) -> float:
-        """Let the body's clock follow the host's, never backwards."""
-        now = self.runtime.clock()
-        if now > self.clock:
-            self.clock = now
-        return self.clock
-
     def _bytes(self, value: Value) -> bytes:
         return self.blobs.pop(value.hash) if isinstance(value, Blob) else value
-
-    # --- ends ----------------------------------------------------------------------------------------------------
-
-    def _finish(self) -> None:
-        assert self.main is not None
-        rest = self.loop.tasks
-        for task in rest:
-            task.cancel()
-        if rest:
-            self.loop.drain()
-        if self.error is not None:
-            self._abort(self.error)
-            return
-        if self.main.cancelled():
-            state, data = CANCELLED, encode(asyncio.CancelledError())
-        elif (error := self.main.exception()) is not None:
-            if isinstance(error, Stopped):
-                self._abort(WeftError(f"run {self.id} was stopped"))
-                return
-            state, data = FAILED, encode(error)
-        else:
-            try:
-                state, data = DONE, encode(self.main.result(), f"{self.workflow}() result")
-            except Exception as unfit:
-                state, data = FAILED, encode(unfit)
-        self._end(state, data)
-
-    def _end(self, state: str, data: bytes) -> None:
-        data = self.runtime.journal.clean(data)
-        value = self.runtime.journal.keep(self.id, data)
-        self._append(End(self.tick(), state, value))
-        self._put_away()
-        self.row.state = state
-        self.row.wake_at = None
-        if state == DONE:
-            self.row.result = to_column(value)
-        else:
-            self.row.error = to_column(value)
-        self.runtime.ends.finished(self, data)
-
-    def _abort(self, error: WeftError) -> None:
-        """Stop here without a word in the journal: the run can be resumed by code that fits."""
-        self._put_away()
-        self.runtime.ends.aborted(self, error)
-
-    def evict(self) -> None:
-        """Leave memory; the journal has everything."""
-        if not self.over:
-            with self.loop.running():
-                self._put_away()
-
-    def park(self, now: float, after: float, *, timed: bool) -> bool:
-        """Leave memory if all that is awaited can be awaited without it, and nothing is due within `after` s.
-        `timed`: only if a time is all that it waits for (what others do may come at once)."""
-        if self.busy or self.arrived or not self.live or self.over or self.queued:
-            return False
-        deadlines = [p.deadline for p in self.pending.values() if p.deadline is not None]
-        wake = min(deadlines, default=None)
-        if wake is not None and wake - now < after:
-            return False
-        if timed and (wake is None or len(deadlines) < len(self.pending)):
-            return False
-        self.row.state = WAITING
-        self.row.wake_at = wake
-        events = [_awaited(p) for p in self.pending.values() if p.kind in ("event", "child")]
-        self.runtime.parked(self, events, for_others=len(deadlines) < len(self.pending))
-        self.evict()
-        return True
-
-    def _put_away(self) -> None:
-        self.over = self.stopping = True
-        for pending in list(self.pending.values()):
-            self.drop(pending)
-        for task in self.loop.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine: Any = task.get_coro()
-            try:
-                coroutine.close()
-            except BaseException as error:  # a body that awaits in `finally` while it is put away
-                self.runtime.log.debug("putting %s away: %r", self.id, error)
-        self.loop.ready.clear()
 
     def complain(self, context: dict[str, Any]) -> None:
         """asyncio's words about a task or future of this body that nobody looked at."""
@@ -506,9 +422,9 @@ class Process:
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
 
 
-def _awaited(pending: Pending) -> str:
-    """What a parked process waits for, as the store knows it."""
-    return pending.name if pending.kind == "event" else f"{ENDED}{decode_args(pending.args)[0][0]}"
+def _paid(process: Process, pending: Pending) -> None:
+    pending.started = process.runtime.clock()
+    process.arrive(pending, True, None)
 
 
 def _never(pending: Pending) -> None:

@@ -12,9 +12,21 @@ from msgspec.structs import replace
 from weft.core.declare import find_queue, find_workflow, registry
 from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, StoreError, WeftError
 from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
+from weft.runtime.beginning import Beginning, beginning
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
-from weft.store.base import ARRIVING, FINISHED, MAX_STRIKES, QUEUED, RUNNING, WAITING, ProcessRow, Segment
+from weft.store.base import (
+    ARRIVING,
+    FINISHED,
+    MAX_STRIKES,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    UNFINISHED,
+    WAITING,
+    ProcessRow,
+    Segment,
+)
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -54,14 +66,15 @@ class Recovery:
 
     # --- taking in ---------------------------------------------------------------------------------------
 
-    async def resume(self, id: str, force: bool) -> None:
+    async def resume(self, id: str, force: bool, states: Sequence[str] = UNFINISHED) -> None:
+        """`states`: only if it is in one of these."""
         runtime = self.runtime
         row = await runtime.row(id)
-        if id in runtime.active or row.state in FINISHED:
+        if id in runtime.active or row.state not in (*states, ARRIVING):
             return
         find_workflow(row.workflow)
         with self.reading() as left:
-            taken = await runtime.store.claim(runtime.owner, [id])
+            taken = await runtime.store.claim(runtime.owner, [id], states=states)
             if taken:
                 await self._go_on(taken[0], left, force)
                 return
@@ -70,7 +83,7 @@ class Recovery:
             await self.revive([id])
         elif row.state == ARRIVING:
             raise RunBusy(f"run {id} is being moved here and has not arrived yet; repeat the copy if that was stopped")
-        elif row.state not in FINISHED:
+        elif row.state in states:
             raise RunBusy(
                 f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one (if it has "
                 f"just died, a server takes some seconds to be sure of that: try again)"
@@ -149,10 +162,8 @@ class Recovery:
                 late.append(row.id)
                 continue
             try:
-                find_workflow(row.workflow)
                 records = self._decoded(row.id, segments.get(row.id, []))
-                input = (await self.opened(row)).input
-                await runtime.rights.image(row.image)
+                begin = await self._beginning(row, records)
             except WeftError as error:
                 if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
                     raise
@@ -167,11 +178,22 @@ class Recovery:
                 runtime.journal.batch.waits[row.id] = []
             runtime.journal.opened(row, segments.get(row.id, ()))
             row.wake_at = None
-            process = Process(runtime, row, input, records)
+            if row.state == PAUSED:
+                row.state = RUNNING if row.queue is None else QUEUED  # it has given its place in the queue away
+            process = Process(runtime, row, begin, len(records))
             runtime.starting.enter(process, find_queue(row.queue) if row.queue else None, written=written)
             process.mail.put(inbox.get(row.id, []))
         if late:
             await self.revive(late)
+
+    async def _beginning(self, row: ProcessRow, records: list[AnyRecord]) -> Beginning:
+        """Where a process begins, with all that its program needs from the store."""
+        begin = beginning(row, records)
+        find_workflow(begin.workflow)
+        if isinstance(begin.input, Blob):
+            begin = begin._replace(input=await self.runtime.store.payload(begin.input.hash))
+        await self.runtime.rights.image(begin.image)
+        return begin
 
     async def revive(self, ids: Sequence[str]) -> None:
         """Wake those of these processes that are ours and parked."""

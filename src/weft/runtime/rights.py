@@ -93,6 +93,16 @@ class Rights:
             self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
         return self._keep(self._image(workflow, holder.image.workspace, handed, parent.account))
 
+    def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
+        """That of what a process becomes by its effect `number`, and the name under which its rights are known."""
+        holder = process.holder()
+        if workflow.rights is None and holder is process.rights:
+            changed = replace(
+                holder.image, workflow=workflow.name, version=workflow.version, account=process.account, budget=None
+            )
+            return self._keep(changed), holder.id
+        return self._of_child(process, workflow), f"{process.id}@{number}"
+
     def of_fork(self, origin: str, image: Image) -> bytes:
         """That of a fork: what its origin held when it began, under the same revocations, and nothing that may be used
         only so often."""
@@ -187,7 +197,18 @@ class Rights:
 class Holder:
     """What one process holds. Deciding is safe in any thread."""
 
-    __slots__ = ("_epoch", "_free", "authority", "granted", "hash", "id", "image", "rights", "used", "watched")
+    __slots__ = (
+        "_epoch",
+        "_free",
+        "authority",
+        "granted",
+        "hash",
+        "id",
+        "image",
+        "rights",
+        "used",
+        "watched",
+    )
 
     def __init__(
         self, rights: Rights, process: str, hash: bytes, image: Image, records: Sequence[AnyRecord] = ()
@@ -204,6 +225,11 @@ class Holder:
         self.authority = Authority(self.id, capabilities)
         self._epoch = -1
         self.watched = not all(action in self.free for action in WATCHED)
+
+    def inherit(self, before: Holder) -> None:
+        """What the same process was granted and has used under its image before."""
+        self.granted, self.used = before.granted, before.used
+        self._hold((*self.image.capabilities, *self.granted))
 
     @property
     def free(self) -> Mapping[str, By]:

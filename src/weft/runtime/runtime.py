@@ -33,11 +33,13 @@ from weft.core.record import AnyRecord, Blob
 from weft.runtime import guard
 from weft.runtime.admission import Gates
 from weft.runtime.alarms import Alarms
+from weft.runtime.beginning import beginning
 from weft.runtime.commit import Committer, settle
 from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run
+from weft.runtime.leaving import evict, park
 from weft.runtime.ledger import Ledger
 from weft.runtime.mail import CANCEL_BOX
 from weft.runtime.people import People
@@ -46,9 +48,11 @@ from weft.runtime.post import Post
 from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
 from weft.runtime.rights import Rights
+from weft.runtime.signals import Signal, signal
 from weft.runtime.starting import Starting
 from weft.runtime.watch import Watch
 from weft.runtime.worker import Worker
+from weft.runtime.writing import Writing
 from weft.store import Durability, open_store
 from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Hint, ProcessRow, Store
 
@@ -144,6 +148,7 @@ class Runtime:
         except BaseException:
             await self.store.close()
             raise
+        await self.rights.refresh()
         self.store.listen(self.hint, self.journal.fail)
         self.watch = Watch(self)
         guard.install()
@@ -170,7 +175,7 @@ class Runtime:
         for task in list(self._tasks):
             task.cancel()
         for process in list(self.active.values()):
-            process.evict()
+            evict(process)
             if process.row.state in (RUNNING, WAITING, QUEUED) and not self.journal.broken:
                 process.row.owner = None
                 self.journal.row(process.row)
@@ -198,7 +203,7 @@ class Runtime:
         self.counters.lease_losses += isinstance(error, LeaseLost)
         settle(self.failure, error)
         for process in list(self.active.values()):
-            process.evict()
+            evict(process)
         self.active.clear()
         for id in list(self.ends.waiters):
             self.ends.tell(id, error)
@@ -287,14 +292,14 @@ class Runtime:
             try:
                 process.pump()
             except Exception as error:
-                process.evict()
+                evict(process)
                 self.ends.aborted(process, _as_weft(process.id, error))
             else:
                 if not process.busy and len(process.pending) <= FEW:
-                    process.park(now, PARK_AFTER, timed=True)
+                    park(process, now, PARK_AFTER, timed=True)
         self.journal.kick()
 
-    def append(self, process: Process, record: AnyRecord) -> None:
+    def append(self, process: Writing, record: AnyRecord) -> None:
         self.journal.append(process.id, process.length, record)
         process.length += 1
         for observer in self.observers:
@@ -345,6 +350,8 @@ class Runtime:
                 self.post.look()
             case "ended":
                 self.ends.look()
+            case "rights":
+                self.task(self.rights.refresh())
             case "owned":
                 self.gates.ask_anew()
                 self.task(self.recovery.reconcile())
@@ -362,13 +369,14 @@ class Runtime:
     def _sweep(self) -> None:
         now = self.clock()
         for process in list(self.active.values()):
-            if not process.busy and now - process.idle_since > SWEEP and process.park(now, PARK_AFTER, timed=False):
+            if not process.busy and now - process.idle_since > SWEEP and park(process, now, PARK_AFTER, timed=False):
                 continue
             for pending in process.pending.values():
                 if pending.kind == "step" and not pending.noted and 0 < pending.started < now - 1:
                     process.note(pending, intent=False)
         self.kick()
         if self.store.changed():
+            self.task(self.rights.refresh())
             self.post.look()
             self.ends.look()
             self.gates.poke()
@@ -392,6 +400,14 @@ class Runtime:
         if id not in self.active:
             with contextlib.suppress(RunBusy):  # its executor finds the letter
                 await self.resume(id)
+
+    async def signal(self, id: str, what: Signal, *, tree: bool = False) -> None:
+        """Pause a process, or kill it, wherever it is executed; with `tree`, all below it too. A paused one ends the
+        steps under way and begins no others, until somebody resumes it. A killed one stops at once, cleans nothing up,
+        and takes all below it along. "resume" lets a paused one go on: with the workers, if it has a queue or they
+        serve its workflow; `Runtime.resume` lets it go on here. Durable on return."""
+        self._check_open()
+        await signal(self, id, what, tree)
 
     # --- time travel --------------------------------------------------------------------------------------------
 
@@ -426,7 +442,10 @@ class Runtime:
         for number, record in enumerate(records):
             self.journal.append(row.id, number, record)
         self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
-        self.starting.enter(Process(self, row, given, records), None)
+        begin = beginning(row, records)
+        if not begin.number:
+            begin = begin._replace(input=given)
+        self.starting.enter(Process(self, row, begin, len(records)), None)
         await self.journal.barrier()
         return Run(self, row.id)
 

@@ -11,9 +11,10 @@ from weft.core.errors import BadInput, KeyConflict, RunBusy
 from weft.core.ids import new_id
 from weft.core.record import to_column
 from weft.runtime import scan
+from weft.runtime.beginning import Beginning
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
-from weft.store.base import FINISHED, QUEUED, RUNNING, ProcessRow
+from weft.store.base import FINISHED, PAUSED, QUEUED, RUNNING, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -75,8 +76,8 @@ class Starting:
             raise KeyConflict(
                 f"key {row.key!r} belongs to run {known.id} of {known.workflow} with other input; use another key"
             )
-        left_to_workers = known.state == QUEUED and known.owner is None
-        if known.state not in FINISHED and known.id not in self.runtime.active and not left_to_workers:
+        left = known.state == PAUSED or (known.state == QUEUED and known.owner is None)
+        if known.state not in FINISHED and known.id not in self.runtime.active and not left:
             try:
                 return await self.runtime.resume(known.id)
             except RunBusy:
@@ -112,13 +113,16 @@ class Starting:
         whoever serves it, perhaps itself."""
         self.runtime.ledger.open(row)
         if row.queue is None:
-            self.enter(Process(self.runtime, row, input, []), None)
+            self.enter(self._process(row, input), None)
             return
         row.state = QUEUED
         if self.runtime.worker is None:
-            self.enter(Process(self.runtime, row, input, []), find_queue(row.queue))
+            self.enter(self._process(row, input), find_queue(row.queue))
         else:
             self._hand_over(row)
+
+    def _process(self, row: ProcessRow, input: bytes) -> Process:
+        return Process(self.runtime, row, Beginning(row.workflow, input, row.image, row.id))
 
     def _hand_over(self, row: ProcessRow) -> None:
         row.owner = None
