@@ -107,6 +107,17 @@ def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
         return ()
 
 
+def _defaults(fn: Callable[..., Any]) -> dict[str, Any] | None:
+    """The defaults of a function whose arguments all have a name of their own, else None."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) for one in parameters):
+        return None
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
 def _version(code: CodeType) -> str:
     """Digest of what the code does, not of where it lies: constants and instructions, nested ones too."""
     digest = hashlib.blake2b(digest_size=8)
@@ -174,6 +185,7 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.names = _parameters(fn)
         self.version = _version(fn.__code__) if inspect.isfunction(fn) else ""
+        self._defaults = _defaults(fn)
         self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
         """Nothing to do but run it."""
         update_wrapper(self, fn)
@@ -200,6 +212,14 @@ class Step(Generic[P, R]):
         if "executor" in changes and changes["executor"] is None:
             changes.setdefault("resources", None)
         return type(self)(self.fn, **{**settings, **changes})
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Those of a call by name, defaults too."""
+        if self._defaults is not None and len(args) <= len(self.names):
+            return {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
+        bound = inspect.signature(self.fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"

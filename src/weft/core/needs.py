@@ -24,9 +24,13 @@ class Need(msgspec.Struct, frozen=True):
 
     action: str
     template: str
+    argument: str | None = None
+    """The one whose value is all of the resource."""
 
     def resource(self, arguments: Mapping[str, Any]) -> str:
         """The template with `arguments` in it; a list is an argv."""
+        if self.argument is not None:
+            return _text(arguments[self.argument])
         parts = []
         for text, field, _, _ in _formatter.parse(self.template):
             parts.append(text)
@@ -57,7 +61,8 @@ def needs_of(given: Sequence[str | Need] | str, fn: Callable[..., Any]) -> tuple
                 f"@step(needs={spec!r}): {fn.__qualname__} has no argument {', '.join(sorted(unknown))}; it has "
                 f"{', '.join(inspect.signature(fn).parameters) or 'none'}"
             )
-        found += [Need(action, template) for action in actions_of(names.split(","), spec)]
+        whole = template[1:-1] if fields == [template[1:-1]] and template == f"{{{template[1:-1]}}}" else None
+        found += [Need(action, template, whole) for action in actions_of(names.split(","), spec)]
     return tuple(found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -97,9 +96,7 @@ class Execution(Pending):
 
     def arguments(self) -> dict[str, Any]:
         """By name, defaults too."""
-        bound = inspect.signature(self.step.fn).bind(*self.call[0], **self.call[1])
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        return self.step.arguments(*self.call)
 
     def begin(self) -> None:
         """Start now, or when everything the body knows is durable."""

@@ -86,6 +86,8 @@ class Protected:
         self.action = action
         self.requests: list[Request] = []
         self.uses: tuple[int, ...] = ()
+        self.epoch = -1
+        """Of the rights when it was decided."""
 
     # --- prepare -------------------------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class Protected:
 
     def _decide(self) -> None:
         process, holder = self.process, self.holder
+        self.epoch = holder.rights.epoch
         verdicts = [holder.decide(asked) for asked in self.requests]
         asking = []
         for asked, verdict in zip(self.requests, verdicts, strict=True):
@@ -185,6 +188,8 @@ class Protected:
 
     def recheck(self) -> None:
         """In the moment it begins. Raises Denied."""
+        if self.epoch == self.holder.rights.epoch and not self.holder.temporary:
+            return  # nothing that could say otherwise has changed
         for asked in self.requests:
             verdict = self.holder.decide(asked, reserved=self.uses)
             if verdict.verdict == "deny" or (verdict.verdict == "ask" and not self._said_yes()):

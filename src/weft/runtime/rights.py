@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 WATCHED = ("file.read", "file.write", "file.delete", "net.connect", "shell.run")
 """What steps are watched for."""
+MOST_DECIDED = 512
+"""Decisions that a process remembers, as long as nothing changes them."""
 By = tuple[int, ...]
 
 _BELOW = ""
@@ -173,8 +175,9 @@ class Rights:
     # --- revocations -------------------------------------------------------------------------------------
 
     def current(self) -> bool:
-        """Whether all revocations are known here: nobody else writes to the store."""
-        return self.runtime.store.quiet()
+        """Whether surely all revocations are known here (cheap)."""
+        last = self.runtime.store.last_revocation()
+        return last is not None and last <= self._seen
 
     async def refresh(self) -> None:
         """Learn what was revoked, here or by others."""
@@ -198,14 +201,18 @@ class Holder:
     """What one process holds. Deciding is safe in any thread."""
 
     __slots__ = (
+        "_decided",
         "_epoch",
         "_free",
+        "_free_epoch",
+        "_lasting",
         "authority",
         "granted",
         "hash",
         "id",
         "image",
         "rights",
+        "temporary",
         "used",
         "watched",
     )
@@ -223,7 +230,10 @@ class Holder:
 
     def _hold(self, capabilities: Sequence[Capability]) -> None:
         self.authority = Authority(self.id, capabilities)
-        self._epoch = -1
+        self._epoch = self._free_epoch = -1
+        self._decided: dict[Request, Decision] = {}
+        self._lasting = all(one.expires is None and one.uses is None for one in capabilities)
+        self.temporary = any(one.expires is not None for one in capabilities)
         self.watched = not all(action in self.free for action in WATCHED)
 
     def inherit(self, before: Holder) -> None:
@@ -234,16 +244,26 @@ class Holder:
     @property
     def free(self) -> Mapping[str, By]:
         """Actions that nothing restricts, and the capability that says so."""
-        if self._epoch != self.rights.epoch:
-            self._epoch = self.rights.epoch
+        if self._free_epoch != self.rights.epoch:
+            self._free_epoch = self.rights.epoch
             self._free = self.rights.free(self)
         return self._free
 
     def decide(self, request: Request, reserved: Sequence[int] = ()) -> Decision:
         """`reserved`: uses that were set apart for what is asked about."""
+        known = self._decided.get(request)
+        if known is not None and self._epoch == self.rights.epoch:
+            return known
         used = self.used - Counter(reserved) if reserved else self.used
+        epoch = self.rights.epoch
         now = self.rights.runtime.clock()
-        return self.authority.decide(request, now=now, revoked=self.rights.revoked, used=used)
+        found = self.authority.decide(request, now=now, revoked=self.rights.revoked, used=used)
+        if self._lasting and request.action != "shell.run":  # a command is looked up anew each time
+            if self._epoch != epoch or len(self._decided) >= MOST_DECIDED:
+                self._decided = {}
+            self._epoch = epoch
+            self._decided[request] = found
+        return found
 
     def limited(self, numbers: By) -> By:
         """Those of these capabilities that may be used only so often."""
@@ -265,6 +285,7 @@ class Holder:
 
     def grant(self, capability: Capability) -> None:
         """By the word of a person."""
+        self.rights.epoch += 1
         self.granted.append(capability)
         self._hold((*self.image.capabilities, *self.granted))
 

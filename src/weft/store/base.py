@@ -306,8 +306,8 @@ class Store(Protocol):
     async def revocations(self, after: int = 0) -> list[Revocation]:
         """Those with a larger `seq`, in order. None that can be seen only later has a smaller one."""
 
-    def quiet(self) -> bool:
-        """Whether surely nobody else has written since `revocations` was last asked (cheap)."""
+    def last_revocation(self) -> int | None:
+        """The largest `seq` that can be seen, 0 if there is none; None if that can't be told at once."""
 
     async def accounts(self, process: str) -> list[Account]:
         """The account of this process, or of its nearest ancestor that has one, then those above it."""

@@ -102,8 +102,8 @@ class Reading(Rights):
     async def news(self, owner: str) -> list[str]:
         return [row[0] for row in await self._fetch(_NEWS, owner)]
 
-    def quiet(self) -> bool:
-        return False
+    def last_revocation(self) -> None:
+        return None
 
     async def stats(self) -> Stats:
         states = await self._fetch(

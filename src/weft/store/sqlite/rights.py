@@ -53,6 +53,9 @@ class Rights:
         query = f"SELECT {REVOCATION} FROM revocations WHERE seq > ? ORDER BY seq"
         return [Revocation(*values) for values in self._read(query, after)]
 
+    def last_revocation(self) -> int:
+        return self._read("SELECT max(seq) FROM revocations")[0][0] or 0
+
     async def accounts(self, process: str) -> list[Account]:
         nearest: str | None = process
         while nearest is not None and not self._read("SELECT 1 FROM accounts WHERE process = ?", nearest):

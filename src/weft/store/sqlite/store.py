@@ -32,7 +32,6 @@ from weft.store.base import (
     Done,
     Hint,
     ProcessRow,
-    Revocation,
     Want,
 )
 from weft.store.ledger import Charge, Refusal
@@ -95,7 +94,6 @@ class SQLiteStore(Reading):
             self._seen_version = data_version(self._writer)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
-        self._quiet_version: int | None = None
         self._missed_polls = 0
         self._queue: queue.SimpleQueue[_Write | _Request[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -253,25 +251,6 @@ class SQLiteStore(Reading):
             self._busy.release()
         self._seen_version, self._missed_polls = version, 0
         return version != before
-
-    async def revocations(self, after: int = 0) -> list[Revocation]:
-        self._quiet_version = self._version()
-        return await super().revocations(after)
-
-    def quiet(self) -> bool:
-        version = self._version()
-        return version is not None and version == self._quiet_version
-
-    def _version(self) -> int | None:
-        """Changes with each commit of another connection; None while this one's is in use."""
-        if not self._busy.acquire(blocking=False):
-            return None
-        try:
-            return data_version(self._writer)
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-        finally:
-            self._busy.release()
 
     # --- the connections ------------------------------------------------------------------------------
 
