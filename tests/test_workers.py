@@ -321,9 +321,9 @@ POISON = """
 """
 
 
-@pytest.mark.parametrize("seconds", [0.05, 2.0])
-def test_a_run_that_kills_its_workers_is_left_alone_and_the_others_are_not(crew: Crew, seconds: float) -> None:
+def test_a_run_that_kills_its_workers_is_left_alone_and_the_others_are_not(crew: Crew) -> None:
     flows = crew.program(POISON)
+    seconds = 1.5  # longer than the poison lets anybody live who is with it
 
     async def use(runtime: weft.Runtime) -> None:
         runs = [await runtime.submit(flows.healthy, seconds) for _ in range(3)]
@@ -343,6 +343,83 @@ def test_a_run_that_kills_its_workers_is_left_alone_and_the_others_are_not(crew:
         assert [await run for run in runs] == [0.01] * 20
         await asyncio.sleep(2)
         assert crew.lines().count("poison") == 5
+        assert crew.workers[-1].poll() is None
+        row = await crew.row(runtime, poison.id)
+        assert (row.state, row.strikes) == ("running", 5)
+
+    crew.run(use)
+
+
+LINE = """
+    NARROW = weft.Queue("narrow", concurrency=1)
+
+    @weft.step(queue=NARROW)
+    async def hold():
+        mark("held")
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.02)
+
+    @weft.step(queue=NARROW)
+    async def drink():
+        mark("poison")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @weft.step(queue=NARROW)
+    async def sip(): mark("water")
+
+    @weft.workflow
+    async def holds(): await hold()
+
+    @weft.workflow
+    async def poison(): await drink()
+
+    @weft.workflow
+    async def water(): await sip()
+"""
+
+
+def test_who_stands_in_line_is_not_suspected(crew: Crew) -> None:
+    flows = crew.program(LINE)
+    crew.hire(flows, "first")
+
+    async def use(runtime: weft.Runtime) -> None:
+        holds = await runtime.submit(flows.holds.options(queue=weft.Queue("first")))
+        await crew.until(lambda: crew.lines() == ["held"])
+        run = await runtime.submit(flows.water)
+        for _ in range(6):
+            worker = crew.hire(flows)
+            owner, strikes = "", 1
+            while not owner.endswith(f"-{worker.pid}") or strikes:
+                await asyncio.sleep(0.05)
+                row = await crew.row(runtime, run.id)
+                owner, strikes = row.owner or "", row.strikes
+            worker.kill()
+            worker.wait()
+        crew.hire(flows)
+        (crew.folder / "go").touch()
+        await run
+        await holds
+        assert crew.lines() == ["held", "water"]
+
+    crew.run(use)
+
+
+def test_who_kills_when_its_turn_has_come_is_found_out(crew: Crew) -> None:
+    flows = crew.program(LINE)
+
+    async def use(runtime: weft.Runtime) -> None:
+        poison = await runtime.submit(flows.poison)
+
+        def supervise() -> bool:
+            if not crew.workers or crew.workers[-1].poll() is not None:
+                crew.hire(flows)
+            return crew.lines().count("poison") >= 5
+
+        await crew.until(supervise, 40)
+        crew.hire(flows)
+        await (await runtime.submit(flows.water))
+        await asyncio.sleep(2)
+        assert crew.lines() == ["poison"] * 5 + ["water"]
         assert crew.workers[-1].poll() is None
         row = await crew.row(runtime, poison.id)
         assert (row.state, row.strikes) == ("running", 5)

@@ -158,7 +158,7 @@ class Fleet:
             ran = checks.executions(self.log, lives, died)
             figures: Figures = {
                 "processes": len(rows),
-                "runtimes that left or were taken over": sum(life.gone < float("inf") for life in lives),
+                "gone": sum(life.gone < float("inf") for life in lives),
             }
             figures |= checks.check_steps(ran, outcomes)
             figures |= checks.check_limits(ran, outcomes)
@@ -275,7 +275,7 @@ async def cut(server: Postgres, *, processes: int, faults: int = 8, seed: int = 
                     await asyncio.to_thread(relay.cut)  # what was asked has been done; nobody hears of it
                 await asyncio.to_thread(relay.heal)
             await it.finish(90 + processes / 10)
-            return {"faults": faults, **await it.check()}
+            return {"faults": faults, "connections": relay.opened, **await it.check()}
 
 
 async def filled(server: Postgres, *, processes: int, seconds: float = 3.0) -> Figures:

@@ -29,6 +29,11 @@ class Ticket:
         self.then = then
         self.live = True
 
+    @property
+    def waits(self) -> bool:
+        """It has not been let in."""
+        return self.live and self.want.ticket in self.gate.tickets
+
     def release(self) -> None:
         if self.live:
             self.live = False
@@ -113,7 +118,7 @@ class Gate:
                         if ticket is None:
                             self.free(id)  # given up meanwhile
                         else:
-                            ticket.then()
+                            self._begin(ticket)
                     for row in admission.rows:
                         if not self.let_in(row) and row.id not in runtime.active:
                             await runtime.recovery.take([row], left)
@@ -123,6 +128,13 @@ class Gate:
             runtime.fault(error)
         finally:
             self._looking = False
+
+    def _begin(self, ticket: Ticket) -> None:
+        worker = self.runtime.worker
+        if worker is not None and worker.begins(ticket.want.ticket.rsplit(":", 2)[0]):
+            self.runtime.journal.when_durable(ticket.then)
+        else:
+            ticket.then()
 
     def let_in(self, row: ProcessRow) -> bool:
         """Let a process begin that the store has admitted; False if it was not in line here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ class Recovery:
         self._left: dict[str, int] = {}
         """Processes that left memory, and the number of the batch that says so."""
         self._readers: list[set[str]] = []
+        self._read = asyncio.Event()
+        """Set when the next of them is done."""
 
     # --- what the store says may be old ------------------------------------------------------------------
 
@@ -56,6 +59,14 @@ class Recovery:
             yield left
         finally:
             self._readers = [reader for reader in self._readers if reader is not left]
+            self._read.set()
+            self._read = asyncio.Event()
+
+    async def _others_end(self, mine: set[str]) -> None:
+        """Wait until all others who are reading now have acted on it."""
+        others = [reader for reader in self._readers if reader is not mine]
+        while any(reader is other for reader in self._readers for other in others):
+            await self._read.wait()
 
     def gone(self, id: str) -> None:
         """Process `id` has left memory, by what is in the open batch."""
@@ -213,11 +224,13 @@ class Recovery:
         try:
             await runtime.journal.barrier()
             with self.reading() as left:
-                rows = await runtime.store.owned(runtime.owner)
+                before = {row.id for row in await runtime.store.owned(runtime.owner)}
+                await self._others_end(left)  # what they are about to take in, or to give back, is no lost answer
+                rows = [row for row in await runtime.store.owned(runtime.owner) if row.id in before]
                 for row in rows:
                     if row.state == RUNNING and row.queue is not None:
                         runtime.gates[find_queue(row.queue)].let_in(row)
-                await self.activate([row for row in rows if row.id not in there | starting.entered], left)
+                await self.take([row for row in rows if row.id not in there | starting.entered], left)
         except StoreError as error:
             runtime.fault(error)
         finally:

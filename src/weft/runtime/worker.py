@@ -6,7 +6,8 @@ process to one, and a busy worker asks a little later than an idle one.
 
 When an operating-system process dies, all that it executed are suspected: any of them may have killed it. Who has
 been there several times in a row is taken in on trial, one at a time, so that a process which kills its workers does
-not bring the others into disrepute.
+not bring the others into disrepute. Who only waits for its turn in a queue kills nobody meanwhile: the store is told
+of one strike less, and of the true number before its step begins.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from weft.core.clock import monotonic
 from weft.core.declare import find_queue
 from weft.core.errors import BadInput, StoreError
+from weft.runtime.execute import Execution
 from weft.store.base import MAX_STRIKES, RUNNING, WAITING, ProcessRow
 
 if TYPE_CHECKING:
+    from weft.runtime.process import Process
     from weft.runtime.runtime import Runtime
 
 POLL = 1.0
@@ -56,6 +61,8 @@ class Worker:
         self._coming = 0  # being taken in
         self._trial = ("", 0.0)  # who, and until when at most
         self._suspects: dict[str, None] = {}  # seen, and left for later
+        self._struck: set[str] = set()  # here, with strikes
+        self._eased: set[str] = set()  # of those: that count one less while they wait
         self.gates = [runtime.gates[find_queue(name)] for name in self.queues]
         runtime.task(self._serve())
 
@@ -89,9 +96,10 @@ class Worker:
         while (left := until - monotonic()) > 0:
             waits = bool(self._suspects) and self.room(self.queues[0]) > 0
             try:
-                await asyncio.wait_for(self._news.wait(), min(left, GLANCE) if waits else left)
+                await asyncio.wait_for(self._news.wait(), min(left, GLANCE) if waits or self._struck else left)
                 return True
             except TimeoutError:
+                self._ease()
                 if waits and not self._on_trial():
                     return False
         return False
@@ -126,10 +134,42 @@ class Worker:
         if suspects:
             self._suspects |= dict.fromkeys(row.id for row in suspects)
             await self.runtime.recovery.give_back(suspects)
-        return [row for row in rows if row.id not in self._suspects]
+        taken = [row for row in rows if row.id not in self._suspects]
+        self._struck.update(row.id for row in taken if row.strikes)
+        return taken
 
     def _on_trial(self) -> bool:
         """Whether a suspect is here of whom nothing is known yet."""
         id, until = self._trial
         process = self.runtime.active.get(id)
-        return process is not None and process.row.strikes > 0 and monotonic() < until
+        return process is not None and process.row.strikes > 0 and id not in self._eased and monotonic() < until
+
+    def _ease(self) -> None:
+        """Those of the struck that only wait in queues would not be guilty of a death now."""
+        for id in list(self._struck):
+            process = self.runtime.active.get(id)
+            if process is None or not process.row.strikes:
+                self._struck.discard(id)
+                self._eased.discard(id)
+            elif id not in self._eased and _only_waits(process):
+                self._eased.add(id)
+                self.runtime.journal.row(replace(process.row, strikes=process.row.strikes - 1))
+                self.runtime.kick()
+
+    def begins(self, id: str) -> bool:
+        """A step of process `id` is going to begin. True if that has to wait until its strikes are written."""
+        if id not in self._eased:
+            return False
+        self._eased.discard(id)
+        process = self.runtime.active.get(id)
+        if process is not None:
+            self.runtime.put(process.row)
+        return True
+
+
+def _only_waits(process: Process) -> bool:
+    """Whether all that it does is to stand in line."""
+    steps = [effect for effect in process.pending.values() if isinstance(effect, Execution)]
+    idle = process.live and not process.arrived and not process.queued
+    in_line = [step for step in steps if step.ticket is not None and step.ticket.waits]
+    return idle and 0 < len(in_line) == len(process.pending)
