@@ -60,7 +60,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     given = {
         "store": URL, "durability": "process", "queues": "mail, slow ,", "slots": "7", "heartbeat": "0.5", "grace": "0",
         "host": "::1", "port": "8090", "pool": "9", "statement_timeout": "1.5", "patience": "0",
-        "ray_address": "head:6379", "log_level": "Debug",
+        "ray_address": "head:6379", "ray_runtime_env": '{"env_vars": {"A": "1"}}', "log_level": "Debug",
     }  # fmt: skip
     assert given.keys() == Settings.model_fields.keys()
     for name, value in given.items():
@@ -68,7 +68,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     assert load_settings().model_dump() == {
         "store": URL, "durability": "process", "queues": ["mail", "slow"], "slots": 7, "heartbeat": 0.5, "grace": 0.0,
         "host": "::1", "port": 8090, "pool": 9, "statement_timeout": 1.5, "patience": 0.0,
-        "ray_address": "head:6379", "log_level": "DEBUG",
+        "ray_address": "head:6379", "ray_runtime_env": {"env_vars": {"A": "1"}}, "log_level": "DEBUG",
     }  # fmt: skip
 
 
@@ -105,6 +105,22 @@ def test_weft_toml_comes_before_pyproject_and_weft_config_before_both(
 def test_the_server_is_used_as_set() -> None:
     options = load_settings(heartbeat=0.2, pool=2, statement_timeout=3.0, patience=4.0).postgres()
     assert (options.heartbeat, options.pool, options.statement_timeout, options.patience) == (0.2, 2, 3.0, 4.0)
+
+
+def test_what_is_said_of_ray_reaches_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().for_ray() == {}
+    toml('ray_address = "head:6379"\nray_runtime_env = { working_dir = "." }')
+    assert load_settings().for_ray() == {
+        "WEFT_RAY_ADDRESS": "head:6379", "WEFT_RAY_RUNTIME_ENV": '{"working_dir": "."}',
+    }  # fmt: skip
+
+
+def test_an_environment_for_ray_that_is_none_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ('{"TOKEN": "s3cret', '["s3cret"]'):
+        monkeypatch.setenv("WEFT_RAY_RUNTIME_ENV", wrong)
+        assert refusal().startswith("the variable WEFT_RAY_RUNTIME_ENV is '***': ")
+    monkeypatch.setenv("WEFT_RAY_RUNTIME_ENV", '{"env_vars": {"TOKEN": "s3cret"}}')
+    assert "s3cret" not in repr(load_settings())
 
 
 # --- wrong ones -------------------------------------------------------------------------------------------------

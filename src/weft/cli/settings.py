@@ -6,6 +6,7 @@ Importing this loads pydantic-settings (extra `worker`); commands that may do wi
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -48,6 +49,15 @@ def _port(value: object) -> object:
     return None if isinstance(value, str) and value.lower() == "off" else _number(value)
 
 
+def _object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -57,6 +67,7 @@ Seconds = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[Annotated[list[Name], Field(min_length=1)] | None, NoDecode, BeforeValidator(_names)]
 Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_port)]
+Environment = Annotated[dict[str, Any] | None, NoDecode, BeforeValidator(_object)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 
 
@@ -87,6 +98,9 @@ class Settings(BaseSettings):
     statement_timeout: Seconds = Field(30.0, gt=0, description="seconds after which a request to the store is given up")
     patience: Seconds = Field(60.0, ge=0, description="seconds that the store may be out of reach before it's an error")
     ray_address: str | None = Field(None, min_length=1, description="address of the Ray cluster for heavy steps")
+    ray_runtime_env: Environment = Field(
+        None, description="what Ray brings to its workers, as its `runtime_env`: an object, in the variable as JSON"
+    )
     log_level: Level = Field("INFO", description="`debug`, `info`, `warning` or `error`")
 
     @classmethod
@@ -103,10 +117,15 @@ class Settings(BaseSettings):
 
     def public(self) -> dict[str, Any]:
         """All settings as they may be shown: passwords are masked."""
-        return {name: _shown(value) for name, value in self.model_dump().items()}
+        return {name: _shown(name, value) for name, value in self.model_dump().items()}
 
     def __repr_args__(self) -> Any:
         return self.public().items()
+
+    def for_ray(self) -> dict[str, str]:
+        """Those of them that are about Ray, as the variables in which steps look for them."""
+        given = {"ADDRESS": self.ray_address, "RUNTIME_ENV": self.ray_runtime_env and json.dumps(self.ray_runtime_env)}
+        return {f"{PREFIX}RAY_{name}": value for name, value in given.items() if value}
 
     def postgres(self) -> PostgresOptions:
         """Those of them that are about a PostgreSQL server, for `open_store`."""
@@ -156,8 +175,10 @@ def _explain(name: str, kind: str, reason: str, words: Mapping[str, Any], file: 
     else:
         fix = f"give {Settings.model_fields[name].description}"
     reason = reason.removeprefix("Value error, ")
-    return BadInput(f"{place} is {_shown(value)!r}: {reason[0].lower()}{reason[1:]}; {fix}")
+    return BadInput(f"{place} is {_shown(name, value)!r}: {reason[0].lower()}{reason[1:]}; {fix}")
 
 
-def _shown(value: Any) -> Any:
+def _shown(name: str, value: Any) -> Any:
+    if name == "ray_runtime_env" and value is not None:
+        return "***"  # its variables may be secrets
     return mask(value) if isinstance(value, str) else value

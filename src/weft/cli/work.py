@@ -53,6 +53,8 @@ def worker(
     }  # fmt: skip
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    for variable, value in settings.for_ray().items():
+        os.environ[variable] = value
     for file in files:
         load(file)
     asyncio.run(_work(settings, settings.queues or [*declared, "default"]))
