@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,15 @@ import pytest
 
 import weft
 from weft.core.errors import BadInput, ExecutorError, ExecutorLost, MissingExtra, StepTimeout, UnknownOutcome
-from weft.core.record import Attempt, Outcome
+from weft.core.record import Attempt, Outcome, Started
 from weft.core.resources import resources_of
 from weft.runtime import ray as ray_module
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'weft[ray]'")
+
+from tests import heavy  # noqa: E402 (it needs Ray)
+from tests.chaos.checks import most  # noqa: E402
+from tests.heavy import Point, Refused, mark  # noqa: E402
 
 pytestmark = pytest.mark.timeout(180)
 SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -93,163 +97,12 @@ def outcomes(records: Records, name: str) -> list[Outcome]:
     return [r for r in records if type(r) is Outcome and r.name.endswith(name)]
 
 
-# --- what the programs do --------------------------------------------------------------------------------
-
-
-def mark(file: str, word: Any) -> int:
-    """Helpers of the program's module travel with its steps."""
-    with Path(file).open("a") as log:
-        log.write(f"{word}\n")
-    return len(Path(file).read_text().splitlines())
-
-
-@dataclass
-class Point:
-    x: int
-
-
-class Refused(Exception):
-    """Not to be built by pickle alone."""
-
-    def __init__(self, code: int, *, reason: str) -> None:
-        super().__init__(f"{reason} ({code})")
-        self.code = code
-        self.lock = threading.Lock()
-
-
-@weft.step(executor="ray")
-def where(point: Point) -> tuple[int, Point]:
-    return os.getpid(), Point(point.x + 1)
-
-
-@weft.step(resources={"cpu": 0, "memory": "10M", "gpu": 0.5, "custom": {"second": 1}})
-async def where_async() -> dict[str, Any]:
-    await asyncio.sleep(0.01)
-    runtime = ray.get_runtime_context()
-    return {"pid": os.getpid(), "node": runtime.get_node_id(), "got": runtime.get_assigned_resources()}
-
-
-@weft.step(executor="ray", retries=weft.Retry(attempts=3, delay=0.01, on=(Refused,)))
-def refuse(file: str, times: int) -> str:
-    if mark(file, "try") <= times:
-        try:
-            raise KeyError("inner")
-        except KeyError as inner:
-            raise Refused(17, reason="no") from inner
-    return "yes"
-
-
-@weft.step(executor="ray")
-def talk() -> None:
-    print("said aloud")
-    logging.getLogger("heavy").info("said quietly")
-
-
-@weft.step(executor="ray", timeout=0.5)
-def stuck(file: str) -> None:
-    mark(file, f"pid {os.getpid()}")
-    try:
-        time.sleep(60)
-    finally:
-        mark(file, "cleaned up")
-
-
-@weft.step(executor="ray")
-async def stuck_async(file: str) -> None:
-    mark(file, f"pid {os.getpid()}")
-    try:
-        await asyncio.sleep(60)
-    finally:
-        await asyncio.sleep(0.1)
-        mark(file, "cleaned up")
-
-
-@weft.step(executor="ray", timeout=0.5)
-def deaf(file: str) -> None:
-    mark(file, os.getpid())
-    while True:
-        try:
-            time.sleep(60)
-        except BaseException:
-            mark(file, "ignored")
-
-
-@weft.step(resources={"cpu": 1, "custom": {"head": 1}})
-def hold(file: str) -> None:
-    """Keep the head's core busy until told."""
-    mark(file, "held")
-    while not Path(file + ".go").exists():
-        time.sleep(0.02)
-
-
-@weft.step(executor="ray")
-def again(file: str) -> str:
-    """Waits for its death the first time."""
-    if mark(file, os.getpid()) == 1:
-        time.sleep(60)
-    return ray.get_runtime_context().get_node_id()
-
-
-once = weft.step(effect="at_most_once", executor="ray", retries=3)(again.fn)
-
-
-@weft.step(executor="ray")
-def suicide(file: str) -> None:
-    mark(file, "died")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@weft.workflow
-async def call_where(x: int) -> Any:
-    return await where(Point(x)), await where_async()
-
-
-@weft.workflow
-async def call_refuse(file: str, times: int) -> str:
-    return await refuse(file, times)
-
-
-@weft.workflow
-async def call_stuck(file: str) -> None:
-    await stuck(file)
-
-
-@weft.workflow
-async def call_stuck_async(file: str) -> None:
-    await stuck_async(file)
-
-
-@weft.workflow
-async def call_deaf(file: str) -> None:
-    await deaf(file)
-
-
-@weft.workflow
-async def call_again(file: str) -> str:
-    return await again(file)
-
-
-@weft.workflow
-async def call_once(file: str) -> str:
-    return await once(file)
-
-
-@weft.workflow
-async def call_suicide(file: str) -> None:
-    await suicide(file)
-
-
-@weft.workflow
-async def call_talk() -> None:
-    await talk()
-
-
 # --- running there ---------------------------------------------------------------------------------------
 
 
 def test_steps_run_on_ray_with_what_they_were_declared_to_need(place: Place, tmp_path: Path) -> None:
     place.second()
-    ((first, second), records) = drive(tmp_path, lambda runtime: runtime.run(call_where, 1))
+    ((first, second), records) = drive(tmp_path, lambda runtime: runtime.run(heavy.call_where, 1))
     pid, point = first
     assert pid not in (0, os.getpid()) and second["pid"] not in (pid, os.getpid())
     assert type(point) is Point and point == Point(2)
@@ -259,13 +112,13 @@ def test_steps_run_on_ray_with_what_they_were_declared_to_need(place: Place, tmp
 
 
 def test_its_own_exception_comes_back_and_is_retried_as_locally(place: Place, tmp_path: Path) -> None:
-    result, records = drive(tmp_path, lambda runtime: runtime.run(call_refuse, str(tmp_path / "a"), 2))
+    result, records = drive(tmp_path, lambda runtime: runtime.run(heavy.call_refuse, str(tmp_path / "a"), 2))
     assert result == "yes"
     assert len([record for record in records if type(record) is Attempt]) == 2
 
     async def fails(runtime: weft.Runtime) -> None:
         with pytest.raises(Refused, match=r"no \(17\)") as caught:
-            await runtime.run(call_refuse, str(tmp_path / "b"), 9)
+            await runtime.run(heavy.call_refuse, str(tmp_path / "b"), 9)
         assert caught.value.code == 17
         assert type(caught.value.__cause__) is KeyError
 
@@ -303,7 +156,7 @@ def test_what_it_says_is_seen_at_the_driver(place: Place, tmp_path: Path, capfd:
         return "said aloud" in said and "INFO heavy: said quietly" in said
 
     async def use(runtime: weft.Runtime) -> None:
-        await runtime.run(call_talk)
+        await runtime.run(heavy.call_talk)
         await until(heard, "what the step said")
 
     root = logging.getLogger()
@@ -313,6 +166,27 @@ def test_what_it_says_is_seen_at_the_driver(place: Place, tmp_path: Path, capfd:
         drive(tmp_path, use)
     finally:
         root.setLevel(level)
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_map_spreads_items_over_the_cluster(place: Place, tmp_path: Path, ordered: bool) -> None:
+    place.second()
+    log = tmp_path / "log"
+    found, records = drive(tmp_path, lambda runtime: runtime.run(heavy.spread, str(log), 24, ordered))
+    squares = [x * x for x in range(24)]
+    assert sorted(found) == squares and (found == squares) is ordered
+    changes = [line.split() for line in lines(log)]
+    begun, ended = ([int(at) for word, at in changes if word == which] for which in ("in", "out"))
+    assert most(zip(begun, ended, strict=True)) == 2, "two machines of one core were not both busy"
+    assert len(outcomes(records, "spell")) == 24
+
+
+def test_a_long_step_is_seen_to_be_under_way(place: Place, tmp_path: Path) -> None:
+    _, records = drive(tmp_path, lambda runtime: runtime.run(heavy.call_linger, 1.6))
+    (started,) = [record for record in records if type(record) is Started]
+    (outcome,) = outcomes(records, "linger")
+    assert started.effect == outcome.effect and started.name == outcome.name
+    assert outcome.at - outcome.started >= 1.6
 
 
 def test_a_secret_revealed_over_there_does_not_come_back(place: Place, tmp_path: Path) -> None:
@@ -336,7 +210,7 @@ def test_a_secret_revealed_over_there_does_not_come_back(place: Place, tmp_path:
 def test_a_timeout_interrupts_it_over_there(place: Place, tmp_path: Path) -> None:
     async def use(runtime: weft.Runtime) -> None:
         with pytest.raises(StepTimeout, match=r"0\.5 s"):
-            await runtime.run(call_stuck, str(tmp_path / "log"))
+            await runtime.run(heavy.call_stuck, str(tmp_path / "log"))
 
     drive(tmp_path, use)
     assert lines(tmp_path / "log")[1:] == ["cleaned up"]
@@ -347,7 +221,7 @@ def test_one_that_does_not_end_is_killed(place: Place, tmp_path: Path, monkeypat
 
     async def use(runtime: weft.Runtime) -> None:
         with pytest.raises(StepTimeout):
-            await runtime.run(call_deaf, str(tmp_path / "log"))
+            await runtime.run(heavy.call_deaf, str(tmp_path / "log"))
         pid, *ignored = lines(tmp_path / "log")
         assert ignored == ["ignored"]
         await until(lambda: not Path(f"/proc/{pid}").exists(), "the worker's end")
@@ -357,7 +231,7 @@ def test_one_that_does_not_end_is_killed(place: Place, tmp_path: Path, monkeypat
 
 def test_a_cancelled_run_stops_its_step(place: Place, tmp_path: Path) -> None:
     async def use(runtime: weft.Runtime) -> None:
-        run = await runtime.start(call_stuck_async, str(tmp_path / "log"))
+        run = await runtime.start(heavy.call_stuck_async, str(tmp_path / "log"))
         await until(lambda: lines(tmp_path / "log"), "the step")
         await run.cancel()
         with pytest.raises(weft.errors.Cancelled):
@@ -392,7 +266,7 @@ async def kill_second_under(runtime: weft.Runtime, place: Place, workflow: Any, 
 
     @weft.workflow
     async def call_hold(file: str) -> None:
-        await hold(file)
+        await heavy.hold(file)
 
     held, log, go = path / "held", path / "log", path / "held.go"
     holding = await runtime.start(call_hold, str(held))
@@ -407,7 +281,7 @@ async def kill_second_under(runtime: weft.Runtime, place: Place, workflow: Any, 
 
 def test_a_killed_node_idempotent_runs_again_elsewhere_and_once_in_the_journal(place: Place, tmp_path: Path) -> None:
     killed = place.second().node_id
-    result, records = drive(tmp_path, lambda runtime: kill_second_under(runtime, place, call_again, tmp_path))
+    result, records = drive(tmp_path, lambda runtime: kill_second_under(runtime, place, heavy.call_again, tmp_path))
     assert result not in (killed, None)
     assert len(lines(tmp_path / "log")) == 2
     (outcome,) = outcomes(records, "again")
@@ -419,13 +293,13 @@ def test_a_killed_node_at_most_once_has_an_unknown_outcome(place: Place, tmp_pat
 
     async def use(runtime: weft.Runtime) -> None:
         with pytest.raises(UnknownOutcome, match=r"a Ray worker died.*weft fork"):
-            await kill_second_under(runtime, place, call_once, tmp_path)
+            await kill_second_under(runtime, place, heavy.call_once, tmp_path)
 
     drive(tmp_path, use)
     assert len(lines(tmp_path / "log")) == 1
 
 
-@pytest.mark.parametrize("workflow", [call_again, call_once], ids=["idempotent", "at_most_once"])
+@pytest.mark.parametrize("workflow", [heavy.call_again, heavy.call_once], ids=["idempotent", "at_most_once"])
 def test_a_killed_worker(place: Place, tmp_path: Path, workflow: Any) -> None:
     log = tmp_path / "log"
 
@@ -433,14 +307,14 @@ def test_a_killed_worker(place: Place, tmp_path: Path, workflow: Any) -> None:
         run = await runtime.start(workflow, str(log))
         (pid,) = await until(lambda: lines(log), "the step")
         os.kill(int(pid), signal.SIGKILL)
-        if workflow is call_again:
+        if workflow is heavy.call_again:
             await run
         else:
             with pytest.raises(UnknownOutcome):
                 await run
 
     _, records = drive(tmp_path, use)
-    assert len(lines(log)) == (2 if workflow is call_again else 1)
+    assert len(lines(log)) == (2 if workflow is heavy.call_again else 1)
     assert len(outcomes(records, "")) == 1
 
 
@@ -449,7 +323,7 @@ def test_one_that_kills_every_worker_gives_up(place: Place, tmp_path: Path, monk
 
     async def use(runtime: weft.Runtime) -> None:
         with pytest.raises(ExecutorLost, match="4 Ray workers died"):
-            await runtime.run(call_suicide, str(tmp_path / "log"))
+            await runtime.run(heavy.call_suicide, str(tmp_path / "log"))
 
     drive(tmp_path, use)
     assert lines(tmp_path / "log") == ["died"] * 4
@@ -510,8 +384,80 @@ def test_a_light_program_never_sees_ray(tmp_path: Path) -> None:
 
 
 def test_a_script_runs_its_step_on_the_cluster(place: Place, tmp_path: Path) -> None:
-    done = script(tmp_path, "(executor='ray')", WEFT_RAY_RUNTIME_ENV='{"env_vars": {"SHIPPED": "1"}}')
+    done = script(tmp_path, "(executor='ray')")
     assert done.stdout.split()[:2] == ["8", "True"], done.stderr
+
+
+SHIPPED = """
+import os
+import sys
+from pathlib import Path
+
+import weft
+
+@weft.step(executor="ray")
+def there() -> list[str]:
+    import only_there
+    return [only_there.VALUE, os.environ["SHIPPED"], Path("data.txt").read_text()]
+
+@weft.workflow
+async def main() -> list[str]:
+    return await there()
+
+if __name__ == "__main__":
+    print(*weft.run(main))
+"""
+
+
+def test_its_environment_is_brought_by_ray(place: Place, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "only_there.py").write_text("VALUE = 'module'")
+    (files / "data.txt").write_text("file")
+    program = tmp_path / "program.py"
+    program.write_text(SHIPPED)
+    environment = {"working_dir": str(files), "env_vars": {"SHIPPED": "variable"}}
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        env=os.environ | {"WEFT_RAY_RUNTIME_ENV": json.dumps(environment)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["module", "variable", "file"], done.stderr
+
+
+KILLED = """
+import os
+import time
+from pathlib import Path
+
+import weft
+
+@weft.step(executor="ray")
+def slow(file: str) -> str:
+    with open(file, "a") as log:
+        log.write(f"{os.getpid()}\\n")
+    time.sleep(0 if Path(file + ".calm").exists() else 3600)
+    return "done"
+
+@weft.workflow
+async def main(file: str) -> str:
+    return await slow(file)
+
+if __name__ == "__main__":
+    print(weft.run(main.options(key="the one"), str(Path("log").absolute())))
+"""
+
+
+def test_a_killed_program_leaves_nothing_running_and_goes_on_by_its_journal(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(KILLED)
+    command = [sys.executable, "program.py"]
+    with subprocess.Popen(command, cwd=tmp_path) as first:
+        (pid,) = asyncio.run(until(lambda: lines(tmp_path / "log"), "the step"))
+        first.kill()
+    asyncio.run(until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the step"))
+    (tmp_path / "log.calm").touch()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["done"], done.stderr
+    assert len(lines(tmp_path / "log")) == 2
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path: Path) -> None:
