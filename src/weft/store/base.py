@@ -39,6 +39,9 @@ processes that are ours by an answer that got lost; revocations."""
 MAX_STRIKES = 5
 """A run found orphaned this often without any progress is not started again by itself."""
 
+COPY = "copy-"
+"""How the names of owners begin that hold processes and never execute them (`weft.store.copy`)."""
+
 ENDED = "process:"
 """Before a process's id: the key under which its end is waited for."""
 
@@ -335,8 +338,8 @@ class Store(Protocol):
         but: Sequence[str] = (),
     ) -> list[ProcessRow]:
         """Take unfinished processes that nobody alive owns; returns the rows taken, with `owner` set. One taken in
-        state running from a dead owner gets `strikes + 1`. `ids`: of these, paused ones too if `states` says so; they
-        stay paused until the new owner writes otherwise. `queues`: a worker asks, for processes
+        state running from a dead owner that executed it gets `strikes + 1`. `ids`: of these, paused ones too if
+        `states` says so; they stay paused until the new owner writes otherwise. `queues`: a worker asks, for processes
         of these queues and of none whose workflow it registered, and that no living owner has in a version which
         fits better, and that has not killed `MAX_STRIKES` of them. `but`: not these."""
 

@@ -24,7 +24,7 @@ from weft.store.base import MOVED, Family, Store
 from weft.store.copy.claims import Claims
 from weft.store.copy.crossing import Crossing
 from weft.store.copy.handing import Handing
-from weft.store.copy.journey import DIGESTS, Left, Report, Route, Unfit, groups, journey
+from weft.store.copy.journey import DIGESTS, Journey, Left, Report, Route, Unfit, groups
 
 __all__ = ["Left", "Report", "copy", "size"]
 
@@ -69,19 +69,19 @@ class _Copying:
         self.crossing = Crossing(route)
         self.handing = Handing(route, self.claims, self.report)
 
-    async def bring(self, families: Sequence[Family]) -> None:
-        """Copy these families, those that can go."""
+    async def bring(self, families: Sequence[Family], again: bool = False) -> None:
+        """Copy these families, those that can go. `again`: the target has refused this one before."""
         rows = await self.claims.rows([id for family in families for id in family.sizes])
         await self.handing.complete([row for row in rows.values() if row.state == MOVED])
-        every = [journey(family, rows) for family in families]
+        every = [Journey.of(family, rows) for family in families]
         journeys = [one for one in every if one.sizes]
         await self.claims.hold(journeys, rows)
         try:
             await self.crossing.cross(journeys)
         except Unfit as error:
-            if len(families) > 1:  # which of them?
+            if len(families) > 1 or not again:  # which of them? or has another copy just written it?
                 for family in families:
-                    await self.bring([family])
+                    await self.bring([family], again=len(families) == 1)
                 return
             journeys[0].leave("conflict", str(error))
         for one in journeys:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from weft.core.clock import monotonic
-from weft.store.base import ARRIVING, MOVED, Batch, ProcessRow
-from weft.store.copy.journey import COPY, PATIENCE, Journey, Route, commit, pages
+from weft.store.base import ARRIVING, COPY, MOVED, Batch, ProcessRow
+from weft.store.copy.journey import PATIENCE, Journey, Route, commit, pages
 
 Rows = dict[str, ProcessRow]
 
@@ -56,14 +56,6 @@ class Claims:
         while missing := [id for id in ids if id not in self.held]:
             taken = await self.source.claim(self.route.name, missing, len(missing), states=states)
             self.held.update((row.id, replace(row, input=b"")) for row in taken)
-            # That an earlier copy was killed is no fault of the run.
-            spared = {
-                row.id: replace(self.held[row.id], strikes=rows[row.id].strikes)
-                for row in taken
-                if (rows[row.id].owner or "").startswith(COPY)
-            }
-            self.held |= spared
-            await commit(self.source, Batch(rows=spared))
             owners = {row.owner for id, row in (await self.rows(missing)).items() if id not in self.held}
             if not await self._passes(owners, deadline):
                 break

@@ -12,10 +12,8 @@ import msgspec
 from weft.core.clock import monotonic
 from weft.core.errors import BadInput, StoreError
 from weft.core.ids import new_id
-from weft.store.base import ARRIVING, FINISHED, MOVED, Batch, Family, ProcessRow, Store
+from weft.store.base import ARRIVING, COPY, FINISHED, MOVED, Batch, Family, ProcessRow, Store
 
-COPY = "copy-"
-"""How the names begin that copies are registered by."""
 PATIENCE = 10.0
 """Seconds until an owner that was killed is known to be dead, at most."""
 MANY = 200
@@ -73,6 +71,12 @@ class Journey(msgspec.Struct):
     here: int = 0
     beyond: int = 0
 
+    @classmethod
+    def of(cls, family: Family, rows: Mapping[str, ProcessRow]) -> Journey:
+        sizes = {id: size for id, size in family.sizes.items() if id in rows and rows[id].state != MOVED}
+        unfinished = [id for id in sizes if rows[id].state not in (*FINISHED, ARRIVING)]
+        return cls(family.at, next(iter(family.sizes)), sizes, unfinished)
+
     def restart(self) -> None:
         self.again = self.fresh = False
         self.letters, self.questions, self.events, self.here, self.beyond = [], [], [], 0, 0
@@ -80,12 +84,6 @@ class Journey(msgspec.Struct):
     def leave(self, why: Why, text: str) -> None:
         """It does not go; the first reason counts."""
         self.left = self.left or Left(self.run, why, text)
-
-
-def journey(family: Family, rows: Mapping[str, ProcessRow]) -> Journey:
-    sizes = {id: size for id, size in family.sizes.items() if id in rows and rows[id].state != MOVED}
-    unfinished = [id for id in sizes if rows[id].state not in (*FINISHED, ARRIVING)]
-    return Journey(family.at, next(iter(family.sizes)), sizes, unfinished)
 
 
 class Unfit(Exception):

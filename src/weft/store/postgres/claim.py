@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weft.store.base import MAX_STRIKES
+from weft.store.base import COPY, MAX_STRIKES
 from weft.store.postgres.commit import COLUMNS
 from weft.store.postgres.schema import IS_CLAIMABLE
 
@@ -16,7 +16,8 @@ _DEAD = f"""WITH RECURSIVE names AS (
         AND NOT EXISTS (SELECT FROM weft.owners o WHERE o.owner = names.owner)),"""
 _CLAIM = f"""
     me AS (SELECT programs FROM weft.owners WHERE owner = $1),
-    free AS (SELECT id, owner IS NOT NULL AND state = 'running' AS died FROM weft.processes p
+    free AS (SELECT id, owner IS NOT NULL AND owner NOT LIKE '{COPY}%' AND state = 'running' AS died
+        FROM weft.processes p
         WHERE {{which}} AND state = ANY($3::text[])
         AND id <> ALL($6::text[]) AND EXISTS (SELECT FROM me)
         AND ($4::text[] IS NULL OR ((queue IS NULL OR queue = ANY($4)) AND strikes < {MAX_STRIKES} AND EXISTS (

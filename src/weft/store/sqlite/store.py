@@ -25,6 +25,7 @@ from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.store.base import (
     CLAIMABLE,
+    COPY,
     MAX_STRIKES,
     UNFINISHED,
     Admission,
@@ -200,8 +201,8 @@ class SQLiteStore(Reading):
             free += connection.execute(query.format(f"IN {IDS}"), (*values, dead, limit - len(free))).fetchall()
             taken = json.dumps([id for (id,) in free])
             connection.execute(
-                f"""UPDATE processes SET strikes = strikes + (owner IS NOT NULL AND state = 'running'), owner = ?
-                    WHERE id IN {IDS}""",
+                f"""UPDATE processes SET owner = ?, strikes = strikes
+                    + (owner IS NOT NULL AND owner NOT LIKE '{COPY}%' AND state = 'running') WHERE id IN {IDS}""",
                 (owner, taken),
             )
             return select(connection, f"WHERE id IN {IDS} ORDER BY rowid", taken)
