@@ -102,17 +102,23 @@ class Execution(Pending):
         """Start now, or when everything the body knows is durable."""
         self.host = self
         step, process = self.step, self.process
-        before = process.history.intents.get(self.number)
-        intended = before is not None and before.intent
-        if step.effect == "at_most_once" and intended:
+        if self.is_unknown(process):
             self.unknown()
         elif step.effect == "pure" and not process.row.strikes and not self._limited_rights():
             self.start()
         else:
             careful = step.effect == "at_most_once" or process.row.strikes or self.protected is not None
-            if careful and not intended:
+            if careful and not self._intended(process):
                 process.note(self, intent=True)
             process.runtime.journal.when_durable(self.start)
+
+    def _intended(self, process: Process) -> bool:
+        """Whether its start was written down before."""
+        before = process.history.intents.get(self.number)
+        return before is not None and before.intent
+
+    def is_unknown(self, process: Process) -> bool:
+        return self.step.effect == "at_most_once" and self._intended(process)
 
     def _limited_rights(self) -> bool:
         """Whether it takes a use of a right: that must be on disk before it begins."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from weft.core.record import AnyRecord, Approved, Aside, Attempt, Blob, Fork, Outcome, Started, content_hash
+from weft.core.record import AnyRecord, Approved, Aside, Attempt, Blob, Fork, Outcome, Reserved, Started, content_hash
 
 
 class History:
@@ -20,6 +20,7 @@ class History:
         self.order: list[AnyRecord] = [r for r in records if not isinstance(r, Aside)]
         """Those that reached the body, in that order."""
         self.approved = {r.effect: r for r in records if type(r) is Approved}
+        self.reserved = {r.effect: r.uses for r in records if type(r) is Reserved}
         self.cursor = 0
         self.forks = deque(r for r in self.order if type(r) is Fork)  # those the replay has not passed
         self.replaced = {fork.replaced for fork in self.forks}

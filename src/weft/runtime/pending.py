@@ -12,6 +12,7 @@ from weft.runtime.loop import Timer
 if TYPE_CHECKING:
     from weft.core.needs import Need
     from weft.runtime.ledger import Bill
+    from weft.runtime.process import Process
     from weft.runtime.protect import Protected
     from weft.runtime.rights import Holder
 
@@ -70,6 +71,10 @@ class Pending:
         """Its process may leave memory while it waits for this."""
         self.by: tuple[int, ...] = ()
         """Capabilities that allowed or refused it."""
+
+    def is_unknown(self, process: Process) -> bool:
+        """Whether it had begun when its runtime died, and is not made again: there is nothing left to decide."""
+        return False
 
 
 Launch = Callable[[Pending], None]

@@ -47,7 +47,12 @@ def launch(process: Process, pending: Pending) -> None:
     if action is not None and (by := holder.free.get(action)) is not None:
         pending.by = by
         action = None
-    if action is None and not pending.needs and (process.account is None or pending.kind not in PAID):
+    if (
+        pending.is_unknown(process)
+        or (action is None
+        and not pending.needs
+        and (process.account is None or pending.kind not in PAID))
+    ):
         pending.launch(pending)
     else:
         Protected(process, pending, holder, action).prepare()
@@ -85,7 +90,9 @@ class Protected:
         self.holder = holder
         self.action = action
         self.requests: list[Request] = []
-        self.uses: tuple[int, ...] = ()
+        begun = process.history.intents.get(pending.number)
+        self.uses = process.history.reserved.get(pending.number, ()) if begun is not None and begun.intent else ()
+        """Those that are set apart for it; from before a crash, if it had begun."""
         self.epoch = -1
         """Of the rights when it was decided."""
 
@@ -124,7 +131,7 @@ class Protected:
     def _decide(self) -> None:
         process, holder = self.process, self.holder
         self.epoch = holder.rights.epoch
-        verdicts = [holder.decide(asked) for asked in self.requests]
+        verdicts = [holder.decide(asked, reserved=self.uses) for asked in self.requests]
         asking = []
         for asked, verdict in zip(self.requests, verdicts, strict=True):
             if verdict.verdict == "ask" and not self._said_yes():
@@ -159,7 +166,7 @@ class Protected:
     def _reserve(self) -> None:
         process = self.process
         limited = self.holder.limited(self.pending.by)
-        if limited:
+        if limited and limited != self.uses:
             self.uses = limited
             process.rights.used.update(limited)
             process.runtime.append(process, Reserved(process.runtime.clock(), self.pending.number, limited))
