@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import weft
 from weft.core.errors import BadInput, Cancelled, NoProcess
 from weft.core.record import AnyRecord, Outcome
+from weft.runtime.leaving import park
 
 
 class Seen:
@@ -476,7 +477,7 @@ def test_a_map_that_only_waits_leaves_memory_and_comes_back(tmp_path: Path) -> N
         parked, ends = 0, asyncio.ensure_future(run.result())
         while not ends.done():
             process = runtime.active.get(run.id)
-            parked += process is not None and process.park(runtime.clock(), 0.05, timed=False)
+            parked += process is not None and park(process, runtime.clock(), 0.05, timed=False)
             await asyncio.sleep(0.001)
         assert sorted(await ends) == list(range(5)) and parked >= 1
 
@@ -617,6 +618,7 @@ def test_a_killed_map_goes_on_where_it_was(tmp_path: Path, ordered: bool) -> Non
     deaths = (5, 40, 41, 90)
     (tmp_path / "mapped.py").write_text(PROGRAM.replace("DEATHS", repr(deaths)))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WEFT_")}
+    environment["WEFT_POLICY"] = "all"  # its steps write to a file
     command = [sys.executable, "mapped.py", "ordered" if ordered else "unordered"]
     codes, output = [], ""
     while not output and len(codes) <= len(deaths):
