@@ -18,7 +18,8 @@ import pytest
 
 import weft.store
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
-from weft.store import Batch, ProcessRow, Segment, Store, open_store, schema
+from weft.store import Batch, ProcessRow, Segment, Store, open_store
+from weft.store.sqlite import schema
 
 SOURCE = str(Path(weft.store.__file__).parents[2])
 Mode = Literal["full", "process"]
@@ -74,7 +75,7 @@ def read_all(path: Path) -> None:
         try:
             for n in range(50):
                 await store.row(f"p{n}")
-                await store.segments(f"p{n}")
+                await store.segments([f"p{n}"])
                 await store.payload(f"h{n}".encode())
         finally:
             await store.close()
@@ -112,8 +113,8 @@ asyncio.run(main())
 async def whole_batches(path: Path, mode: Mode = "full") -> int:
     """How many batches the journal holds, each of them whole."""
     store = open_store(path, mode)
-    held = [[s.first for s in await store.segments(f"p{i}")] for i in range(10)]
-    row, last = await store.row("p0"), await store.event("last")
+    held = [[s.first for s in await store.segments([f"p{i}"])] for i in range(10)]
+    row, last = await store.row("p0"), (await store.events(["last"])).get("last")
     count = len(held[0])
     assert held == [list(range(count))] * 10
     assert (row.length if row else 0) == count
@@ -174,7 +175,7 @@ def test_a_program_that_ends_without_closing_loses_nothing(tmp_path: Path) -> No
         from weft.store import open_store, Batch, Segment
         async def main():
             store, done = open_store(sys.argv[1]), asyncio.Event()
-            await store.register("me")
+            await store.register("me", {})
             store.commit(Batch(segments=[Segment("p", 0, b"x")]), lambda error: done.set())
             await done.wait()
         asyncio.run(main())
@@ -183,7 +184,7 @@ def test_a_program_that_ends_without_closing_loses_nothing(tmp_path: Path) -> No
 
     async def main() -> None:
         store = open_store(tmp_path / "j.db")
-        assert await store.segments("p") == [Segment("p", 0, b"x")]
+        assert await store.segments(["p"]) == [Segment("p", 0, b"x")]
         assert not await store.alive("me")
         await store.close()
 
@@ -195,7 +196,7 @@ def test_a_forked_child_does_not_keep_a_dead_owner_alive(tmp_path: Path) -> None
         import asyncio, os, sys
         from weft.store import open_store
         store = open_store(sys.argv[1])
-        asyncio.run(store.register("me"))
+        asyncio.run(store.register("me", {}))
         if os.fork():
             sys.stdin.readline()
             os.kill(os.getpid(), 9)
@@ -245,7 +246,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         store = open_store(tmp_path / "j.db")
         for name in "abc":
-            assert [s.first for s in await store.segments(name)] == list(range(300))
+            assert [s.first for s in await store.segments([name])] == list(range(300))
         await store.close()
 
     asyncio.run(main())
@@ -291,12 +292,12 @@ def test_a_full_disk(small_disk: Path, mode: Mode) -> None:
         assert kept > 3
         with pytest.raises(StoreFull):
             await commit(store, segments=[Segment("p", kept, bytes(100_000))])
-        assert [s.first for s in await store.segments("p")] == list(range(kept))
+        assert [s.first for s in await store.segments(["p"])] == list(range(kept))
         ballast.unlink()
         await commit(store, segments=[Segment("p", kept, bytes(1000))])
         await store.close()
         store = open_store(path, mode)
-        assert [s.first for s in await store.segments("p")] == list(range(kept + 1))
+        assert [s.first for s in await store.segments(["p"])] == list(range(kept + 1))
         await store.close()
 
     asyncio.run(main())
@@ -423,7 +424,14 @@ def test_a_damaged_file(tmp_path: Path, mode: Mode) -> None:
     path = tmp_path / "j.db"
     fill(path)
     content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xaa" * (len(content) - 4096))
+    connection = sqlite3.connect(path)
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    roots = [n for (n,) in connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 1")]
+    connection.close()
+    with path.open("r+b") as file:  # each table's first page, but for that of the schema: the file can be opened
+        for page in roots:
+            file.seek((page - 1) * size)
+            file.write(b"\xaa" * size)
     with pytest.raises(StoreCorrupt, match=r"j\.db is damaged"):
         read_all(path)
 
@@ -434,6 +442,8 @@ def test_a_damaged_file(tmp_path: Path, mode: Mode) -> None:
                 commit(store, segments=[Segment("p1", 99, b"")]),
                 store.claim("me"),
                 store.delete(["p1"]),
+                store.stats(),
+                store.due("me", 0.0, 1),
             ):
                 with pytest.raises(StoreCorrupt, match=r"j\.db is damaged"):
                     await work

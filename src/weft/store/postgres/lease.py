@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from weft.core.clock import monotonic
-from weft.core.errors import LeaseLost, StoreError
+from weft.core.errors import LeaseLost, StoreError, StoreTooNew
+from weft.store.postgres import schema
 from weft.store.postgres.schema import IS_CLAIMABLE, explain, transient
 from weft.store.postgres.server import PostgresOptions, connect, quietly
 
@@ -44,7 +45,8 @@ _BEAT = """WITH before AS (SELECT expires > clock_timestamp() AS held FROM weft.
     SELECT EXISTS (SELECT FROM me), coalesce((SELECT held FROM before), false),
         extract(epoch FROM clock_timestamp())::float8,
         (SELECT count(*) FROM weft.owners),
-        extract(epoch FROM (SELECT min(expires) FROM weft.owners WHERE owner <> $1) - clock_timestamp())::float8"""
+        extract(epoch FROM (SELECT min(expires) FROM weft.owners WHERE owner <> $1) - clock_timestamp())::float8,
+        (SELECT oldest FROM weft.schema)"""
 _REAP = """WITH dead AS (DELETE FROM weft.owners WHERE expires < clock_timestamp() AND owner <> $1
         AND pg_postmaster_start_time() + $2 * interval '1 second' < clock_timestamp() RETURNING owner),
     waits AS (DELETE FROM weft.waits USING dead WHERE process = dead.owner),
@@ -57,7 +59,7 @@ class Lease:
 
     def __init__(
         self, url: str, where: str, options: PostgresOptions, owner: str, programs: Mapping[str, str],
-        lost: Callable[[LeaseLost], None], reaped: Callable[[], None],
+        lost: Callable[[StoreError], None], reaped: Callable[[], None],
     ) -> None:  # fmt: skip
         self.url = url
         self.where = where
@@ -144,7 +146,7 @@ class Lease:
                 if connection is None or connection.is_closed():
                     connection = await connect(self.url, self._impatient(), durable=False)
                 pause = await self._beat(connection)
-            except LeaseLost as error:
+            except (LeaseLost, StoreTooNew) as error:
                 self._lost(error)
                 break
             except Exception as error:
@@ -158,11 +160,13 @@ class Lease:
             await quietly(connection)
 
     async def _beat(self, connection: asyncpg.Connection) -> float:
-        """Renew, and reap; the seconds until there is something to do again. Raises LeaseLost."""
+        """Renew, and reap; the seconds until there is something to do again. Raises LeaseLost, and StoreTooNew once
+        the tables were changed so that this Weft can't work with them."""
         asked, met = monotonic(), self._met
         found = await connection.fetchrow(_BEAT, self.owner, self.seconds)
         assert found is not None
-        there, held, now, owners, soonest = found
+        there, held, now, owners, soonest, oldest = found
+        schema.check(oldest, self.where)
         self._compare(now, asked, monotonic())
         self.alone = owners == 1 and met == self._met
         if not there:

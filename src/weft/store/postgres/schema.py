@@ -130,12 +130,17 @@ async def _version(connection: asyncpg.Connection, where: str) -> int:
         return 0
     found = await connection.fetchrow("SELECT version, oldest FROM weft.schema")
     version, oldest = found or (0, 0)
+    check(oldest, where)
+    return int(version)
+
+
+def check(oldest: int, where: str) -> None:
+    """Raise `StoreTooNew` if only a newer Weft can work with the tables."""
     if oldest > VERSION:
         raise StoreTooNew(
-            f"the journal at {where} is of a newer Weft (schema {version}, this one knows {VERSION}); upgrade this one "
-            f"with `pip install -U weft`"
+            f"the journal at {where} is of a newer Weft (it needs schema {oldest}, this one knows {VERSION}); upgrade "
+            f"this one with `pip install -U weft`"
         )
-    return int(version)
 
 
 TRANSIENT = ("08", "53", "57P", "40", "55P03", "25P03", "25006")

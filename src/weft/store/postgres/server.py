@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,6 +134,9 @@ async def connect(url: str, options: PostgresOptions, durable: bool) -> asyncpg.
     }
     try:
         given = dict(parse_qsl(urlsplit(url).query))
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+            if name in given and not os.access(given[name], os.R_OK):
+                raise StoreError(f"the URL {_shown(url)} names {given[name]} as its {name}, which cannot be read")
         connecting = driver.connect(
             url,
             timeout=min(10.0, options.statement_timeout),
@@ -141,9 +145,16 @@ async def connect(url: str, options: PostgresOptions, durable: bool) -> asyncpg.
         )
         return await _undisturbed(asyncio.ensure_future(connecting))
     except ssl.SSLCertVerificationError as error:
+        reason = error.verify_message.rstrip(".")
         raise StoreError(
-            f"the certificate of the server at {_shown(url)} is not trusted ({error.verify_message}); name that of its "
-            f"authority with sslrootcert=… in the URL"
+            f"the certificate of the server at {_shown(url)} is not trusted ({reason}); name that of its authority "
+            f"with sslrootcert=… in the URL"
+        ) from error
+    except ssl.SSLError as error:
+        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            raise  # the way to the server broke
+        raise StoreError(
+            f"no TLS with the server at {_shown(url)} ({error.reason or error}); check the ssl… options in the URL"
         ) from error
     except ConnectionError as error:
         if "rejected SSL" in str(error):
