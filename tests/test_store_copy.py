@@ -14,7 +14,7 @@ from tests import moves
 from tests.moves import RESULTS, asked, copy, digests, executable, inside, move, opened, states, write
 from tests.programs import drive, fresh, note, parked, ran  # noqa: F401
 from weft.core.errors import BadInput, RunBusy, RunMoved, StoreError, UnknownRun
-from weft.store import ProcessRow, Store, open_store
+from weft.store import ProcessRow, Segment, Store, open_store
 from weft.store.base import ARRIVING, FINISHED, MOVED, UNFINISHED, Message, Question, Revocation
 from weft.store.handover import arrival, departed
 from weft.store.ledger import Account, Charge
@@ -150,6 +150,51 @@ def test_what_bounds_a_family_goes_with_it(ends: Ends) -> None:
         assert report.left == [] and report.handed == 1 and report.copied == 1
         assert digests(target) == before and asked(target, bounds) == bounded
         assert asked(source, lambda store: store.questions()) == []
+
+
+def test_families_are_whole_and_in_order(ends: Ends) -> None:
+    """A parent that was deleted, or comes after its child; pages; ids and keys, together and with others."""
+
+    async def look(store: Store) -> None:
+        await store.register("filler", {})
+
+        def row(id: str, **fields: Any) -> ProcessRow:
+            return ProcessRow(id=id, workflow="w", **fields)
+
+        given = [
+            row("a"),
+            row("b", key="k"),
+            row("a1", parent="a"),
+            row("orphan", parent="gone"),
+            row("late", parent="x"),
+        ]
+        given += [row("a11", parent="a1", key="l"), row("x"), row("late1", parent="late", state="done")]
+        segments = [Segment("a1", 0, b"abc"), Segment("a1", 3, b"d"), Segment("x", 0, b"ef")]
+        for one in given:
+            await write(store, rows={one.id: one})
+        await write(store, segments=segments)
+        first = await store.families(limit=2)
+        rest = await store.families(first[-1].at)
+        assert [list(family.sizes.items()) for family in first] == [[("a", 0), ("a1", 4), ("a11", 0)], [("b", 0)]]
+        assert [list(family.sizes) for family in rest] == [["orphan"], ["x", "late", "late1"]]
+        assert rest[1].sizes["x"] == 2 and await store.families(rest[-1].at) == []
+        numbers = [family.at for family in (*first, *rest)]
+        assert numbers == sorted(set(numbers)) and numbers[0] > 0
+
+        async def ids(**filters: Any) -> list[str]:
+            return [one.id for one in await store.rows(**filters)]
+
+        assert await ids(ids=["x", "a", "nobody"]) == ["x", "a"] and await ids(ids=[]) == [] == await ids(keys=[])
+        assert await ids(keys=["k", "l", "m"]) == ["a11", "b"] and await ids(ids=["a11", "a"], keys=["k", "l"]) == [
+            "a11"
+        ]
+        assert await ids(ids=["late1", "x"], states=["done"]) == ["late1"] and await ids(ids=["a", "x"], limit=1) == [
+            "x"
+        ]
+        assert await ids(ids=["a1", "x"], roots=True) == ["x"] and await ids(ids=["a1", "x"], parent="a") == ["a1"]
+        assert (await store.about(["a1", "nobody"])).rows.keys() == {"a1"} and not await store.about([])
+
+    asked(ends.here, look)
 
 
 # --- who else there is ------------------------------------------------------------------------------------------

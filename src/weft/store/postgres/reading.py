@@ -59,12 +59,16 @@ class Reading(Rights):
         limit: int = 1000,
     ) -> list[ProcessRow]:
         values: list[Any] = [list(states), roots, parent, before, limit]
-        terms = ""
+        table, terms = "weft.processes", ""
         for column, among in (("id", ids), ("key", keys)):
-            if among is not None:
-                values.append(list(among))
+            if among is None:
+                continue
+            values.append(list(among))
+            if len(values) == 6:
+                table = _EACH.format(given=f"${len(values)}", column=column)
+            else:
                 terms += f" AND {column} = ANY(${len(values)}::text[])"
-        query = f"""SELECT {ROW} FROM weft.processes WHERE ($1::text[] = '{{}}' OR state = ANY($1))
+        query = f"""SELECT {ROW} FROM {table} WHERE ($1::text[] = '{{}}' OR state = ANY($1))
             AND (NOT $2 OR parent IS NULL) AND ($3::text IS NULL OR parent = $3)
             AND ($4::float8 IS NULL OR updated < $4){terms} ORDER BY seq DESC LIMIT $5"""
         return [process(row) for row in await self._fetch(query, *values)]
@@ -140,7 +144,7 @@ class Reading(Rights):
         return list(found.values())
 
     async def about(self, ids: Sequence[str]) -> Batch:
-        query = f"SELECT {ROW} FROM weft.processes WHERE id = ANY($1::text[]) ORDER BY seq"
+        query = f"SELECT {ROW} FROM {_EACH.format(given='$1', column='id')} ORDER BY seq"
         return await self._about([process(row) for row in await self._fetch(query, list(ids))])
 
     async def _about(self, rows: Sequence[ProcessRow]) -> Batch:
@@ -172,12 +176,17 @@ _NEWS = f"""SELECT p.id FROM weft.inbox i JOIN weft.processes p ON p.id = i.proc
             OR (starts_with(w.key, '{ENDED}') AND EXISTS (SELECT FROM weft.processes c
                 WHERE c.id = substr(w.key, {len(ENDED) + 1}) AND c.state = ANY(ARRAY{list(FINISHED)}))))"""
 
+# A plan that was made when the table was small is kept: of these, each is good for a large one too.
+_EACH = """unnest({given}::text[]) AS given
+    CROSS JOIN LATERAL (SELECT * FROM weft.processes WHERE {column} = given LIMIT 1) AS processes"""
+
 _FAMILIES = """WITH RECURSIVE heads AS (
-        SELECT seq AS at, id FROM weft.processes p WHERE seq > $1
-            AND (parent IS NULL OR NOT EXISTS (SELECT FROM weft.processes q WHERE q.id = p.parent))
+        SELECT seq AS at, id, seq FROM weft.processes p
+        WHERE seq > $1 AND (SELECT id FROM weft.processes above WHERE above.id = p.parent) IS NULL
         ORDER BY seq LIMIT $2),
     kin AS (
-        SELECT at, id, true AS head FROM heads
-        UNION SELECT kin.at, p.id, false FROM kin JOIN weft.processes p ON p.parent = kin.id)
+        SELECT at, id, true AS head, seq FROM heads
+        UNION SELECT at, p.id, false, p.seq FROM kin
+            CROSS JOIN LATERAL (SELECT id, seq FROM weft.processes WHERE parent = kin.id OFFSET 0) AS p)
     SELECT at, id, (SELECT coalesce(sum(octet_length(records)), 0)::bigint FROM weft.segments WHERE process = id)
-    FROM kin JOIN weft.processes p USING (id) ORDER BY at, head DESC, p.seq"""
+    FROM kin ORDER BY at, head DESC, seq"""
