@@ -273,6 +273,26 @@ def test_two_copies_at_once_do_no_harm(ends: Ends, monkeypatch: pytest.MonkeyPat
     assert drive(ends.there, lambda runtime: moves.go_on(runtime, ids)) == RESULTS
 
 
+def test_workers_there_take_it_up(ends: Ends) -> None:
+    ids = drive(ends.here, moves.populate)
+
+    async def wait(runtime: weft.Runtime) -> dict[str, Any]:
+        here, there = opened(ends.here), opened(ends.there)
+        assert (await copy(here, there)).handed == 9
+        await here.close()
+        await there.close()
+        await runtime.send(ids["reading"], "moves", 10)
+        await runtime.run(moves.tells, "coming", "came")
+        for child in await runtime.store.rows(parent=ids["family"]):
+            await runtime.send(child.id, "moves", 100)
+        for number in (1, 2):
+            await runtime.send(ids["keyed"], "moves", number)
+        return {name: await weft.Run(runtime, ids[name]).result() for name in moves.WAITING}
+
+    assert drive(ends.there, wait, queues=["moves-nobody", "default"]) == RESULTS
+    assert Counter(ran) == moves.RAN
+
+
 def test_whoever_asks_here_is_told_where_it_went(ends: Ends) -> None:
     async def main() -> None:
         async with weft.Runtime(opened(ends.here)) as runtime:
@@ -287,7 +307,7 @@ def test_whoever_asks_here_is_told_where_it_went(ends: Ends) -> None:
             same = await runtime.start(moves.ends.options(queue=moves.nobody, key="k"), 1)
             assert same.id == queued.id and await queued.status() == MOVED
             for asking in (
-                waiting, same.result(), runtime.send(queued.id, "moves", 1), (await runtime.resume(queued.id)).result()
+                waiting, same.result(), runtime.send(queued.id, "moves", 1), runtime.resume(queued.id), queued.cancel()
             ):  # fmt: skip
                 with pytest.raises(RunMoved) as error:
                     await asking
@@ -423,7 +443,7 @@ def test_what_is_arriving_belongs_to_nobody(ends: Ends) -> None:
     assert arrival(asked(ends.there, lambda store: store.row(id))).state == "running"  # type: ignore[arg-type]
 
     async def nothing_can_be_done(runtime: weft.Runtime) -> None:
-        for asking in (runtime.resume(id), runtime.send(id, "moves", 1)):
+        for asking in (runtime.resume(id), runtime.send(id, "moves", 1), runtime.cancel(id)):
             with pytest.raises(RunBusy, match="has not arrived"):
                 await asking
         assert await runtime.resume_all() == [] and await runtime.store.delete([id]) == 0

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, encode
-from weft.core.errors import RunBusy, StoreError, UnknownRun, WeftError
-from weft.store.base import ARRIVING, FINISHED, MOVED, Message
-from weft.store.handover import gone
+from weft.core.errors import StoreError, UnknownRun, WeftError
+from weft.store.base import FINISHED, Message
+from weft.store.handover import check_present
 
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending
@@ -50,12 +50,9 @@ class Post:
                 process.mail.put([letter])
 
     async def address(self, to: str) -> None:
-        """Raise UnknownRun unless process `to` exists and has not ended, RunBusy if it is being moved here."""
+        """Raise UnknownRun unless process `to` exists and has not ended, RunBusy if it is only being moved here."""
         row = await self.runtime.row(to)
-        if row.state == MOVED:
-            raise gone(row)
-        if row.state == ARRIVING:
-            raise RunBusy(f"run {to} is being moved here and has not arrived yet; repeat the copy if that was stopped")
+        check_present(row)
         if row.state in FINISHED:
             raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
 

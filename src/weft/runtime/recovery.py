@@ -17,7 +17,6 @@ from weft.runtime.beginning import Beginning, beginning
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
 from weft.store.base import (
-    ARRIVING,
     FINISHED,
     MAX_STRIKES,
     PAUSED,
@@ -28,6 +27,7 @@ from weft.store.base import (
     ProcessRow,
     Segment,
 )
+from weft.store.handover import check_present
 
 if TYPE_CHECKING:
     from weft.runtime.runtime import Runtime
@@ -81,7 +81,8 @@ class Recovery:
         """`states`: only if it is in one of these."""
         runtime = self.runtime
         row = await runtime.row(id)
-        if id in runtime.active or row.state not in (*states, ARRIVING):
+        check_present(row)
+        if id in runtime.active or row.state not in states:
             return
         find_workflow(row.workflow)
         with self.reading() as left:
@@ -92,8 +93,6 @@ class Recovery:
         row = await runtime.row(id)
         if row.owner == runtime.owner:
             await self.revive([id])
-        elif row.state == ARRIVING:
-            raise RunBusy(f"run {id} is being moved here and has not arrived yet; repeat the copy if that was stopped")
         elif row.state in states:
             raise RunBusy(
                 f"run {id} is being executed by another process ({row.owner}); wait for it or stop that one (if it has "

@@ -55,6 +55,7 @@ from weft.runtime.worker import Worker
 from weft.runtime.writing import Writing
 from weft.store import Durability, open_store
 from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Hint, ProcessRow, Store
+from weft.store.handover import check_present
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -393,6 +394,7 @@ class Runtime:
         """Ask a run to stop, wherever it is executed. If nobody executes it, it is continued here to be cancelled."""
         self._check_open()
         row = await self.row(id)
+        check_present(row)
         if row.state in FINISHED:
             return
         self.post.put(id, CANCEL_BOX, None)

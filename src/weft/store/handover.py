@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from weft.core.codec import decode, encode
-from weft.core.errors import RunMoved, StoreCorrupt
+from weft.core.errors import RunBusy, RunMoved, StoreCorrupt
 from weft.store.base import ARRIVING, MOVED, ProcessRow
 
 
@@ -47,6 +47,14 @@ def gone(row: ProcessRow) -> RunMoved:
     """What to answer to those who ask for a run in state MOVED."""
     store = departed(row).store
     return RunMoved(f"run {row.id} has moved to {store}; ask there: weft show {row.id} --store {store}")
+
+
+def check_present(row: ProcessRow) -> None:
+    """Raise RunMoved for a run that has left, and RunBusy for one that has not arrived yet."""
+    if row.state == MOVED:
+        raise gone(row)
+    if row.state == ARRIVING:
+        raise RunBusy(f"run {row.id} is being moved here and has not arrived; repeat the copy if that was stopped")
 
 
 def arriving(row: ProcessRow, store: str, token: str) -> ProcessRow:
