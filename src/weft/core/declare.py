@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import update_wrapper
 from types import CodeType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from weft.core.boundary import place
 from weft.core.budget import Budget
+from weft.core.crossing import crossing, executing
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
-from weft.core.needs import needs_of
+from weft.core.needs import Needs, needs_of
 from weft.core.resources import Resources, resources_of
 
 P = ParamSpec("P")
@@ -157,7 +158,7 @@ class Step(Generic[P, R]):
         priority: int = 0,
         executor: Executor | None = None,
         resources: Mapping[str, Any] | Resources | None = None,
-        needs: Sequence[str] | str = (),
+        needs: Needs = (),
         cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
     ) -> None:
         if not callable(fn):
@@ -202,6 +203,12 @@ class Step(Generic[P, R]):
         result: R = await outcome if self.is_async else outcome
         return result
 
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a call by name, defaults too. Raises TypeError if they do not fit."""
+        bound = inspect.signature(self.fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
         `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`."""
@@ -240,11 +247,28 @@ _STEP_OPTIONS = (
 
 
 class Primitive(Step[P, R]):
-    """A step by Weft itself: it asks for exactly what it does (`needs`), so that nobody watches it meanwhile."""
+    """A step by Weft itself: it asks for exactly what it does (`needs`), so that nobody watches it meanwhile.
+
+    Called by another step it is no effect of its own, but decided in that step's name."""
 
     __weft__ = "primitive"
     action = None
     watched = False
+
+    def __init__(self, fn: Callable[P, Any], **settings: Any) -> None:
+        super().__init__(fn, **settings)
+        if self.executor is not None:
+            raise BadInput(f"{self.name} acts where it was allowed to, on this machine: it can't be sent to Ray")
+
+    async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        outer = crossing()
+        if outer is None:
+            return await super()._directly(args, kwargs)
+        token = executing.set(outer.within(self.needs, self.arguments(args, kwargs)))
+        try:
+            return await super()._directly(args, kwargs)
+        finally:
+            executing.reset(token)
 
 
 registry: dict[str, Workflow[..., Any]] = {}
@@ -350,7 +374,7 @@ def step(
     priority: int = 0,
     executor: Executor | None = None,
     resources: Mapping[str, Any] | Resources | None = None,
-    needs: Sequence[str] | str = (),
+    needs: Needs = (),
     cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
@@ -362,14 +386,21 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done
     with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
     `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
-    `needs`: what must be allowed before it starts, such as "write:{path}" with the step's own arguments; so it can be
-    asked for, and used once. What it does without a word is checked when it does it. `cost`: the most that a call may
-    spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what it
-    did spend it says by `weft.charge(...)`.
+    `needs`: what must be allowed before it starts, such as "write:{path}" with the step's own arguments, or a function
+    of them that gives (action, resource) pairs; so it can be asked for, and used once. What it does without a word is
+    checked when it does it, but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call
+    may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what
+    it did spend it says by `weft.charge(...)`.
     """
     if fn is not None:
         return Step(fn)
     return lambda fn: Step(fn, **options)
+
+
+def primitive(*, name: str, effect: Effect, needs: Needs, **options: Any) -> _Decorator:
+    """Declare a primitive: a step by Weft that does what `needs` asks for, and nothing else."""
+    declare: Any = lambda fn: Primitive(fn, name=name, effect=effect, needs=needs, **options)  # noqa: E731
+    return cast(_Decorator, declare)
 
 
 class _Decorator:

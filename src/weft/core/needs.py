@@ -1,4 +1,4 @@
-"""What a step says that it needs: `"write:{path}"`, filled in with the arguments of a call.
+"""What a step says that it needs: `"write:{path}"`, filled in with the arguments of a call; or a function of them.
 
 The filled-in text is a resource, never a pattern: a path with a star in it is a path with a star in it.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
 import msgspec
 
-from weft.core.capability import actions_of
+from weft.core.capability import Request, actions_of, requests
+from weft.core.crossing import Entry
 from weft.core.errors import BadInput
+from weft.core.resource import entry_path, request
 
 _formatter = Formatter()
 
@@ -38,9 +40,35 @@ class Need(msgspec.Struct, frozen=True):
                 parts.append(_text(_formatter.get_field(field, (), arguments)[0]))
         return "".join(parts)
 
+    def asked(self, arguments: Mapping[str, Any], workspace: str) -> list[Request]:
+        """What is to be decided before a call with these arguments. Raises BadInput."""
+        return [request(self.action, self.resource(arguments), workspace)]
 
-def needs_of(given: Sequence[str | Need] | str, fn: Callable[..., Any]) -> tuple[Need, ...]:
+
+class Computed(Need, frozen=True):
+    """Needs that a function tells: it takes the step's arguments by name and gives (action, what it is done to)."""
+
+    tell: Callable[..., Iterable[tuple[str, Any]]]
+
+    def asked(self, arguments: Mapping[str, Any], workspace: str) -> list[Request]:
+        """What is to be decided before a call with these arguments. Raises BadInput."""
+        found: list[Request] = []
+        for action, said in self.tell(**arguments):
+            if isinstance(said, Entry):
+                found += [Request(one, entry_path(said, workspace)) for one in actions_of([action], action)]
+            else:
+                found += requests(action, said, workspace)
+        return found
+
+
+Needs = str | Sequence[str | Need] | Callable[..., Iterable[tuple[str, Any]]]
+"""As a step's declaration gives them."""
+
+
+def needs_of(given: Needs, fn: Callable[..., Any]) -> tuple[Need, ...]:
     """The needs of a step, checked against its arguments. Raises BadInput."""
+    if callable(given):
+        return (Computed("", "", given),)
     found: list[Need] = []
     for spec in (given,) if isinstance(given, str) else given:
         if isinstance(spec, Need):

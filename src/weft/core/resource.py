@@ -28,6 +28,16 @@ def request(action: str, said: str, folder: str, names: Iterable[str] = ()) -> R
     return Request(action, said)
 
 
+def entry_path(path: str, folder: str) -> str:
+    """The real path of a name in its folder: of a symlink its own, not that of what it points to. What is deleted or
+    moved is a name. Raises BadInput as `real_path` does."""
+    place, _, name = path.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        return real_path(path, folder)
+    parent = real_path(place or ("/" if path.startswith("/") else "."), folder)
+    return f"{parent.rstrip('/')}/{name}"
+
+
 def capability_for(asked: Request, effect: Verdict, issuer: str) -> Capability:
     """The capability that speaks of exactly this request."""
     pattern = exact(ACTIONS[asked.action], asked.resource)

@@ -1,126 +1,39 @@
 """Watching steps: what a step does to files, the network and other programs is checked when it does it.
 
-An audit hook of the interpreter sees each such act, in the thread and context of the step that makes it. It is a
-guard rail for code that its user wrote: it tells a mistake or a misled program from what was allowed. Code that sets
-out to get around it (ctypes, a thread of its own, a C library) can; such code belongs in a sandbox.
+An audit hook of the interpreter sees each such act, in the thread and context of the step that makes it, in threads
+that the step starts, and in what it hands to an executor. It is a guard rail for code that its user wrote: it tells a
+mistake or a misled program from what was allowed. Code that sets out to get around it can: by ctypes, by a library
+that opens files in C (sqlite's ATTACH, an Arrow reader), by a file that was open before. Such code belongs in a
+sandbox. Not seen at all: what a program does that the step starts (running it is what is allowed), and steps on Ray,
+which run in other interpreters: of those only `needs` counts.
 
-What the interpreter itself needs (imports, name look-up, certificates, time zones) passes.
+What the interpreter itself needs (imports, tracebacks, time zones, certificates) passes.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import linecache
 import os
 import shlex
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextvars import ContextVar
+import tokenize
+import zipimport
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from weft.runtime.execute import Execution
+from weft.core.capability import Capability, Request, render
+from weft.core.crossing import executing
+from weft.core.pattern.text import escape
+from weft.runtime.acts import EVENTS, LOOK_UP, Act, opening, remember
+from weft.runtime.protect import looked_up
 
-executing: ContextVar[Execution | None] = ContextVar("weft_executing", default=None)
-"""The step whose acts are watched here."""
-
-Acts = list[tuple[str, str]]
-"""(action, resource as it was said)"""
-
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-
-def _open(path: Any, mode: Any = None, flags: Any = 0) -> Acts:
-    if isinstance(path, int):
-        return []
-    writes = bool(flags & _WRITING) if isinstance(flags, int) and flags else False
-    if isinstance(mode, str):
-        writes = writes or any(letter in mode for letter in "wax+")
-    reads = not writes or (isinstance(mode, str) and "+" in mode) or bool(isinstance(flags, int) and flags & os.O_RDWR)
-    return [(action, os.fsdecode(path)) for action, does in (("file.write", writes), ("file.read", reads)) if does]
-
-
-def _on_path(action: str) -> Callable[..., Acts]:
-    def acts(path: Any = None, *_: Any) -> Acts:
-        return [] if isinstance(path, int) else [(action, os.fsdecode(path or "."))]
-
-    return acts
-
-
-def _moved(source: Any, target: Any, *_: Any) -> Acts:
-    return [("file.delete", os.fsdecode(source)), ("file.write", os.fsdecode(target))]
-
-
-def _linked(source: Any, target: Any, *_: Any) -> Acts:
-    return [("file.read", os.fsdecode(source)), ("file.write", os.fsdecode(target))]
-
-
-def _run(executable: Any, args: Any = (), *_: Any) -> Acts:
-    words = [args] if isinstance(args, str | bytes) else list(args or ())
-    argv = [os.fsdecode(word) for word in words] or [os.fsdecode(executable)]
-    if executable is not None and os.fsdecode(executable) != argv[0]:
-        argv[0] = os.fsdecode(executable)  # what runs, whatever it is told that it is called
-    return [("shell.run", shlex.join(argv))]
-
-
-def _spawn(_: Any, path: Any, args: Any, *more: Any) -> Acts:
-    return _run(path, args)
-
-
-def _shell(command: Any, *_: Any) -> Acts:
-    return [("shell.run", shlex.join(["/bin/sh", "-c", os.fsdecode(command)]))]
-
-
-def _connect(sock: Any, address: Any = None, *_: Any) -> Acts:
-    if isinstance(address, tuple) and len(address) >= 2:
-        return [("net.connect", _join(str(address[0]), address[1]))]
-    if isinstance(address, str | bytes) and address and not os.fsdecode(address).startswith("\0"):
-        return [("file.write", os.fsdecode(address))]  # a socket of this machine is a file
-    return []
-
-
-def _look_up(host: Any, port: Any = None, *_: Any) -> Acts:
-    if host is None or (isinstance(host, bytes) and not host):
-        return []
-    return [("net.connect", _join(os.fsdecode(host), port or 0))]
-
-
-def _join(host: str, port: Any) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-WATCHED: dict[str, Callable[..., Acts]] = {
-    "open": _open,
-    "os.listdir": _on_path("file.read"),
-    "os.scandir": _on_path("file.read"),
-    "os.mkdir": _on_path("file.write"),
-    "os.rmdir": _on_path("file.delete"),
-    "os.remove": _on_path("file.delete"),
-    "os.truncate": _on_path("file.write"),
-    "os.chmod": _on_path("file.write"),
-    "os.chown": _on_path("file.write"),
-    "os.utime": _on_path("file.write"),
-    "os.setxattr": _on_path("file.write"),
-    "os.rename": _moved,
-    "os.link": _linked,
-    "os.symlink": lambda source, target, *_: [("file.write", os.fsdecode(target))],
-    "sqlite3.connect": lambda path, *_: [] if path in (":memory:", "") else _open(path, "r+"),
-    "subprocess.Popen": _run,
-    "os.exec": _run,
-    "os.posix_spawn": _run,
-    "os.spawn": _spawn,
-    "os.system": _shell,
-    "os.startfile": lambda path, *_: _run(path),
-    "pty.spawn": lambda argv, *_: _run(None, argv),
-    "socket.connect": _connect,
-    "socket.sendto": _connect,
-    "socket.sendmsg": _connect,
-    "socket.bind": _connect,
-    "socket.getaddrinfo": _look_up,
-    "socket.gethostbyname": _look_up,
-    "socket.gethostbyaddr": _look_up,
-}
+__all__ = ["EVENTS", "executing", "prepare", "watch"]
 
 
 class _Busy(threading.local):
@@ -133,29 +46,59 @@ _busy = _Busy()
 
 
 def watch(event: str, args: tuple[Any, ...]) -> None:
-    """For the interpreter's audit hook, which hands on every event outside a body. Raises Denied."""
-    acts = WATCHED.get(event)
-    if acts is None:
-        return
+    """For the interpreter's audit hook, which hands on every event of EVENTS outside a body. Raises Denied."""
     execution = executing.get()
     if execution is None or not execution.watched or _busy.deciding:
         return
     _busy.deciding = True
     try:
-        for action, said in acts(*args):
-            if not _of_the_interpreter(action, said):
-                execution.touch(action, said)
+        caller = _caller()
+        acts = [act for act in EVENTS[event](*args) if not _needed(act, caller)]
+        asked: list[Request] = []
+        for action, resource, _ in acts:
+            asked += looked_up(execution, resource) if action == LOOK_UP else [Request(action, resource)]
+        if asked:
+            execution.touch(asked, _hint(asked[0], caller, execution.workspace))
     finally:
         _busy.deciding = False
 
 
-# --- what the interpreter needs -----------------------------------------------------------------------------------
+_OURS = frozenset({__name__, "weft.runtime.guard", "weft.runtime.acts"})
+
+
+def _caller() -> FrameType | None:
+    """Who caused the event."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in _OURS:
+        frame = frame.f_back
+    return frame
+
+
+def _hint(asked: Request, caller: FrameType | None, workspace: str) -> str:
+    """What to allow where the very thing has another name each time."""
+    module = "" if caller is None else caller.f_globals.get("__name__")
+    if module == "tempfile":
+        folder = escape(asked.resource.rpartition("/")[0] or "/")
+        spec = render(Capability(actions=_FILES_ALL, patterns=(folder,)), workspace)
+    elif module == "multiprocessing.util":
+        spec = f"shell:{sys.executable} **"
+    else:
+        return ""
+    return f"allow it with: --allow {shlex.quote(spec)}"
+
+
+_FILES_ALL = ("file.read", "file.write", "file.delete")
+
+
+# --- what the interpreter needs -------------------------------------------------------------------------------------
 
 
 def _folders() -> tuple[str, ...]:
     places = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
-    places |= {"/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ssl", "/usr/share/locale"}
-    places |= {"/usr/lib/ssl", "/usr/share/ca-certificates", "/etc/pki", "/etc/ca-certificates"}
+    places |= {folder for folder in sys.path if os.path.basename(folder) in ("site-packages", "dist-packages")}
+    places |= {"/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/usr/share", "/etc/zoneinfo"}
+    places |= {"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/etc/ca-certificates"}
+    places |= {"/sys/fs/cgroup", "/sys/devices/system", "/proc/sys"}
     real = {os.path.realpath(place) for place in places} - {os.sep}
     return tuple(sorted(place + os.sep for place in real))
 
@@ -163,60 +106,125 @@ def _folders() -> tuple[str, ...]:
 _FOLDERS = _folders()
 _FILES = frozenset(
     {
-        *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services"),
-        *("/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/os-release", "/etc/protocols"),
+        *("/etc/localtime", "/etc/timezone", "/etc/os-release", "/etc/mime.types", "/etc/apache2/mime.types"),
+        *("/etc/httpd/mime.types", "/etc/httpd/conf/mime.types", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf"),
         *("/dev/urandom", "/dev/random", "/dev/zero", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg"),
         *("/proc/self/stat", "/proc/self/status", "/proc/self/cgroup", "/proc/self/maps", "/proc/self/mountinfo"),
     }
 )
-_NOWHERE = frozenset({os.devnull})
+_IMPORTERS = (vars(sys.modules["importlib._bootstrap_external"]), vars(zipimport))
+_CODE = (".py", ".pyw", ".pyi", ".pyc", ".so", ".pyd", ".zip", ".egg", ".whl")
 
 
-def _of_the_interpreter(action: str, said: str) -> bool:
-    if not action.startswith("file."):
+def _needed(act: Act, caller: FrameType | None) -> bool:
+    if not act.action.startswith("file.") or caller is None:
         return False
-    path = os.path.abspath(said)
-    if path in _NOWHERE:
+    if act.resource == os.devnull:
         return True
-    if action == "file.read":
-        real = os.path.realpath(path)
-        return real in _FILES or path in _FILES or real.startswith(_FOLDERS) or _importing()
-    return _importing()
+    if act.action == "file.read":
+        known = act.said in _FILES or act.resource in _FILES or f"{act.resource}/".startswith(_FOLDERS)
+        return known or _reads_code(act, caller)
+    if any(caller.f_globals is importer for importer in _IMPORTERS):
+        return "/__pycache__" in act.resource  # it keeps what it compiled
+    # `tempfile` tries once for all which folder it can write to
+    return caller.f_code.co_name == "_get_default_tempdir" and caller.f_globals.get("__name__") == "tempfile"
 
 
-def _importing() -> bool:
-    """Whether this is the import system at work (it also writes what it compiled), or a traceback being written."""
-    frame: FrameType | None = sys._getframe(4)
-    for _ in range(5):
-        if frame is None:
-            return False
-        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_globals.get("__name__") == "linecache":
-            return True
-        frame = frame.f_back
-    return False
+def _reads_code(act: Act, caller: FrameType) -> bool:
+    """Whether this is the import system at work, or a traceback being written."""
+    if any(caller.f_globals is importer for importer in _IMPORTERS):
+        return act.resource.endswith(_CODE) or ("/__pycache__" in act.resource) or os.path.isdir(act.resource)
+    before = caller.f_back
+    traceback = caller.f_globals is vars(tokenize) and before is not None and before.f_globals is vars(linecache)
+    return traceback and act.resource.endswith(_CODE)
 
 
-# --- names and addresses ------------------------------------------------------------------------------------------
-
-names: dict[str, set[str]] = {}
-"""Address -> names that were looked up and led to it, in this interpreter."""
-MOST_NAMES = 4096
+# --- what the events do not tell ------------------------------------------------------------------------------------
 
 
-def remember_names() -> None:
-    """From now on, note which names lead to which addresses: a connection tells only the address."""
-    real = socket.getaddrinfo
-    if hasattr(real, "__weft_names__"):
-        return
+def prepare() -> None:
+    """Once per interpreter: note which names lead to which addresses, which folder a path starts from, and which step
+    a thread works for."""
+    if not hasattr(socket.getaddrinfo, "__weft__"):
+        socket.getaddrinfo = _marked(_getaddrinfo, socket.getaddrinfo)
+        os.open = _marked(_os_open, os.open)
+        os.supports_dir_fd.add(os.open)  # `shutil` looks there
+        threading.Thread.start = _marked(_start, threading.Thread.start)  # type: ignore[method-assign]
+        ThreadPoolExecutor.submit = _marked(_submit, ThreadPoolExecutor.submit)  # type: ignore[method-assign]
+        _watch_multiprocessing()
 
+
+def _marked(make: Callable[[Any], Any], real: Any) -> Any:
+    found: Any = functools.wraps(real)(make(real))
+    found.__weft__ = real
+    return found
+
+
+def _getaddrinfo(real: Any) -> Any:
     def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         found = real(host, port, *args, **kwargs)
         if host:
-            if len(names) > MOST_NAMES:
-                names.clear()
-            for *_, address in found:
-                names.setdefault(str(address[0]), set()).add(os.fsdecode(host))
+            remember(host, found)
         return found
 
-    getaddrinfo.__weft_names__ = real  # type: ignore[attr-defined]
-    socket.getaddrinfo = getaddrinfo
+    return getaddrinfo
+
+
+def _os_open(real: Any) -> Any:
+    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> Any:
+        if dir_fd is None:
+            return real(path, flags, mode)
+        outer, opening.folder = opening.folder, dir_fd
+        try:
+            return real(path, flags, mode, dir_fd=dir_fd)
+        finally:
+            opening.folder = outer
+
+    return open
+
+
+def _start(real: Any) -> Any:
+    def start(thread: threading.Thread) -> None:
+        execution = executing.get()
+        if execution is not None and execution.watched:
+            thread.run = functools.partial(_carried, execution, thread.run)  # type: ignore[method-assign]
+        real(thread)
+
+    return start
+
+
+def _submit(real: Any) -> Any:
+    def submit(pool: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        execution = executing.get()
+        if execution is None or not execution.watched:
+            return real(pool, fn, *args, **kwargs)
+        token = executing.set(None)  # a thread of the pool works for others, too
+        try:
+            return real(pool, functools.partial(_carried, execution, fn), *args, **kwargs)
+        finally:
+            executing.reset(token)
+
+    return submit
+
+
+def _carried(execution: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+    token = executing.set(execution)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        executing.reset(token)
+
+
+def _watch_multiprocessing() -> None:
+    """It starts interpreters by a door that has no event."""
+    try:
+        module: Any = importlib.import_module("_posixsubprocess")
+    except ImportError:
+        return
+    real = module.fork_exec
+
+    def fork_exec(args: Sequence[Any], executables: Sequence[Any], *more: Any) -> Any:
+        watch("subprocess.Popen", (executables[0], args, None, None))
+        return real(args, executables, *more)
+
+    module.fork_exec = fork_exec

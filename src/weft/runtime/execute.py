@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 from weft.core.authority import Decision as Verdict
 from weft.core.capability import Request
 from weft.core.codec import encode
+from weft.core.crossing import executing
 from weft.core.declare import Step
-from weft.core.errors import ExecutorLost, StepTimeout, UnknownOutcome
+from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
 from weft.core.record import Attempt
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
-from weft.runtime.enforce import executing
 from weft.runtime.ledger import price_of
 from weft.runtime.pending import Pending
-from weft.runtime.protect import note, touched
+from weft.runtime.protect import Inner, closer, further, may, note, touched
 
 if TYPE_CHECKING:
     from weft.runtime.process import Process
+    from weft.runtime.rights import Holder
     from weft.runtime.runtime import Runtime
 
 _jitter = random.Random()
@@ -63,7 +65,7 @@ class Steps:
 class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
-    __slots__ = ("call", "dead", "process", "seen", "step", "task", "ticket", "watched")
+    __slots__ = ("call", "dead", "process", "refused", "seen", "step", "task", "ticket", "watched")
 
     def __init__(
         self, process: Process, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str,
@@ -77,8 +79,10 @@ class Execution(Pending):
             self.price = price_of(self)
         self.dead = False
         self.watched = False
-        self.seen: dict[tuple[str, str], tuple[Request, Verdict]] = {}
-        """What it was seen to do: action and resource as said -> what was decided."""
+        self.seen: dict[Request, Verdict] = {}
+        """What it was seen to do, and what was decided about that."""
+        self.refused: Denied | None = None
+        """What it was seen to do first of all that it must not."""
         self.task: asyncio.Task[None] | None = None
         self.ticket: Ticket | None = None
 
@@ -144,24 +148,58 @@ class Execution(Pending):
         """It begins now, in this context. Raises Denied if it may not any more."""
         if self.protected is not None:
             self.protected.recheck()
+        self._note_seen()  # in the attempt before
         self.started = self.process.runtime.clock()
-        self.watched = self.step.watched and (self.holder or self.process.rights).watched
-        if self.watched or self.bill is not None:
-            executing.set(self)
+        self.watched = self.step.watched and self.step.executor is None and self.rights.watched
+        executing.set(self)
 
-    def touch(self, action: str, said: str) -> None:
-        """It is about to do this. In any thread; raises Denied."""
-        if (action, said) in self.seen and self.seen[action, said][1].verdict == "allow":
-            return
-        refused = touched(self, action, said)
+    # --- as it looks from its middle (`weft.core.crossing`), in any thread ------------------------------------
+
+    @property
+    def rights(self) -> Holder:
+        return self.holder or self.process.rights
+
+    @property
+    def workspace(self) -> str:
+        return self.rights.image.workspace
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        return () if self.protected is None else self.protected.requests
+
+    @property
+    def again(self) -> bool:
+        before = self.process.history.intents.get(self.number)
+        return self.attempts > 1 or (before is not None and before.intent)
+
+    def further(self, asked: Request, instead: str) -> None:
+        further(self, asked, instead)
+
+    def closer(self, asked: Request, instead: str) -> None:
+        closer(self, asked, instead)
+
+    def may(self, asked: Request) -> bool:
+        return may(self, asked)
+
+    def within(self, needs: Sequence[Need], arguments: Mapping[str, Any]) -> Inner:
+        return Inner(self, needs, arguments)
+
+    def touch(self, asked: Sequence[Request], fix: str = "") -> None:
+        """It is about to do this. Raises Denied (`fix`: what to do, where that is known better)."""
+        refused = touched(self, asked)
         if refused is not None:
+            if fix and refused.fix:
+                refused = Denied(refused.action, refused.resource, refused.why, fix)
+            self.refused = self.refused or refused
             raise refused
+
+    # --- its end ------------------------------------------------------------------------------------------------
 
     def _note_seen(self) -> None:
         if self.seen and not self.dead:
-            for asked, verdict in self.seen.values():
+            seen, self.seen = self.seen, {}
+            for asked, verdict in list(seen.items()):  # a thread that it left behind may go on
                 note(self.process, self.number, asked, verdict)
-            self.seen = {}
 
     async def _run(self) -> None:
         try:
@@ -173,12 +211,14 @@ class Execution(Pending):
             self._done(value)
 
     def _done(self, value: Any) -> None:
+        executing.set(None)
         self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if not self.dead:
             self._note_seen()
             self.process.arrive(self, True, value)
 
     def _failed(self, error: BaseException) -> None:
+        executing.set(None)
         self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if self.dead or isinstance(error, GeneratorExit | KeyboardInterrupt):
             if not isinstance(error, asyncio.CancelledError):
@@ -188,6 +228,8 @@ class Execution(Pending):
             error = RuntimeError(f"step {self.step.name} called sys.exit({error.code!r})")
         elif isinstance(error, asyncio.CancelledError):
             error = RuntimeError(f"step {self.step.name} was cancelled from inside")
+        if self.refused is not None and str(self.refused) not in str(error):
+            error.add_note(f"Before that, {self.refused}")  # whoever caught it took it for something else
         self._note_seen()
         self.process.arrive(self, False, error)
 
@@ -254,6 +296,12 @@ class Execution(Pending):
 
     async def _limited(self) -> Any:
         self.act()
+        try:
+            return await self._in_time()
+        finally:
+            executing.set(None)
+
+    async def _in_time(self) -> Any:
         if self.step.executor is not None:
             from weft.runtime.ray import carry_out
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from weft.core.errors import Nondeterminism
-from weft.runtime.enforce import WATCHED, remember_names, watch
+from weft.runtime.enforce import EVENTS, prepare, watch
 
 
 class _Inside(threading.local):
@@ -146,12 +146,14 @@ def _guarded(module: str, name: str, real: Callable[..., Any], instead: str) -> 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if inside.body is None:
-        if event in WATCHED:
+        if event in EVENTS:
             watch(event, args)
         return
     if event not in _EVENTS:
         return
-    caller = sys._getframe(1)
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller.f_globals.get("__name__") == "weft.runtime.enforce":
+        caller = caller.f_back  # it stands between, for `os.open`
     if not _exempt_caller(caller):
         raise _refuse(_EVENTS[event], SLEEP if event == "time.sleep" else STEP, caller)
 
@@ -177,5 +179,5 @@ def install() -> None:
             if real is not None:
                 setattr(module, name, _guarded(module.__name__, name, real, instead))
     asyncio.tasks.set = _ordered  # type: ignore[attr-defined]
-    remember_names()
+    prepare()
     sys.addaudithook(_audit)

@@ -10,16 +10,17 @@ After a crash, what was set apart for an effect that had not begun is free again
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weft.core.authority import Decision as Verdict
+from weft.core.authority import suggest
 from weft.core.capability import Request
-from weft.core.errors import BadInput, BudgetExceeded, Denied, WeftError
+from weft.core.errors import BudgetExceeded, Denied, WeftError
+from weft.core.needs import Need
+from weft.core.pattern import compiled
 from weft.core.record import Decision, Reserved, content_hash
-from weft.core.resource import request
-from weft.runtime.enforce import names
 from weft.runtime.ledger import Bill
 from weft.runtime.rights import Holder
 
@@ -125,29 +126,29 @@ class Protected:
             step: Any = pending
             arguments = step.arguments()
             workspace = self.holder.image.workspace
-            found += [request(need.action, need.resource(arguments), workspace) for need in pending.needs]
+            for need in pending.needs:
+                found += need.asked(arguments, workspace)
         return found
 
     def _decide(self) -> None:
         process, holder = self.process, self.holder
         self.epoch = holder.rights.epoch
         verdicts = [holder.decide(asked, reserved=self.uses) for asked in self.requests]
-        asking = []
-        for asked, verdict in zip(self.requests, verdicts, strict=True):
-            if verdict.verdict == "ask" and not self._said_yes():
-                asking.append(asked)
-                continue
-            note(process, self.pending.number, asked, verdict)
-            if verdict.verdict == "deny":
-                self._refuse(holder.denied(asked, verdict))
-                return
+        decided = list(zip(self.requests, verdicts, strict=True))
+        asking = [asked for asked, verdict in decided if verdict.verdict == "ask" and not self.said_yes()]
+        for asked, verdict in decided:
+            if asked not in asking:
+                note(process, self.pending.number, asked, verdict)
+        if refused := refusal(holder, decided):
+            self._refuse(refused)
+            return
         self.pending.by = tuple(dict.fromkeys(v.by for v in verdicts if v.by is not None))
         if asking:
             process.runtime.people.approve(self, asking)
         else:
             self._reserve()
 
-    def _said_yes(self) -> bool:
+    def said_yes(self) -> bool:
         """Whether a person has approved exactly this."""
         approved = self.process.history.approved.get(self.pending.number)
         return approved is not None and approved.verdict != "never" and approved.binding == self.binding()
@@ -199,7 +200,7 @@ class Protected:
             return  # nothing that could say otherwise has changed
         for asked in self.requests:
             verdict = self.holder.decide(asked, reserved=self.uses)
-            if verdict.verdict == "deny" or (verdict.verdict == "ask" and not self._said_yes()):
+            if verdict.verdict == "deny" or (verdict.verdict == "ask" and not self.said_yes()):
                 note(self.process, self.pending.number, asked, verdict)
                 raise self.holder.denied(asked, verdict)
 
@@ -219,36 +220,119 @@ class Protected:
         self.process.arrive(self.pending, False, error)
 
 
-def touched(execution: Execution, action: str, said: str) -> Denied | None:
+# --- in the middle of a step ------------------------------------------------------------------------------------
+
+
+def touched(execution: Execution, asked: Sequence[Request]) -> Denied | None:
     """What a watched step does in its middle: None, or why it must not. In any thread; writes nothing."""
-    holder = execution.holder or execution.process.rights
-    try:
-        asked = _said(action, said)
-    except BadInput as error:
-        return Denied(action, said, str(error))
-    if execution.protected is not None and asked in execution.protected.requests:
-        return None  # it said so, and was allowed to
-    verdict = holder.decide(asked)
-    execution.seen[action, said] = (asked, verdict)
+    known = () if execution.protected is None else execution.protected.requests
+    return _decided(execution, [one for one in asked if one not in known], _declare(asked[0]))
+
+
+def further(execution: Execution, asked: Request, instead: str) -> None:
+    """See `Crossing.further`."""
+    if refused := _decided(execution, [asked], instead):
+        raise refused
+
+
+def may(execution: Execution, asked: Request) -> bool:
+    """See `Crossing.may`."""
+    verdict = execution.rights.decide(asked)
+    allowed = verdict.verdict == "allow" and verdict.by is not None and not execution.rights.limited((verdict.by,))
+    if not allowed:
+        execution.seen[asked] = verdict
+    return allowed
+
+
+def closer(execution: Execution, asked: Request, instead: str) -> None:
+    """See `Crossing.closer`."""
+    protected = execution.protected
+    holder = execution.rights
+    verdict = holder.decide(asked, reserved=() if protected is None else protected.uses)
+    approved = protected is not None and protected.said_yes()
+    if verdict.missing or (verdict.verdict == "ask" and approved):
+        return
+    execution.seen[asked] = verdict
     if verdict.verdict == "deny":
-        return holder.denied(asked, verdict)
+        raise holder.denied(asked, verdict)
     if verdict.verdict == "ask":
-        return Denied(*asked, f"a person is to be asked{_LATE}", _declare(asked))
-    if verdict.by is not None and holder.limited((verdict.by,)):
-        return Denied(*asked, f"it may be done only so often{_LATE}", _declare(asked))
+        raise Denied(*asked, f"a person is to be asked{_LATE}", instead)
+
+
+def _decided(execution: Execution, asked: Sequence[Request], instead: str) -> Denied | None:
+    holder = execution.rights
+    decided = [(one, execution.seen.get(one) or holder.decide(one)) for one in asked]
+    execution.seen.update(decided)
+    if refused := refusal(holder, decided):
+        return refused
+    for one, verdict in decided:
+        if verdict.verdict == "ask":
+            return Denied(*one, f"a person is to be asked{_LATE}", instead)
+        if verdict.by is not None and holder.limited((verdict.by,)):
+            return Denied(*one, f"it may be done only so often{_LATE}", instead)
     return None
+
+
+def refusal(holder: Holder, decided: Iterable[tuple[Request, Verdict]]) -> Denied | None:
+    """The error if any of these is denied: by whom, or all that would have to be allowed."""
+    denied = [(asked, verdict) for asked, verdict in decided if verdict.verdict == "deny"]
+    if not denied:
+        return None
+    error = holder.denied(*min(denied, key=lambda each: each[1].missing))
+    missing = [asked for asked, verdict in denied if verdict.missing]
+    if len(missing) > 1 and len(missing) == len(denied):
+        words = " ".join(f"--allow {shlex.quote(spec)}" for spec in suggest(missing, holder.image.workspace))
+        error = Denied(error.action, error.resource, error.why, f"allow it with: {words}")
+    return error
+
+
+def looked_up(execution: Execution, resource: str) -> list[Request]:
+    """What a look-up of a host's addresses asks for, which says no port: a connection to one that may be allowed."""
+    host = resource.rpartition(":")[0]
+    held = execution.rights.authority.capabilities
+    patterns = {each for one in held if "net.connect" in one.actions and one.effect == "allow" for each in one.patterns}
+    ports = sorted({getattr(compiled("net", pattern), "first", 443) for pattern in patterns})
+    for port in ports:
+        asked = Request("net.connect", f"{host}:{port}")
+        if execution.rights.decide(asked).verdict == "allow":
+            return [asked]
+    return [Request("net.connect", f"{host}:443")]
 
 
 _LATE = ", so it must be known before the step begins"
 
 
-def _said(action: str, said: str) -> Request:
-    """Relative paths are those of the interpreter's folder; an address may have been reached by a name."""
-    known: Iterable[str] = ()
-    if action == "net.connect":
-        known = sorted(names.get(said.rpartition(":")[0].strip("[]"), ()))
-    return request(action, said, os.getcwd(), known)
-
-
 def _declare(asked: Request) -> str:
+    """What to do so that a step's act is known before it begins."""
     return f'declare it: @weft.step(needs="{asked.action}:...") with the step\'s own arguments, or call a tool of Weft'
+
+
+class Inner:
+    """A primitive that a step called by itself: a crossing in the name of that step."""
+
+    watched = False
+
+    def __init__(self, outer: Execution, needs: Sequence[Need], arguments: Mapping[str, Any]) -> None:
+        self.outer = outer
+        self.workspace = outer.workspace
+        self.again = outer.again
+        self.bill = outer.bill
+        self.requests = [one for need in needs for one in need.asked(arguments, self.workspace)]
+        if self.requests and (refused := touched(outer, self.requests)):
+            raise refused
+
+    def further(self, asked: Request, instead: str) -> None:
+        """See `Crossing.further`."""
+        further(self.outer, asked, instead)
+
+    def closer(self, asked: Request, instead: str) -> None:
+        """See `Crossing.closer`."""
+        closer(self.outer, asked, instead)
+
+    def may(self, asked: Request) -> bool:
+        """See `Crossing.may`."""
+        return may(self.outer, asked)
+
+    def within(self, needs: Sequence[Need], arguments: Mapping[str, Any]) -> Inner:
+        """See `Crossing.within`."""
+        return Inner(self.outer, needs, arguments)
