@@ -8,7 +8,8 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test lint docs bench clean
 
 demo: $(STAMP)-local
-	$(BIN)/weft run examples/changelog.py --input repo=. --input limit=40
+	$(BIN)/weft run examples/changelog.py --input repo=. --input limit=40 \
+	  --allow write:./CHANGELOG.generated.md
 	@echo "The changelog is in CHANGELOG.generated.md"
 
 test: $(STAMP)-test lint

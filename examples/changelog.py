@@ -1,27 +1,25 @@
 """A changelog for any git repository, written by a model that runs on this machine.
 
-    weft run examples/changelog.py --input repo=.
+    weft run examples/changelog.py --input repo=. --allow write:./CHANGELOG.generated.md
     python examples/changelog.py PATH/TO/REPOSITORY --model qwen2.5-coder-1.5b
 
 The history is read by a tool, each commit gets its kind from the model under a JSON schema (many at once), the kinds
 become sections, the model phrases each section in a line, and the page is written. Every step and every answer is
-journaled: after `kill -9`, `weft resume` goes on where it stopped and asks nothing twice.
+journaled: after `kill -9`, `weft resume` goes on where it stopped and asks nothing twice. The run may read its workspace
+and write that one file; as a script it gives itself the rights to the repository and the file that were named.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import weft
 from weft.model import Classifier, Message, Model
-from weft.tool import git
+from weft.tool import files, git
 from weft.tool.git import Commit
 
 TITLES = {
@@ -115,8 +113,8 @@ async def changelog(
     output: str = "CHANGELOG.generated.md",
     since: str | None = None,
 ) -> dict[str, Any]:
-    """Write `output` from the last `limit` commits of `repo` (those after the revision `since`, if given)."""
-    repo, output = await absolute(repo), await absolute(output)
+    """Write `output` from the last `limit` commits of `repo` (those after the revision `since`, if given); both are
+    seen from the run's workspace."""
     history = await git.log(repo, since=since, max=limit)
     commits = [commit for commit in history if not commit.merge]
     web = await git.web_address(repo)
@@ -132,7 +130,7 @@ async def changelog(
     page = render(groups, lines, web, model)
     return {
         "run": weft.current().id,
-        "output": await write(output, page),
+        "output": await files.write_text(output, page),
         "commits": len(commits),
         "groups": {kind: len(members) for kind, members in groups.items()},
     }
@@ -182,31 +180,6 @@ def link(commit: Commit, web: str | None) -> str:
     return f"[{short}]({web}{'/-' if 'gitlab' in web else ''}/commit/{commit.hash})"
 
 
-@weft.step(effect="pure")
-def absolute(path: str) -> str:
-    """So that a run resumed from another folder means the same files."""
-    return str(Path(path).expanduser().resolve())
-
-
-@weft.step(effect="idempotent")
-def write(path: str, text: str) -> str:
-    """The whole file or the old one, never a half; writing it twice is writing it once."""
-    target = Path(path)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a changelog of a git repository with a local model.")
     parser.add_argument("repo", nargs="?", default=".")
@@ -217,8 +190,12 @@ def main() -> None:
     parser.add_argument("--output", default="CHANGELOG.generated.md")
     parser.add_argument("--since", help="only commits after this revision")
     chosen = vars(parser.parse_args())
+    repo, output = (Path(chosen[name]).expanduser().absolute() for name in ("repo", "output"))
+    chosen |= {"repo": str(repo), "output": str(output)}
     try:
-        result = weft.run(changelog, **chosen)
+        # Whoever names them on the command line allows them.
+        with weft.grant(f"read:'{repo}'", f"write:'{output}'", "model:**"):
+            result = weft.run(changelog, **chosen)
     except weft.WeftError as error:
         sys.exit(f"changelog: {error}")
     counted = ", ".join(f"{count} {kind}" for kind, count in result["groups"].items())

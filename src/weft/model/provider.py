@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from weft.core.declare import Queue, step
+from weft.core.crossing import authorised
+from weft.core.declare import Queue, primitive
 from weft.core.errors import (
     BadInput,
     MissingExtra,
@@ -30,13 +31,17 @@ from weft.core.errors import (
     ModelUnavailable,
     PromptTooLong,
 )
+from weft.core.pattern import url_resource
 from weft.model.answer import Shape, parse, schema_of
 from weft.model.catalogue import DEFAULT, find
 from weft.model.engine import Address, Engine, shared_engine
 from weft.model.fetch import fetch
+from weft.runtime.effects import charge
 
 SLOTS = 4
 CONTEXT = 2048
+ANSWER = 4096
+"""Tokens that are reserved for the answer of a hosted model if no `max_tokens` is given."""
 _LOCAL_TOP, _HOSTED_TOP = 200, 20
 """How many likely tokens are asked for, to find the labels' among them."""
 _UNLIKELY = -30.0
@@ -154,15 +159,39 @@ def open_model(url: str, name: str) -> Model:
     return Model(f"{url}#{name}")
 
 
-@step(effect="pure", name="generate")
-async def generate(spec: str, request: Request) -> Reply:
-    """The generation itself: a journaled step. `Model.chat` calls it; `spec` says which model."""
+def _needs(spec: str, request: Request) -> Iterator[tuple[str, str]]:
     where = _where(spec)
-    if isinstance(where, _Remote):
-        return await _post(where.address(), where.name, request, None)
-    engine = await asyncio.to_thread(where.engine)
-    address = await asyncio.to_thread(engine.address)
-    return await _post(address, where.name, request, engine)
+    yield "model.generate", where.resource
+    if isinstance(where, _Local) and where.file:
+        yield "file.read", where.name
+
+
+def _cost(spec: str, request: Request) -> dict[str, float]:
+    """The most tokens that it may take: those of the answer, and the prompt's (about one for 3 bytes)."""
+    where = _where(spec)
+    most = where.context if isinstance(where, _Local) else ANSWER
+    prompt = sum(len(turn.content.encode()) // 3 + 8 for turn in request.messages)
+    return {"tokens": prompt + (request.max_tokens or most)}
+
+
+@primitive(name="generate", effect="pure", needs=_needs, cost=_cost)
+async def generate(spec: str, request: Request) -> Reply:
+    """The generation itself: a journaled step, which needs the right to the model: `model:local/NAME` for the embedded
+    engine, `model:openai/NAME`, or `model:HOST/NAME`. `Model.chat` calls it; `spec` says which model. Of a budget it
+    reserves the tokens that it may take, and takes those that it did."""
+    where = _where(spec)
+    try:
+        if isinstance(where, _Remote):
+            reply = await _post(where.address(), where.name, request, None)
+        else:
+            engine = await asyncio.to_thread(where.engine)
+            address = await asyncio.to_thread(engine.address)
+            reply = await _post(address, where.name, request, engine)
+    except (PromptTooLong, ModelUnavailable):
+        charge(tokens=0)  # nothing was generated
+        raise
+    charge(tokens=reply.input_tokens + reply.output_tokens)
+    return reply
 
 
 class _Local(msgspec.Struct, frozen=True):
@@ -170,14 +199,29 @@ class _Local(msgspec.Struct, frozen=True):
     slots: int
     context: int
 
+    @property
+    def file(self) -> bool:
+        """Whether it is a file of the user's, and none of the catalogue."""
+        return self.name.endswith(".gguf")
+
+    @property
+    def resource(self) -> str:
+        return f"local/{Path(self.name).name}"
+
     def engine(self) -> Engine:
-        path = Path(self.name) if self.name.endswith(".gguf") else fetch(self.name)
+        path = Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
         return shared_engine(self.name, path, self.slots, self.context)
 
 
 class _Remote(msgspec.Struct, frozen=True):
     url: str
     name: str
+    place: str
+    """How a capability calls the server: `openai`, or its host, with the port if it is not the usual one."""
+
+    @property
+    def resource(self) -> str:
+        return f"{self.place}/{self.name}"
 
     def address(self) -> Address:
         return Address(self.url.rstrip("/").removesuffix("/v1"), os.environ.get("OPENAI_API_KEY", ""))
@@ -186,12 +230,13 @@ class _Remote(msgspec.Struct, frozen=True):
 def _where(spec: str) -> _Local | _Remote:
     if spec.startswith("openai:"):
         base = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
-        return _Remote(base, spec.removeprefix("openai:"))
+        return _Remote(base, spec.removeprefix("openai:"), "openai")
     if spec.startswith(("http://", "https://")):
         url, _, name = spec.partition("#")
         if not name:
             raise BadInput(f"the model {spec!r} names no model on that server; write http://HOST/v1#NAME")
-        return _Remote(url, name)
+        host = url_resource(url).removesuffix(":443" if url.startswith("https") else ":80")
+        return _Remote(url, name, host)
     name, _, settings = spec.partition("?")
     if not name.endswith(".gguf"):
         find(name)

@@ -1,8 +1,8 @@
-"""Read a git repository's history: steps that change nothing.
+"""Read a git repository's history: steps that change nothing, and need to read the repository.
 
-git runs with none of the user's or the repository's helpers (no pager, hooks, external diff, file-system monitor,
-lazy fetching), takes no optional locks, and gets its arguments after `--end-of-options`; a revision that looks like an
-option is refused before that.
+Where its objects really lie (of a work tree: in another folder) is decided on, too. git runs with none of the user's or
+the repository's helpers (no pager, hooks, external diff, file-system monitor, lazy fetching), takes no optional locks,
+and gets its arguments after `--end-of-options`; a revision that looks like an option is refused before that.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from weft.core.declare import step
+from weft.core.crossing import authorised, closer, further
+from weft.core.declare import primitive
 from weft.core.errors import GitError
+from weft.core.pattern import real_path
 
 _SECONDS = 120.0
 _FIELDS = "%H%x00%an%x00%aI%x00%P%x00%B%x00"
@@ -37,7 +39,7 @@ class Commit:
     merge: bool = False
 
 
-@step(effect="pure", name="git.log")
+@primitive(name="git.log", effect="pure", needs="read:{repo}")
 def log(
     repo: str | Path, *, since: str | None = None, until: str | None = None, max: int | None = None
 ) -> list[Commit]:
@@ -46,6 +48,7 @@ def log(
     `since` and `until` are revisions: a hash, tag, branch or `HEAD~10`. Raises GitError if git is missing, `repo` is
     no repository or a revision is unknown; an empty repository has no commits.
     """
+    repo = _authorised(repo)
     end = "HEAD" if until is None else _revision(repo, until)
     if until is None and _is_empty(repo):
         return []
@@ -57,17 +60,28 @@ def log(
     return [_commit(piece) for piece in text.split(mark)[1:]]
 
 
-@step(effect="pure", name="git.web_address")
+@primitive(name="git.web_address", effect="pure", needs="read:{repo}")
 def web_address(repo: str | Path, *, remote: str = "origin") -> str | None:
     """Where the repository can be seen in a browser, e.g. `https://github.com/owner/name`; None if its remote is not
     such a place (nor there at all). Any user name or password in the remote's address is left out."""
     _plain(remote, "remote")
+    repo = _authorised(repo)
     try:
         address = _git(repo, "config", "--get", f"remote.{remote}.url").strip()
     except GitError:
         _root(repo)  # no repository at all is an error; no remote is not
         return None
     return _browsable(address)
+
+
+def _authorised(repo: str | Path) -> str:
+    """The folder that may be read, if its repository lies where it may be read, too."""
+    path = authorised("file.read", repo)
+    for place in _git(path, "rev-parse", "--absolute-git-dir", "--git-common-dir").splitlines():
+        real = real_path(place, path)
+        decide = closer if f"{real}/".startswith(f"{path}/") else further
+        decide("file.read", real, "give the folder that holds the repository")
+    return path
 
 
 def _browsable(address: str) -> str | None:

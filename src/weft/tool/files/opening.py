@@ -84,6 +84,12 @@ def folder(action: str, path: str) -> Iterator[int]:
         os.close(handle)
 
 
+def path_of(handle: int, path: str) -> str:
+    """A path that leads to what is open, for those who take no handles; where there is none, the one it was opened
+    by."""
+    return f"/proc/self/fd/{handle}" if _PROC else path
+
+
 @contextmanager
 def listing(path: str) -> Iterator[int]:
     """The folder at this real path, to see what is in it."""

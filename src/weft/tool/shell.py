@@ -1,0 +1,279 @@
+"""Run a command: an argument vector, no shell unless the vector names one.
+
+    done = await shell.run(["pytest", "-q"], timeout=300)         # needs shell:pytest -q
+    if done.code: print(done.stderr)
+
+The command is found on Weft's own PATH (a relative path means the workspace) and gets that PATH and little else of the
+environment. It and all of its process group end with it, with its time, or with the step. What it does while it runs is
+its own affair: allow only commands that you trust with what they can reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weft.core.crossing import authorised, closer, crossing, workspace
+from weft.core.declare import primitive
+from weft.core.errors import BadInput, StepTimeout
+from weft.core.pattern import shell_resource
+from weft.core.pattern.launch import base
+from weft.core.pattern.shell import split
+from weft.core.secret import Secret
+from weft.tool.files import opening
+
+LIMIT = 1_000_000
+"""Bytes that are kept of each of the two outputs if nothing else is said."""
+GRACE = 2.0
+"""Seconds between the request to end and the end."""
+DRAIN = 0.5
+"""Seconds that are waited for the end of the output of what the command left running."""
+KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+"""Variables of the environment that a command gets, besides PATH, LC_* and those that say where certificates lie."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What came of a command. `code` is its exit status; below 0 the number of the signal that ended it. `cut`: bytes
+    of output that were left out."""
+
+    code: int
+    stdout: str
+    stderr: str
+    cut: int = 0
+
+
+def _words(argv: Any) -> list[str]:
+    if isinstance(argv, str | bytes) or not all(isinstance(word, str | Path) for word in argv):
+        words = shlex.split(argv) if isinstance(argv, str) and argv.count("'") % 2 == 0 else ["git", "status"]
+        raise BadInput(f"shell.run({argv!r}): give a list of texts, such as {words!r}; no shell reads it")
+    if not argv:
+        raise BadInput("shell.run([]): the list is empty; give a command and its arguments")
+    return [str(word) for word in argv]
+
+
+def _needs(
+    argv: Any, folder: str | Path | None = None, env: Mapping[str, str | Secret] | None = None, **_: Any
+) -> Iterator[tuple[str, Any]]:
+    words = _words(argv)
+    if env:
+        # What `env NAME=VALUE command` may do, this may do, and nothing else.
+        words = ["env", *(f"{name}={value}" for name, value in env.items()), *words]
+    yield "shell.run", words
+    if folder is not None:
+        yield "file.read", str(folder)
+    for value in (env or {}).values():
+        if isinstance(value, Secret):
+            yield "secret.open", value.name
+
+
+@primitive(name="shell.run", effect="at_most_once", needs=_needs)
+async def run(
+    argv: Sequence[str | Path],
+    *,
+    input: str | bytes | None = None,
+    timeout: float = 60.0,  # noqa: ASYNC109 (it travels with the request)
+    env: Mapping[str, str | Secret] | None = None,
+    folder: str | Path | None = None,
+    limit: int = LIMIT,
+) -> Completed:
+    """Run a command and wait for it, for up to `timeout` seconds; then it is ended and StepTimeout raised.
+
+    `input` is its standard input. `env` are variables that it gets besides a few of Weft's (a `weft.secret` is opened
+    for it); with them it needs the right to run `env NAME=VALUE command`. `folder` is where it runs: the workspace, or
+    one that may be read. Of each output at most `limit` bytes are kept, the first and the last. Commands change things:
+    one is never run twice; say ``shell.run.options(effect="idempotent")(...)`` of one that may be. Raises Denied,
+    FileNotFoundError for a command that is not there.
+    """
+    words = _authorised(_words(argv), env)
+    if input:
+        _look_into(words, input)
+    place = workspace() if folder is None else authorised("file.read", folder)
+    environment = _environment(env or {})
+    with opening.folder("file.read", place) as handle:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            executable=_program(words[0]),
+            stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=opening.path_of(handle, place),
+            env=environment,
+            start_new_session=True,
+        )
+    return await _Running(process, limit).ended(input, timeout, words)
+
+
+def _authorised(words: list[str], env: Mapping[str, Any] | None) -> list[str]:
+    """The vector as it was decided about: a relative path to a program is the workspace's."""
+    if "/" not in words[0]:
+        return words
+    here = crossing()
+    for request in here.requests if here is not None and not env else ():
+        if request.action == "shell.run":
+            return [*split(request.resource)]
+    return [*split(shell_resource(words, workspace()))]
+
+
+def _look_into(words: Sequence[str], input: str | bytes) -> None:
+    """What is denied as an argument of a program that reads code is denied as its input."""
+    if any(_INTERPRETER.fullmatch(base(word)) for word in words):
+        text = input if isinstance(input, str) else input.decode("utf-8", "replace")
+        line = shlex.join([*words, text.replace("\0", " ")])
+        closer("shell.run", line, "give it as an argument instead, so that it is known before the step begins")
+
+
+_INTERPRETER = re.compile(
+    r"(?:ba|da|z|k|c|tc|fi|mk)?sh|busybox|xargs|parallel|at|batch|ssh|su|(?:python|pypy|perl|ruby|node|deno|bun|php|lua|"
+    r"tclsh|expect|osascript|pwsh|rscript|julia|guile)[\d.]*"
+)
+"""Programs that take their standard input for commands."""
+
+
+def _program(command: str) -> str:
+    """Where the command lies: on Weft's PATH, of which only absolute folders count."""
+    if "/" in command:
+        return command
+    folders = [folder for folder in os.get_exec_path() if folder.startswith("/")]
+    found = shutil.which(command, path=os.pathsep.join(folders))
+    if found is None:
+        raise FileNotFoundError(2, "there is no such command on the PATH; install it, or give its path", command)
+    return found
+
+
+def _environment(given: Mapping[str, str | Secret]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or name.startswith("LC_") or name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    }
+    kept["PATH"] = os.environ.get("PATH", os.defpath)
+    return kept | {name: value.reveal() if isinstance(value, Secret) else str(value) for name, value in given.items()}
+
+
+# --- while it runs --------------------------------------------------------------------------------------------------
+
+
+class _Kept:
+    """The first and the last bytes of an output."""
+
+    def __init__(self, limit: int) -> None:
+        self.first = bytearray()
+        self.last = bytearray()
+        self.room = limit // 2
+        self.end = limit - self.room
+        self.cut = 0
+
+    def add(self, data: bytes) -> None:
+        free = self.room - len(self.first)
+        self.first += data[:free]
+        self.last += data[free:]
+        if len(self.last) > 2 * self.end:
+            self._trim()
+
+    def _trim(self) -> None:
+        over = max(0, len(self.last) - self.end)
+        self.cut += over
+        del self.last[:over]
+
+    def text(self) -> str:
+        self._trim()
+        note = f"\n[... {self.cut} bytes were left out here ...]\n"
+        if not self.cut:
+            return (self.first + self.last).decode("utf-8", "replace")
+        return self.first.decode("utf-8", "replace") + note + self.last.decode("utf-8", "replace")
+
+
+class _Running:
+    """A command under way."""
+
+    def __init__(self, process: asyncio.subprocess.Process, limit: int) -> None:
+        self.process = process
+        self.stdout, self.stderr = _Kept(limit), _Kept(limit)
+
+    async def ended(self, input: str | bytes | None, seconds: float, words: Sequence[str]) -> Completed:
+        pumps = [
+            asyncio.ensure_future(self._read(self.process.stdout, self.stdout)),
+            asyncio.ensure_future(self._read(self.process.stderr, self.stderr)),
+            asyncio.ensure_future(self._write(input)),
+        ]
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                code = await self.process.wait()
+                await asyncio.wait(pumps, timeout=DRAIN)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await self._stop()
+            raise StepTimeout(
+                f"{shlex.join(words)[:200]} did not finish within {seconds:g} s and was ended; give it a longer "
+                f"timeout. Its last words: {(self.stderr.text() or self.stdout.text())[-500:]!r}"
+            ) from None
+        except BaseException:
+            await self._stop()
+            raise
+        finally:
+            self._signal(signal.SIGKILL)  # also what it left running, of which nobody would hear again
+            for pump in pumps:
+                pump.cancel()
+            self.process._transport.close()  # type: ignore[attr-defined]
+        return Completed(code, self.stdout.text(), self.stderr.text(), self.stdout.cut + self.stderr.cut)
+
+    async def _read(self, stream: asyncio.StreamReader | None, kept: _Kept) -> None:
+        assert stream is not None
+        while data := await stream.read(65536):
+            kept.add(data)
+
+    async def _write(self, input: str | bytes | None) -> None:
+        stdin = self.process.stdin
+        if stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            stdin.write(input.encode() if isinstance(input, str) else input or b"")
+            await stdin.drain()
+        stdin.close()
+
+    async def _stop(self) -> None:
+        """End it, with its group and with descendants that left the group."""
+        for pid in _descendants(self.process.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) != self.process.pid:
+                    os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), GRACE)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes below this one, as far as the system tells."""
+    if sys.platform != "linux":
+        return []
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(place.name))
+    found, left = [], [pid]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
