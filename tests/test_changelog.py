@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "changelog.py"
 DATA = Path(__file__).parent.parent / "benchmarks" / "data" / "commits.jsonl"
 sys.path.insert(0, str(EXAMPLE.parent))  # so that the program has the same name here as when it is run as a script
 
-from changelog import EXAMPLES, NEUTRAL, TITLES, link, plain, write  # noqa: E402
+from changelog import EXAMPLES, NEUTRAL, TITLES, changelog, link, plain  # noqa: E402
 
 SUBJECTS = ["Fix wrong total", "Add export command", "Update README", "Bump version to 2.0", "Add tests for export"]
 
@@ -135,17 +135,71 @@ def test_commits_are_linked_and_subjects_kept_from_markdown(repo: Path) -> None:
     assert plain("Use `x` for <b> [1]") == r"Use `x` for \<b\> \[1\]"
 
 
-def test_writing_leaves_no_half_file(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    asyncio.run(write(str(page), "one"))
-    asyncio.run(write(str(page), "two"))
-    assert [p.name for p in tmp_path.iterdir()] == ["page.md"] and page.read_text() == "two"
-    with pytest.raises(OSError, match="absent"):
-        asyncio.run(write(str(tmp_path / "absent" / "page.md"), "x"))
+@pytest.fixture
+def nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy that everybody begins with."""
+    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
+        monkeypatch.delenv(name, raising=False)
 
 
+def refused(repo: Path, place: Path, monkeypatch: pytest.MonkeyPatch, **policy: tuple[str, ...]) -> str:
+    """What a run of the program in this folder is told."""
+    monkeypatch.chdir(repo)
+
+    async def main() -> None:
+        async with weft.Runtime(str(place / "journal.db"), policy=weft.Policy(**policy)) as runtime:
+            await runtime.run(changelog, ".", "smollm2-135m", 0)
+
+    with pytest.raises(weft.errors.Denied) as denied:
+        asyncio.run(main())
+    return denied.value.fix
+
+
+@pytest.mark.usefixtures("nothing_more")
+def test_it_may_read_its_repository_and_write_the_one_file_that_was_allowed(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refused(repo, tmp_path, monkeypatch).endswith("--allow write:./CHANGELOG.generated.md")
+    assert not (repo / "CHANGELOG.generated.md").exists()
+    (repo / "inside").mkdir()
+    fix = refused(repo / "inside", tmp_path, monkeypatch)
+    assert fix.endswith(f"--allow read:{repo}/.git/."), "the repository lies outside the workspace"
+
+
+@pytest.mark.usefixtures("nothing_more")
+def test_a_hosted_model_has_to_be_allowed(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repo)
+
+    async def main() -> None:
+        async with weft.Runtime(str(tmp_path / "journal.db")) as runtime:
+            await runtime.run(changelog, ".", "openai:gpt-5", 1)
+
+    with pytest.raises(weft.errors.Denied, match="--allow model:openai/gpt-5"):
+        asyncio.run(main())
+
+
+def test_a_work_tree_needs_the_repository_it_belongs_to(repo: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    command(repo, "worktree", "add", "-q", str(tree))
+
+    @weft.workflow(name="logs_tree")
+    async def logs() -> int:
+        return len(await git.log(tree))
+
+    async def main(*allow: str) -> int:
+        policy = weft.Policy(base="program", allow=allow)
+        async with weft.Runtime(str(tmp_path / "journal.db"), policy=policy) as runtime:
+            return await runtime.run(logs)
+
+    with pytest.raises(weft.errors.Denied, match=rf"--allow read:{repo}/\.git"):
+        asyncio.run(main(f"read:{tree}"))
+    assert asyncio.run(main(f"read:{tree}", f"read:{repo}/.git")) == len(SUBJECTS)
+
+
+@pytest.mark.usefixtures("nothing_more")
 def test_killed_in_its_middle_it_resumes_and_asks_nothing_twice(repo: Path, tmp_path: Path) -> None:
-    """kill -9 while it generates; then resume: the answers that were journaled are not asked for again."""
+    """kill -9 while it generates; then resume: the answers that were journaled are not asked for again, and what the
+    script was allowed it is still."""
     command(repo, "remote", "add", "origin", "git@github.com:owner/name.git")
     store, page = tmp_path / "journal.db", tmp_path / "page.md"
     words = [str(repo), "--model", "smollm2-135m?slots=2", "--output", str(page)]

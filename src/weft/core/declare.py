@@ -203,12 +203,6 @@ class Step(Generic[P, R]):
         result: R = await outcome if self.is_async else outcome
         return result
 
-    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a call by name, defaults too. Raises TypeError if they do not fit."""
-        bound = inspect.signature(self.fn).bind(*args, **kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments)
-
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
         `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`."""
@@ -221,9 +215,11 @@ class Step(Generic[P, R]):
         return type(self)(self.fn, **{**settings, **changes})
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Those of a call by name, defaults too."""
+        """Those of a call by name, defaults too. Raises TypeError if they do not fit."""
         if self._defaults is not None and len(args) <= len(self.names):
-            return {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
+            found = {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
+            if len(found) == len(self.names) and all(name in found for name in self.names):
+                return found
         bound = inspect.signature(self.fn).bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)

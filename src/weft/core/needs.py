@@ -48,7 +48,7 @@ class Need(msgspec.Struct, frozen=True):
 class Computed(Need, frozen=True):
     """Needs that a function tells: it takes the step's arguments by name and gives (action, what it is done to)."""
 
-    tell: Callable[..., Iterable[tuple[str, Any]]]
+    tell: Callable[..., Iterable[tuple[str, Any]]] = lambda **_: ()
 
     def asked(self, arguments: Mapping[str, Any], workspace: str) -> list[Request]:
         """What is to be decided before a call with these arguments. Raises BadInput."""
@@ -68,7 +68,7 @@ Needs = str | Sequence[str | Need] | Callable[..., Iterable[tuple[str, Any]]]
 def needs_of(given: Needs, fn: Callable[..., Any]) -> tuple[Need, ...]:
     """The needs of a step, checked against its arguments. Raises BadInput."""
     if callable(given):
-        return (Computed("", "", given),)
+        return (Computed("", "", tell=given),)
     found: list[Need] = []
     for spec in (given,) if isinstance(given, str) else given:
         if isinstance(spec, Need):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weft.core.authority import Decision as Verdict
 from weft.core.authority import suggest
 from weft.core.capability import Request
-from weft.core.errors import BudgetExceeded, Denied, WeftError
+from weft.core.errors import BudgetExceeded, Denied
 from weft.core.needs import Need
 from weft.core.pattern import compiled
 from weft.core.record import Decision, Reserved, content_hash
@@ -105,7 +105,7 @@ class Protected:
         self.pending.host = self
         try:
             self.requests = self._requests()
-        except WeftError as error:
+        except Exception as error:  # arguments that mean nothing, or do not fit
             self._refuse(error)
             return
         if runtime.rights.current():
@@ -159,7 +159,7 @@ class Protected:
 
     def binding(self) -> bytes:
         """Digest of what would be done: by which code, with which arguments, to what."""
-        code = repr((self.pending.kind, self.pending.name, self.pending.version))
+        code = repr((self.pending.kind, self.pending.name, self.pending.version, [tuple(one) for one in self.requests]))
         return content_hash(code.encode() + self.pending.args)
 
     # --- reserve -------------------------------------------------------------------------------------------

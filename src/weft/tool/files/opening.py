@@ -139,6 +139,12 @@ def check(action: str, handle: int, path: str) -> None:
         raise changed(action, path)
 
 
+def there(path: str) -> bool:
+    """Whether there is anything at this real path that a file was moved to."""
+    with entry("file.write", path) as (place, name):
+        return look(place, name) is not None
+
+
 @contextmanager
 def inode(action: str, path: str) -> Iterator[tuple[int, os.stat_result]]:
     """A handle on what lies at this real path, and what it is. Nothing happens to it: no device begins to work."""

@@ -13,7 +13,6 @@ from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.tool.files import opening
 from weft.tool.files.opening import trouble
-from weft.tool.files.reading import exists
 
 
 @primitive(name="files.write_bytes", effect="idempotent", needs="write:{path}")
@@ -102,7 +101,7 @@ def move(source: str | Path, target: str | Path) -> str:
     try:
         opening.move(authorised("file.read", Entry(source)), real)
     except FileNotFoundError as error:
-        if error.filename == real or not (again() and exists.fn(real)):
+        if error.filename == real or not (again() and opening.there(real)):
             raise
-        # else the machine died after it was done: only this moved it away
+        # else it was done before the machine died
     return real
