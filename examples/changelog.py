@@ -5,8 +5,8 @@
 
 The history is read by a tool, each commit gets its kind from the model under a JSON schema (many at once), the kinds
 become sections, the model phrases each section in a line, and the page is written. Every step and every answer is
-journaled: after `kill -9`, `weft resume` goes on where it stopped and asks nothing twice. The run may read its workspace
-and write that one file; as a script it gives itself the rights to the repository and the file that were named.
+journaled: after `kill -9`, `weft resume` goes on where it stopped and asks nothing twice. The run may read its
+workspace and write that one file; as a script it gives itself the rights to the repository and the file it was given.
 """
 
 from __future__ import annotations

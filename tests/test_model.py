@@ -18,9 +18,13 @@ from typing import Literal
 import pydantic
 import pytest
 
+import weft
 import weft.model
+from tests.programs import drive
 from weft.core.errors import (
     BadInput,
+    BudgetExceeded,
+    Denied,
     MissingExtra,
     ModelCrashed,
     ModelError,
@@ -212,6 +216,59 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else found(name))
     with pytest.raises(MissingExtra, match=r"pip install 'weft\[local\]'"):
         chat(Model("smollm2-135m?slots=3&context=311"), "Hi.")  # of which no engine runs yet
+
+
+# --- rights and budgets ---------------------------------------------------------------------------------------------
+
+
+@weft.workflow(name="model.asks")
+async def asks(spec: str, budget: bool = False) -> object:
+    try:
+        return (await Model(spec).chat("Say hello.", max_tokens=8)).output_tokens
+    except weft.WeftError as error:
+        return error
+
+
+def in_a_run(tmp_path: Path, spec: str, budget: weft.Budget | None = None, **policy: tuple[str, ...]) -> object:
+    async def use(runtime: weft.Runtime) -> object:
+        run = await runtime.start(asks.options(budget=budget) if budget else asks, spec)
+        return await run, await runtime.ledger.left(run.id)
+
+    place = str(tmp_path / "journal.db")
+    result, left = drive(place, use, policy=weft.Policy(base="workspace", workspace=str(tmp_path), **policy))
+    return (result, left) if budget else result
+
+
+def test_the_local_models_are_allowed_and_hosted_ones_are_not(tmp_path: Path) -> None:
+    assert in_a_run(tmp_path, "smollm2-135m?context=1024") == 8
+    denied = in_a_run(tmp_path, "smollm2-135m?context=1024", deny=("model:local/smollm2-*",))
+    assert isinstance(denied, Denied)
+    for spec, resource in (
+        ("openai:gpt-5", "openai/gpt-5"),
+        ("http://LocalHost:9/v1#a/b", "localhost:9/a/b"),
+        ("https://api.example.com/v1#m", "api.example.com/m"),
+        ("https://api.example.com@evil.example/v1#m", "evil.example/m"),
+    ):
+        denied = in_a_run(tmp_path, spec)
+        assert isinstance(denied, Denied) and denied.fix == f"allow it with: --allow model:{resource}"
+    assert isinstance(in_a_run(tmp_path, "http://127.0.0.1:9/v1#m", allow=("model:127.0.0.1:9/*",)), ModelUnavailable)
+
+
+def test_a_model_that_is_a_file_must_be_readable(tmp_path: Path) -> None:
+    denied = in_a_run(tmp_path, "/etc/models/some.gguf")
+    assert isinstance(denied, Denied) and denied.action == "file.read"
+    assert isinstance(in_a_run(tmp_path, "here.gguf"), ModelUnavailable)
+
+
+def test_a_budget_reserves_the_tokens_it_may_take_and_takes_those_it_did(tmp_path: Path) -> None:
+    spec = "smollm2-135m?context=1024"
+    taken, left = in_a_run(tmp_path, spec, weft.Budget(tokens=200))  # type: ignore[misc]
+    assert taken == 8 and 100 < left["tokens"] < 190
+    refused, left = in_a_run(tmp_path, spec, weft.Budget(tokens=10))  # type: ignore[misc]
+    assert isinstance(refused, BudgetExceeded) and left["tokens"] == 10
+    nobody = "http://127.0.0.1:9/v1#m"
+    failed, left = in_a_run(tmp_path, nobody, weft.Budget(tokens=100), allow=("model:**",))  # type: ignore[misc]
+    assert isinstance(failed, ModelUnavailable) and left["tokens"] == 100
 
 
 PARENT = """

@@ -207,7 +207,9 @@ def test_what_is_denied_is_denied_in_every_spelling(workspace: Path, spelling: s
     assert isinstance(error, Denied) and error.resource == str(workspace / ".env")
 
 
-@pytest.mark.parametrize("name", ["secret\u00e9", "SECRET\u00c9", "secrete\u0301", "ｓｅｃｒｅｔé", "sec\u200bret\u00e9"])
+@pytest.mark.parametrize(
+    "name", ["secret\u00e9", "SECRET\u00c9", "secrete\u0301", "ｓｅｃｒｅｔé", "sec\u200bret\u00e9"]
+)
 def test_a_deny_sees_through_case_and_unicode(workspace: Path, name: str) -> None:
     (workspace / name).write_text("x")
     assert isinstance(one(workspace, "read_text", name, deny=("read:./secret\u00e9",)), Denied)
@@ -306,10 +308,8 @@ def test_races_won_and_lost_at_random_never_leak(workspace: Path) -> None:
     def swap() -> None:
         while not stop.is_set():
             try:
-                os.rename("sub", "aside")
-                os.rename("trap", "sub")
-                os.rename("sub", "trap")
-                os.rename("aside", "sub")
+                for name, other in (("sub", "aside"), ("trap", "sub"), ("sub", "trap"), ("aside", "sub")):
+                    Path(name).rename(other)
             except OSError:
                 continue
 
@@ -449,7 +449,7 @@ def test_all_primitives_say_what_they_need() -> None:
 # --- crashes --------------------------------------------------------------------------------------------------------
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # the code under test
-KILLED = '''
+KILLED = """
 import asyncio, os, sys
 import weft
 from weft.tool import files
@@ -477,7 +477,7 @@ async def main(place):
         print(await run, flush=True)
 
 asyncio.run(main(sys.argv[1]))
-'''  # noqa: E501
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.004, 0.012, 0.03])

@@ -121,19 +121,21 @@ def _needed(act: Act, caller: FrameType | None) -> bool:
         return False
     if act.resource == os.devnull:
         return True
+    module = caller.f_globals.get("__name__")
+    if module == "tempfile" and caller.f_code.co_name == "_get_default_tempdir":
+        return True  # it tries once for all which folder it can write to
     if act.action == "file.read":
         known = act.said in _FILES or act.resource in _FILES or f"{act.resource}/".startswith(_FOLDERS)
         return known or _reads_code(act, caller)
-    if any(caller.f_globals is importer for importer in _IMPORTERS):
-        return "/__pycache__" in act.resource  # it keeps what it compiled
-    # `tempfile` tries once for all which folder it can write to
-    return caller.f_code.co_name == "_get_default_tempdir" and caller.f_globals.get("__name__") == "tempfile"
+    return any(caller.f_globals is importer for importer in _IMPORTERS) and "/__pycache__" in act.resource
 
 
 def _reads_code(act: Act, caller: FrameType) -> bool:
     """Whether this is the import system at work, or a traceback being written."""
     if any(caller.f_globals is importer for importer in _IMPORTERS):
         return act.resource.endswith(_CODE) or ("/__pycache__" in act.resource) or os.path.isdir(act.resource)
+    if caller.f_globals.get("__name__") == "importlib.metadata":
+        return os.path.isdir(act.resource)  # it looks for packages along the path
     before = caller.f_back
     traceback = caller.f_globals is vars(tokenize) and before is not None and before.f_globals is vars(linecache)
     return traceback and act.resource.endswith(_CODE)

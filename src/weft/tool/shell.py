@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,18 +101,30 @@ async def run(
         _look_into(words, input)
     place = workspace() if folder is None else authorised("file.read", folder)
     environment = _environment(env or {})
+    running = _Running(limit)
+    loop = asyncio.get_running_loop()
     with opening.folder("file.read", place) as handle:
-        process = await asyncio.create_subprocess_exec(
+        transport, _ = await loop.subprocess_exec(
+            lambda: running,
             *words,
             executable=_program(words[0]),
-            stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
             cwd=opening.path_of(handle, place),
             env=environment,
             start_new_session=True,
         )
-    return await _Running(process, limit).ended(input, timeout, words)
+    try:
+        async with asyncio.timeout(timeout) as clock:
+            return await running.ended(input)
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        raise StepTimeout(
+            f"{shlex.join(words)[:200]} did not finish within {timeout:g} s and was ended; give it a longer timeout. "
+            f"Its last words: {(running.stderr.text() or running.stdout.text())[-500:]!r}"
+        ) from None
+    finally:
+        transport.close()
 
 
 def _authorised(words: list[str], env: Mapping[str, Any] | None) -> list[str]:
@@ -194,71 +207,68 @@ class _Kept:
         return self.first.decode("utf-8", "replace") + note + self.last.decode("utf-8", "replace")
 
 
-class _Running:
+class _Running(asyncio.SubprocessProtocol):
     """A command under way."""
 
-    def __init__(self, process: asyncio.subprocess.Process, limit: int) -> None:
-        self.process = process
+    def __init__(self, limit: int) -> None:
         self.stdout, self.stderr = _Kept(limit), _Kept(limit)
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        """Nobody holds its outputs any more."""
+        self._open = {1, 2}
 
-    async def ended(self, input: str | bytes | None, seconds: float, words: Sequence[str]) -> Completed:
-        pumps = [
-            asyncio.ensure_future(self._read(self.process.stdout, self.stdout)),
-            asyncio.ensure_future(self._read(self.process.stderr, self.stderr)),
-            asyncio.ensure_future(self._write(input)),
-        ]
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                code = await self.process.wait()
-                await asyncio.wait(pumps, timeout=DRAIN)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            await self._stop()
-            raise StepTimeout(
-                f"{shlex.join(words)[:200]} did not finish within {seconds:g} s and was ended; give it a longer "
-                f"timeout. Its last words: {(self.stderr.text() or self.stdout.text())[-500:]!r}"
-            ) from None
-        except BaseException:
-            await self._stop()
-            raise
-        finally:
-            self._signal(signal.SIGKILL)  # also what it left running, of which nobody would hear again
-            for pump in pumps:
-                pump.cancel()
-            self.process._transport.close()  # type: ignore[attr-defined]
-        return Completed(code, self.stdout.text(), self.stderr.text(), self.stdout.cut + self.stderr.cut)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self.transport = transport
+        self.group = transport.get_pid()
 
-    async def _read(self, stream: asyncio.StreamReader | None, kept: _Kept) -> None:
-        assert stream is not None
-        while data := await stream.read(65536):
-            kept.add(data)
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        (self.stdout if fd == 1 else self.stderr).add(data)
 
-    async def _write(self, input: str | bytes | None) -> None:
-        stdin = self.process.stdin
-        if stdin is None:
-            return
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    def pipe_connection_lost(self, fd: int, error: Exception | None) -> None:
+        self._open.discard(fd)
+        if not self._open:
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    async def ended(self, input: str | bytes | None) -> Completed:
+        """Give it its input and wait for its end. What it left running ends with it, and it if nobody waits."""
+        stdin = self.transport.get_pipe_transport(0)
+        if isinstance(stdin, asyncio.WriteTransport):
             stdin.write(input.encode() if isinstance(input, str) else input or b"")
-            await stdin.drain()
-        stdin.close()
+            stdin.close()
+        try:
+            await self.exited.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.silent.wait(), DRAIN)
+        finally:
+            if not self.exited.is_set():
+                await self._stop()
+            self._signal(signal.SIGKILL)
+        code = self.transport.get_returncode()
+        assert code is not None
+        return Completed(code, self.stdout.text(), self.stderr.text(), self.stdout.cut + self.stderr.cut)
 
     async def _stop(self) -> None:
         """End it, with its group and with descendants that left the group."""
-        for pid in _descendants(self.process.pid):
+        for pid in _descendants(self.group):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getpgid(pid) != self.process.pid:
+                if os.getpgid(pid) != self.group:
                     os.kill(pid, signal.SIGKILL)
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.process.wait(), GRACE)
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-            await self.process.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.exited.wait(), GRACE)
+        finally:
+            if not self.exited.is_set():
+                self._signal(signal.SIGKILL)
+                await self.exited.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
+            os.killpg(self.group, number)
 
 
 def _descendants(pid: int) -> list[int]:
