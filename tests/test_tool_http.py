@@ -308,8 +308,8 @@ def test_no_proxy_of_the_environment_is_used(site: Site, other: Site, tmp_path: 
 def test_a_secret_goes_to_the_host_it_is_for_and_nowhere_else(
     site: Site, other: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A_TOKEN", "tell-nobody-this")
-    token = weft.secret("a-token", env="A_TOKEN")
+    monkeypatch.setenv("HTTP_TEST_PASS", "tell-nobody-this")
+    token = weft.secret("a-token", env="HTTP_TEST_PASS")
     site.redirects("/out", other.url("/in"))
     site.redirects("/here", "/there")
     site.answers["/echo"] = lambda h: send(h, h.headers["Authorization"].encode())
@@ -322,15 +322,15 @@ def test_a_secret_goes_to_the_host_it_is_for_and_nowhere_else(
     assert b"tell-nobody-this" not in (tmp_path / "journal.db").read_bytes()
     error = get(tmp_path, site.url(), options, allow=("net:**",), deny=("secret:a-token",))
     assert isinstance(error, Denied) and error.action == "secret.open"
-    monkeypatch.delenv("A_TOKEN")
+    monkeypatch.delenv("HTTP_TEST_PASS")
     assert isinstance(get(tmp_path, site.url(), options, **ANY), SecretUnset)
 
 
 def test_a_text_that_looks_like_a_secret_opens_none(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A_TOKEN", "tell-nobody-this")
-    weft.secret("a-token", env="A_TOKEN")
+    monkeypatch.setenv("HTTP_TEST_PASS", "tell-nobody-this")
+    weft.secret("a-token", env="HTTP_TEST_PASS")
     get(tmp_path, site.url(), {"headers": {"X": "[secret:a-token]"}}, **ANY)
     assert site.seen[0][2]["x"] == "[secret:a-token]"
 

@@ -109,8 +109,8 @@ def test_it_gets_a_small_environment_without_secrets(workspace: Path, monkeypatc
 
 
 def test_variables_are_part_of_what_is_decided(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_TOKEN", "tell-nobody-this")
-    token = weft.secret("a-token", env="A_TOKEN")
+    monkeypatch.setenv("SHELL_TEST_PASS", "tell-nobody-this")
+    token = weft.secret("a-token", env="SHELL_TEST_PASS")
     code = "import os; print(len(os.environ['T']), os.environ['N'], os.environ['T'])"
     options = {"env": {"N": "1", "T": token}}
     error = run(workspace, [PY, "-c", code], options, allow=(f"shell:{PY} **",))
