@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -271,6 +272,20 @@ def test_two_copies_at_once_do_no_harm(ends: Ends, monkeypatch: pytest.MonkeyPat
     assert sum(report.handed for report in reports) <= 9 and executable(ends.there) == unfinished
     assert digests(ends.there) == before and executable(ends.here) == set()
     assert drive(ends.there, lambda runtime: moves.go_on(runtime, ids)) == RESULTS
+
+
+def test_what_has_left_is_not_old(ends: Ends) -> None:
+    """A run that slept for long and left just now is not deleted for its age: its arrival may not be complete."""
+
+    async def long_ago(store: Store) -> None:
+        await store.register("filler", {})
+        await write(store, rows={"old": ProcessRow(id="old", workflow="w", state="waiting", updated=5.0, wake_at=9e9)})
+
+    asked(ends.here, long_ago)
+    began = time.time()
+    assert move(ends.here, ends.there).handed == 1
+    left = inside(ends.here)["old"].row
+    assert left.state == MOVED and left.updated > began - 60 and inside(ends.there)["old"].row.updated == 5.0
 
 
 def test_workers_there_take_it_up(ends: Ends) -> None:

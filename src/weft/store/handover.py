@@ -31,10 +31,11 @@ class Arrival(NamedTuple):
     error: bytes | None
 
 
-def departing(row: ProcessRow, store: str, token: str) -> ProcessRow:
-    """The row that a run leaves behind which goes to `store`."""
+def departing(row: ProcessRow, store: str, token: str, now: float) -> ProcessRow:
+    """The row that a run leaves behind which goes to `store`. That it was `updated` now keeps it from being deleted
+    for its age before it has arrived."""
     note = encode({"store": store, "token": token})
-    return replace(row, state=MOVED, owner=None, wake_at=None, result=None, error=note)
+    return replace(row, state=MOVED, owner=None, updated=now, wake_at=None, result=None, error=note)
 
 
 def departed(row: ProcessRow) -> Departed:

@@ -174,7 +174,8 @@ class Crossing:
         """Delete those of these processes that are in these states there."""
         for page in pages(ids):
             rows = await self.target.rows(ids=page, states=states, limit=len(page))
-            left = {row.id: departing(row, self.source.url, self.route.name) for row in rows if row.state == ARRIVING}
+            note = self.source.url, self.route.name, self.target.clock()
+            left = {row.id: departing(row, *note) for row in rows if row.state == ARRIVING}
             letters = await self.target.inbox(list(left))
             await commit(self.target, Batch(rows=left, taken=[letter.id for letter in letters]))
             await self.target.delete([row.id for row in rows])

@@ -27,7 +27,8 @@ class Handing:
         letters = [id for journey in journeys for id in journey.letters]
         questions = [id for journey in journeys for id in journey.questions]
         # Whether this commit is applied decides. If nobody can tell, they are not given back.
-        rows = {id: departing(self.claims.held.pop(id), self.target.url, self.route.name) for id in unfinished}
+        note = self.target.url, self.route.name, self.source.clock()
+        rows = {id: departing(self.claims.held.pop(id), *note) for id in unfinished}
         waits: dict[str, list[str]] = {id: [] for id in unfinished}
         await commit(self.source, Batch(rows=rows, taken=letters, waits=waits, answered=questions))
         await self._follow(list(rows.values()))
