@@ -49,6 +49,9 @@ work: dict[str, Callable[[], Any]] = {}
 """What the steps below do, by name."""
 
 
+go = weft.Mailbox("enforce.go", str)
+
+
 @weft.step
 def act(name: str) -> Any:
     return work[name]()
@@ -368,6 +371,50 @@ def test_commands_of_asyncio_are_watched(workspace: Path) -> None:
         return (await process.communicate())[0]
 
     assert works_with_its_lines(workspace, runs, ["shell:echo hi"]) == b"hi\n"
+
+
+def test_signals_go_to_itself_and_its_children(workspace: Path) -> None:
+    def own() -> int:
+        child = subprocess.Popen(["sleep", "60"])
+        child.kill()
+        os.kill(os.getpid(), 0)
+        return child.wait()
+
+    assert does_this(workspace, own, allow=("shell:sleep *",))[0] == -9
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        stranger = int(other.stdout.readline())
+        found, _ = does_this(workspace, lambda: os.kill(stranger, 15))
+        assert isinstance(found, Denied) and lines(found) == [f"shell:kill -15 -- {stranger}"]
+        assert does_this(workspace, lambda: os.kill(stranger, 15), allow=("shell:kill **",))[0] is None
+        other.kill()
+
+
+def test_who_loses_a_right_is_watched_from_then_on(workspace: Path) -> None:
+    work["it"] = Path("../outside/secret.txt").read_text
+
+    @weft.workflow(name="enforce.loses")
+    async def loses() -> list[Any]:
+        found: list[Any] = [await act("it")]
+        await go.receive()
+        try:
+            found.append(await act("it"))
+        except Denied as error:
+            found.append(error.action)
+        return found
+
+    async def use(runtime: weft.Runtime) -> Any:
+        run = await runtime.start(loses)
+        image = await runtime.rights.image((await runtime.row(run.id)).image)
+        number = next(n for n, one in enumerate(image.capabilities) if "file.read" in one.actions)
+        await asyncio.sleep(0.2)
+        await runtime.rights.revoke(run.id, number, "me")
+        await runtime.send(run.id, "enforce.go", "on")
+        return await run
+
+    policy = weft.Policy(base="all", allow=("step:**",))
+    found = drive(str(workspace.parent / "journal.db"), use, policy=policy)
+    assert found == ["the secret", "file.read"]
 
 
 def in_child(queue: Any) -> None:

@@ -363,10 +363,17 @@ def test_permissions_stay_and_the_umask_counts(workspace: Path) -> None:
     assert [(workspace / name).stat().st_mode & 0o777 for name in ("a.txt", "new")] == [0o640, 0o640]
 
 
-def test_where_files_need_a_name_at_once_they_are_replaced_all_the_same(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["named", "unnamed for ever"])
+def test_on_other_file_systems_files_are_replaced_all_the_same(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(opening, "_UNNAMED", 0)
+    def no_link(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, "not here")
+
+    if kind == "named":
+        monkeypatch.setattr(opening, "_UNNAMED", 0)
+    else:
+        monkeypatch.setattr(os, "link", no_link)
 
     def fails(file: Any) -> None:
         file.write(b"half")
@@ -417,9 +424,11 @@ def test_a_step_may_call_them_and_is_decided_about_as_itself(workspace: Path) ->
     assert found == ["by a step", "allow it with: --allow write:" + str(workspace.parent / "outside" / "b.txt")]
 
 
-def test_a_primitive_cannot_be_sent_away() -> None:
+def test_a_primitive_can_neither_be_sent_away_nor_be_told_to_need_less() -> None:
     with pytest.raises(BadInput, match="on this machine"):
         files.read_text.options(executor="ray")
+    with pytest.raises(BadInput, match="no option"):
+        files.read_text.options(needs=())
 
 
 def test_arguments_that_do_not_fit_are_an_error_of_the_call(workspace: Path) -> None:

@@ -256,6 +256,12 @@ class Primitive(Step[P, R]):
         if self.executor is not None:
             raise BadInput(f"{self.name} acts where it was allowed to, on this machine: it can't be sent to Ray")
 
+    def options(self, **changes: Any) -> Step[P, R]:
+        """The same, said otherwise; what it needs, it says itself."""
+        if "needs" in changes:
+            raise BadInput(f"{self.name} needs what it does: its needs are no option")
+        return super().options(**changes)
+
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outer = crossing()
         if outer is None:

@@ -160,6 +160,22 @@ def _shell(command: Any, *_: Any) -> list[Act]:
     return _run(None, ["/bin/sh", "-c", os.fsdecode(command)])
 
 
+def _signal(process: int, number: int, group: bool = False) -> list[Act]:
+    """To itself and to its children a program may say what it likes; to others, what `kill` may say to them."""
+    whom = -process if group else process
+    if number == 0 or whom in (0, os.getpid()) or _parent(abs(whom)) == os.getpid():
+        return []
+    return [Act("shell.run", shell_resource(["kill", f"-{int(number)}", "--", str(whom)], "/"))]
+
+
+def _parent(process: int) -> int:
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return os.getpid()  # there is nobody to signal, or nobody who could tell
+
+
 # --- the network ----------------------------------------------------------------------------------------------------
 
 names: dict[str, set[str]] = {}
@@ -259,6 +275,8 @@ EVENTS: dict[str, Callable[..., list[Act]]] = {
     "os.spawn": _spawn,
     "os.system": _shell,
     "os.startfile": lambda path, *_: _run(path),
+    "os.kill": _signal,
+    "os.killpg": lambda group, number: _signal(group, number, group=True),
     "pty.spawn": lambda argv, *_: _run(None, argv),
     "socket.connect": _connect,
     "socket.sendto": _connect,

@@ -113,7 +113,7 @@ _FILES = frozenset(
     }
 )
 _IMPORTERS = (vars(sys.modules["importlib._bootstrap_external"]), vars(zipimport))
-_CODE = (".py", ".pyw", ".pyi", ".pyc", ".so", ".pyd", ".zip", ".egg", ".whl")
+_CODE = (".py", ".pyw", ".pyi", ".pyc", ".so", ".pyd")
 
 
 def _needed(act: Act, caller: FrameType | None) -> bool:
@@ -133,7 +133,8 @@ def _needed(act: Act, caller: FrameType | None) -> bool:
 def _reads_code(act: Act, caller: FrameType) -> bool:
     """Whether this is the import system at work, or a traceback being written."""
     if any(caller.f_globals is importer for importer in _IMPORTERS):
-        return act.resource.endswith(_CODE) or ("/__pycache__" in act.resource) or os.path.isdir(act.resource)
+        code = act.resource.endswith(_CODE) or "/__pycache__" in act.resource
+        return code or act.said in sys.path or os.path.isdir(act.resource)
     if caller.f_globals.get("__name__") == "importlib.metadata":
         return os.path.isdir(act.resource)  # it looks for packages along the path
     before = caller.f_back

@@ -48,11 +48,8 @@ def launch(process: Process, pending: Pending) -> None:
     if action is not None and (by := holder.free.get(action)) is not None:
         pending.by = by
         action = None
-    if (
-        pending.is_unknown(process)
-        or (action is None
-        and not pending.needs
-        and (process.account is None or pending.kind not in PAID))
+    if pending.is_unknown(process) or (
+        action is None and not pending.needs and (process.account is None or pending.kind not in PAID)
     ):
         pending.launch(pending)
     else:

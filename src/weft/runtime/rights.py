@@ -214,7 +214,6 @@ class Holder:
         "rights",
         "temporary",
         "used",
-        "watched",
     )
 
     def __init__(
@@ -234,7 +233,12 @@ class Holder:
         self._decided: dict[Request, Decision] = {}
         self._lasting = all(one.expires is None and one.uses is None for one in capabilities)
         self.temporary = any(one.expires is not None for one in capabilities)
-        self.watched = not all(action in self.free for action in WATCHED)
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is something that its steps must not do in their middle."""
+        free = self.free
+        return not all(action in free for action in WATCHED)
 
     def inherit(self, before: Holder) -> None:
         """What the same process was granted and has used under its image before."""

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -226,27 +227,38 @@ def _take_after(handle: int, old: os.stat_result) -> None:
 def _beside(place: int) -> Iterator[tuple[BinaryIO, Callable[[str], None]]]:
     """A new file in an open folder, without a name if the file system can; `put` gives it its name."""
     passing = f".weft-{secrets.token_hex(8)}"
-    file = _unnamed(place)
-    named = file is None
-    if file is None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.fdopen(os.open(passing, flags, 0o666, dir_fd=place), "w+b")
+    hidden = _unnamed(place)
+    file = hidden or _named(place, passing)
 
     def put(name: str) -> None:
-        nonlocal named
-        if not named:
-            os.link(f"/proc/self/fd/{file.fileno()}", passing, dst_dir_fd=place, follow_symlinks=True)
-            named = True
+        if hidden is not None:
+            try:
+                os.link(f"/proc/self/fd/{file.fileno()}", passing, dst_dir_fd=place, follow_symlinks=True)
+            except OSError:  # not every file system lets it have a name later
+                _copied(hidden, place, passing)
         os.rename(passing, name, src_dir_fd=place, dst_dir_fd=place)
-        named = False
 
     try:
         with file:
             yield file, put
-    finally:
-        if named:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(passing, dir_fd=place)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(passing, dir_fd=place)
+        raise
+
+
+def _named(place: int, name: str) -> BinaryIO:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(name, flags, 0o666, dir_fd=place), "w+b")
+
+
+def _copied(file: BinaryIO, place: int, name: str) -> None:
+    file.seek(0)
+    with _named(place, name) as new:
+        shutil.copyfileobj(file, new, 1 << 20)
+        new.flush()
+        os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+        os.fsync(new.fileno())
 
 
 def _unnamed(place: int) -> BinaryIO | None:
@@ -338,8 +350,6 @@ def move(source: str, target: str) -> None:
 
 def copy(source: str, target: str) -> None:
     """Put the content and the permissions of one file at another real path."""
-    import shutil
-
     with reading(source) as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
         replace(target, lambda new: shutil.copyfileobj(file, new, 1 << 20), mode)
