@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from weft.core.capability import ACTIONS, SHORT, Capability, Request, parse, render, requests, short_names
+from weft.core.capability import ACTIONS, SHORT, Capability, Request, parse, render, short_names
 from weft.core.errors import BadInput
 from weft.core.pattern.shell import quote
+from weft.core.resource import requests
 
 NOW = 1_800_000_000.0
 HOME = "/nowhere/home"  # nothing here exists, so nothing here is a symlink
@@ -148,15 +149,15 @@ def test_a_workspace_of_any_name(tmp_path: Path) -> None:
 
 def test_requests_are_in_normal_form(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
-    assert requests("read", "link/hosts", tmp_path) == [("file.read", "/etc/hosts")]
-    assert [action for action, _ in requests("file", "x", tmp_path)] == ["file.read", "file.write", "file.delete"]
-    assert requests("net", "https://u@API.a.com/x", tmp_path) == [("net.connect", "api.a.com:443")]
-    assert requests("net.connect", "[::1]:80", tmp_path) == [("net.connect", "[::1]:80")]
-    assert requests("shell", ["./x", "a b"], tmp_path) == [("shell.run", f"{tmp_path}/x 'a b'")]
-    assert requests("tool", "search", tmp_path) == [("tool.call", "search")]
+    assert requests("read", "link/hosts", str(tmp_path)) == [("file.read", "/etc/hosts")]
+    assert [action for action, _ in requests("file", "x", str(tmp_path))] == ["file.read", "file.write", "file.delete"]
+    assert requests("net", "https://u@API.a.com/x", str(tmp_path)) == [("net.connect", "api.a.com:443")]
+    assert requests("net.connect", "[::1]:80", str(tmp_path)) == [("net.connect", "[::1]:80")]
+    assert requests("shell", ["./x", "a b"], str(tmp_path)) == [("shell.run", f"{tmp_path}/x 'a b'")]
+    assert requests("tool", "search", str(tmp_path)) == [("tool.call", "search")]
     for action, value in [("reed", "x"), ("net", "host"), ("net", "a/b:1"), ("read", ["a"]), ("shell", [])]:
         with pytest.raises(BadInput):
-            requests(action, value, tmp_path)
+            requests(action, value, str(tmp_path))
 
 
 def test_home() -> None:

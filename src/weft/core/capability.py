@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.core.pattern import EVERYTHING, Kind, real_path, shell_resource, stored, url_resource
+from weft.core.pattern import EVERYTHING, Kind, stored
 from weft.core.pattern.shell import raw_words, unquoted
 from weft.core.pattern.text import LONGEST, escape
 
@@ -244,24 +244,6 @@ def _time(text: str, now: float, spec: str) -> float:
         raise BadInput(
             f"{spec!r}: expires={text} must be a span such as 90s, 30m, 1h, 7d, or a time such as 2027-01-31T18:00Z"
         ) from None
-
-
-def requests(action: str, value: str | Sequence[str], workspace: Path | str) -> list[Request]:
-    """The questions to ask before `action` (a full or short name, or a group) is done to what a caller names: a path
-    seen from `workspace`, a URL or host:port, an argument vector, or a name. Raises BadInput if it names none."""
-    found = []
-    for each in actions_of([action], action):
-        kind = ACTIONS[each]
-        if kind == "shell":
-            resource = shell_resource([value] if isinstance(value, str) else value, workspace)
-        elif not isinstance(value, str):
-            raise BadInput(f"{action} is done to one thing, not to {value!r}")
-        elif kind == "net":
-            resource = url_resource(value if "://" in value else f"tcp://{value}")
-        else:
-            resource = real_path(value, workspace) if kind == "file" else value
-        found.append(Request(each, resource))
-    return found
 
 
 # --- writing ----------------------------------------------------------------------------------------

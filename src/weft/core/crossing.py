@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from weft.core.capability import Request, requests
-from weft.core.resource import entry_path
+from weft.core.capability import Request
+from weft.core.resource import entry_path, requests
 
 if TYPE_CHECKING:
     from weft.core.needs import Need

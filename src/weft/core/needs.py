@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from weft.core.capability import Request, actions_of, requests
+from weft.core.capability import Request, actions_of
 from weft.core.crossing import Entry
 from weft.core.errors import BadInput
-from weft.core.resource import entry_path, request
+from weft.core.resource import entry_path, request, requests
 
 _formatter = Formatter()
 
@@ -31,8 +31,6 @@ class Need(msgspec.Struct, frozen=True):
 
     def resource(self, arguments: Mapping[str, Any]) -> str:
         """The template with `arguments` in it; a list is an argv."""
-        if self.argument is not None:
-            return _text(arguments[self.argument])
         parts = []
         for text, field, _, _ in _formatter.parse(self.template):
             parts.append(text)
@@ -42,6 +40,10 @@ class Need(msgspec.Struct, frozen=True):
 
     def asked(self, arguments: Mapping[str, Any], workspace: str) -> list[Request]:
         """What is to be decided before a call with these arguments. Raises BadInput."""
+        if self.argument is not None:
+            said = arguments[self.argument]
+            whole = list(map(str, said)) if isinstance(said, list | tuple) else str(said)
+            return [request(self.action, whole, workspace)]
         return [request(self.action, self.resource(arguments), workspace)]
 
 

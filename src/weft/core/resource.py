@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from weft.core.capability import ACTIONS, Capability, Request, Verdict
+from weft.core.capability import ACTIONS, Capability, Request, Verdict, actions_of
 from weft.core.errors import BadInput
 from weft.core.pattern import exact, net_resource, real_path, shell_resource, url_resource
 from weft.core.pattern.shell import split
 
 
-def request(action: str, said: str, folder: str, names: Iterable[str] = ()) -> Request:
-    """The request for doing `action` to what `said` means in `folder`. `names`: hosts that the address of a connection
-    was resolved from. Raises BadInput for what means nothing."""
-    match ACTIONS[action]:
-        case "file":
-            return Request(action, real_path(said, folder))
-        case "shell":
-            return Request(action, shell_resource(split(said), folder))
-        case "net":
-            if "://" in said:
-                return Request(action, url_resource(said))
-            host, _, port = said.rpartition(":")
-            if not host or not port.isdecimal():
-                raise BadInput(f"{said!r} is no address: write HOST:PORT or a URL")
-            return Request(action, net_resource(host, int(port), names))
+def request(action: str, said: str | Sequence[str], folder: str, names: Iterable[str] = ()) -> Request:
+    """The request for doing `action` to what a caller names, seen from `folder`: a path, a URL or HOST:PORT, an argument
+    vector (or its words in one text), or a name. `names`: hosts that the address of a connection was resolved from.
+    Raises BadInput for what means nothing."""
+    kind = ACTIONS[action]
+    if kind == "shell":
+        return Request(action, shell_resource(split(said) if isinstance(said, str) else said, folder))
+    if not isinstance(said, str):
+        raise BadInput(f"{action} is done to one thing, not to {said!r}")
+    if kind == "file":
+        return Request(action, real_path(said, folder))
+    if kind == "net":
+        return Request(action, _place(said, names))
     return Request(action, said)
+
+
+def requests(action: str, said: str | Sequence[str], folder: str) -> list[Request]:
+    """The same for an action's full or short name, or a group of them (`file`)."""
+    return [request(each, said, folder) for each in actions_of([action], action)]
+
+
+def _place(said: str, names: Iterable[str]) -> str:
+    known = list(names)
+    if not known:
+        return url_resource(said if "://" in said else f"tcp://{said}")
+    host, _, port = said.rpartition(":")
+    if not port.isdecimal():
+        raise BadInput(f"{said!r} is no address: write HOST:PORT")
+    return net_resource(host, int(port), known)
 
 
 def entry_path(path: str, folder: str) -> str:
