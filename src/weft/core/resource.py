@@ -11,8 +11,8 @@ from weft.core.pattern.shell import split
 
 
 def request(action: str, said: str | Sequence[str], folder: str, names: Iterable[str] = ()) -> Request:
-    """The request for doing `action` to what a caller names, seen from `folder`: a path, a URL or HOST:PORT, an argument
-    vector (or its words in one text), or a name. `names`: hosts that the address of a connection was resolved from.
+    """The request for doing `action` to what a caller names, seen from `folder`: a path, a URL or HOST:PORT, a list of
+    arguments (or its words in one text), or a name. `names`: hosts that the address of a connection was resolved from.
     Raises BadInput for what means nothing."""
     kind = ACTIONS[action]
     if kind == "shell":
