@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from weft.runtime.handle import Run as Run
     from weft.runtime.map import Results as Results
     from weft.runtime.map import map as map
+    from weft.runtime.narrow import grant as grant
     from weft.runtime.policy import Policy as Policy
-    from weft.runtime.rights import grant as grant
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
 
@@ -50,7 +50,7 @@ _HOMES = {
     "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
     "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
     "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.rights",
+    "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow",
     "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
     "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
     "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "uuid": "runtime.effects",

@@ -33,6 +33,16 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {kind: limit for kind in KINDS if (limit := getattr(self, kind)) is not None}
 
 
+def tighter(one: Budget | None, other: Budget | None) -> Budget | None:
+    """Both: of each kind the smaller limit."""
+    if one is None or other is None:
+        return one or other
+    limits = one.limits()
+    for kind, limit in other.limits().items():
+        limits[kind] = min(limit, limits.get(kind, limit))
+    return Budget(**limits)
+
+
 def amounts(spent: dict[str, float]) -> dict[str, float]:
     """`spent` if it names kinds that there are and amounts >= 0. Raises BadInput."""
     for kind, amount in spent.items():

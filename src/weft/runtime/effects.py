@@ -25,9 +25,10 @@ from weft.core.schema import schema_of
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
 from weft.runtime.enforce import executing
+from weft.runtime.inbox import Asked
 from weft.runtime.leaving import end
 from weft.runtime.pending import NOTHING, Pending
-from weft.runtime.people import DEFAULT, Asked, Terms
+from weft.runtime.people import DEFAULT, terms_of
 from weft.store.base import DONE
 
 P = ParamSpec("P")
@@ -129,12 +130,8 @@ async def ask(
     process = require("weft.ask()")
     if not isinstance(question, str) or not question:
         raise BadInput(f"weft.ask({question!r}): the question is a non-empty text")
-    terms = Terms(
-        timeout=timeout,
-        default=default,
-        escalate_after=None if escalate is None else float(escalate[0]),
-        escalate_to="" if escalate is None else escalate[1],
-    )
+    _check_queue(queue)
+    terms = terms_of(timeout, default, escalate)
     asked = Asked(text=question, schema=schema_of(type))
     told = None if default is msgspec.UNSET else default
     args = encode_args((question, asked.schema, queue, timeout, told), {}, "ask")
@@ -144,6 +141,11 @@ async def ask(
         process.runtime.people.ask(process, pending, asked, terms, fits)
 
     return await process.outcome(process.issue("ask", queue, place(), args, wait))
+
+
+def _check_queue(queue: Any) -> None:
+    if not isinstance(queue, str) or not queue:
+        raise BadInput(f"weft.ask(queue={queue!r}): a queue of questions is a non-empty text")
 
 
 async def spend(**amounts: float) -> None:

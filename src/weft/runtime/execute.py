@@ -26,7 +26,7 @@ from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
 from weft.runtime.pending import Pending
-from weft.runtime.protect import Inner, closer, further, may, note, touched
+from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
 
 if TYPE_CHECKING:
     from weft.runtime.process import Process
@@ -199,7 +199,7 @@ class Execution(Pending):
         if self.seen and not self.dead:
             seen, self.seen = self.seen, {}
             for asked, verdict in list(seen.items()):  # a thread that it left behind may go on
-                note(self.process, self.number, asked, verdict)
+                note(self.process, self.number, asked, as_refused(self, verdict))
 
     async def _run(self) -> None:
         try:

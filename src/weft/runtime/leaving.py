@@ -52,6 +52,7 @@ def end(process: Process, state: str, data: bytes) -> None:
     for pending in process.pending.values():
         if pending.bill is not None:
             pending.bill.settle(begun=pending.started > 0)
+    process.runtime.people.ended(process)
     _put_away(process)
     row.state, row.wake_at = state, None
     if state == DONE:
@@ -86,6 +87,7 @@ def park(process: Process, now: float, after: float, *, timed: bool) -> bool:
         return False
     if timed and (wake is None or len(deadlines) < len(pending)):
         return False
+    process.mail.drop_stale()
     process.row.state = WAITING
     process.row.wake_at = wake
     events = [_awaited(p) for p in pending if p.kind in ("event", "child")]

@@ -16,6 +16,7 @@ from weft.store.base import ProcessRow
 from weft.store.ledger import Account, Charge, Refusal
 
 if TYPE_CHECKING:
+    from weft.core.image import Image
     from weft.runtime.execute import Execution
     from weft.runtime.pending import Pending
     from weft.runtime.process import Process
@@ -32,9 +33,9 @@ class Ledger:
         self._wants: list[tuple[Charge, Answer]] = []
         self._looking = False
 
-    def open(self, row: ProcessRow) -> None:
-        """The account of a new process that has a budget of its own, written with its row."""
-        image = self.runtime.rights.known(row.image)
+    def open(self, row: ProcessRow, image: Image | None = None) -> None:
+        """The account of a process that has a budget of its own, written with its row, unless there is one."""
+        image = image or self.runtime.rights.known(row.image)
         if image.budget is not None:
             self.runtime.journal.batch.accounts[row.id] = Account(
                 process=row.id, parent=image.account, limits=image.budget.limits()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CANCEL_BOX = "weft.cancel"
 SIGNAL_BOX = "weft.signal"
+ANSWERS = "weft.answer:"
+"""Before the number of the effect that asked."""
 
 
 class Mail:
@@ -28,7 +30,7 @@ class Mail:
         self.seen: set[int] = set()
         self.letters: dict[str, deque[Message]] = {}
         self.receivers: dict[str, deque[Pending]] = {}
-        self.listeners: dict[str, Callable[[Message], bool]] = {}
+        self.listeners: dict[str, Callable[[Message], None]] = {}
 
     def put(self, letters: list[Message]) -> None:
         """Letters found in the store, oldest first; known ones are passed over."""
@@ -46,8 +48,8 @@ class Mail:
                 self._hear(letter.box)
                 self.match(letter.box)
 
-    def listen(self, box: str, hear: Callable[[Message], bool]) -> None:
-        """Call `hear` with each letter to this box, until it takes one (or `deafen`). It writes down that it did."""
+    def listen(self, box: str, hear: Callable[[Message], None]) -> None:
+        """Call `hear` with each letter to this box, until `deafen`. It writes down that the letter was taken."""
         self.listeners[box] = hear
         self._hear(box)
 
@@ -57,8 +59,14 @@ class Mail:
     def _hear(self, box: str) -> None:
         letters = self.letters.get(box)
         while letters and box in self.listeners:
-            if self.listeners[box](letters.popleft()):
-                self.deafen(box)
+            self.listeners[box](letters.popleft())
+
+    def drop_stale(self) -> None:
+        """Throw away answers to what the body asks no more: they would wake it again and again."""
+        for box, letters in self.letters.items():
+            if letters and box.startswith(ANSWERS) and int(box.removeprefix(ANSWERS)) not in self.process.pending:
+                self.process.runtime.journal.batch.taken.extend(letter.id for letter in letters)
+                letters.clear()
 
     def receive(self, box: str, pending: Pending) -> None:
         waiting = self.receivers.setdefault(box, deque())

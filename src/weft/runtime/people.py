@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from weft.core.capability import Capability, Request, Verdict
 from weft.core.codec import decode, encode
-from weft.core.errors import BadInput, Denied, QuestionExpired, UnknownQuestion
+from weft.core.errors import BadInput, Denied, QuestionExpired
 from weft.core.record import Approved, Granted
 from weft.core.resource import capability_for
 from weft.runtime.divergence import shown
+from weft.runtime.inbox import VERDICTS, Asked, OpenQuestion, find, opened, questions
+from weft.runtime.mail import ANSWERS
+from weft.runtime.protect import note
 from weft.store.base import Message, Question
 
 if TYPE_CHECKING:
@@ -26,24 +30,13 @@ if TYPE_CHECKING:
     from weft.runtime.protect import Protected
     from weft.runtime.runtime import Runtime
 
-VERDICTS = ("once", "always", "never")
 DEFAULT = "default"
 """The queue of questions that name none."""
+ANSWERED = "answered"
+"""What is written down of a question, in place of once, always or never."""
 
-
-class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What stands in a question, for those who answer it. `schema`: JSON schema of the answer."""
-
-    text: str
-    workflow: str = ""
-    place: str = ""
-    schema: dict[str, Any] | None = None
-    requests: list[tuple[str, str]] = []
-    """Of an approval: action and resource."""
-    arguments: str = ""
-    binding: bytes = b""
-    rejected: str = ""
-    """Why the last answer was none."""
+Judge = Callable[[dict[str, Any]], "str | Callable[[], None]"]
+"""Takes an answer: why it is none, or what follows from it."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,20 +53,29 @@ class People:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.open: dict[str, OpenQuestion] = {}
+        """What processes of this runtime have asked since it was opened, and nobody answered."""
+        self.observers: list[Callable[[], None]] = []
+        """Called when something is asked, or needs no answer any more, once that is durable."""
+
+    # --- asking ------------------------------------------------------------------------------------------
 
     def ask(self, process: Process, pending: Pending, asked: Asked, terms: Terms, fits: Callable[[Any], Any]) -> None:
         """A body's question; its outcome is the answer."""
 
-        def answered(answer: Any) -> str | None:
+        def judge(answer: dict[str, Any]) -> str | Callable[[], None]:
             try:
                 value = fits(answer["value"])
             except Exception as error:
                 return str(error)
-            process.arrive(pending, True, value)
-            return None
+            return partial(self._answered, process, pending, value, str(answer.get("who") or "somebody"))
 
         asked.workflow, asked.place = process.workflow, pending.place
-        Waiting(self.runtime, process, pending, asked, terms, "question", answered).begin()
+        Waiting(self.runtime, process, pending, asked, terms, "question", judge).begin()
+
+    def _answered(self, process: Process, pending: Pending, value: Any, who: str) -> None:
+        self.runtime.append(process, Approved(self.runtime.clock(), pending.number, b"", ANSWERED, who))
+        process.arrive(pending, True, value)
 
     def approve(self, protected: Protected, asking: Sequence[Request]) -> None:
         """Ask whether an effect may be done; then it goes on, or is refused."""
@@ -90,49 +92,103 @@ class People:
             schema={"enum": list(VERDICTS)},
         )
 
-        def answered(answer: Any) -> str | None:
+        def judge(answer: dict[str, Any]) -> str | Callable[[], None]:
             verdict, who = answer["value"], str(answer.get("who") or "somebody")
             if verdict not in VERDICTS:
                 return f"{verdict!r} is none of {', '.join(VERDICTS)}"
-            if answer.get("binding", binding) != binding:
+            if answer.get("binding") != binding:
                 return "it was about other arguments or other code"
-            now = self.runtime.clock()
-            self.runtime.append(process, Approved(now, pending.number, binding, verdict, who))
-            process.history.approved[pending.number] = Approved(now, pending.number, binding, verdict, who)
-            if verdict != "once":
-                effect: Verdict = "allow" if verdict == "always" else "deny"
-                for one in asking:
-                    self._grant(process, capability_for(one, effect, f"human:{who}"))
-            process.rests(pending, False)
-            if verdict == "never":
-                refused = Denied(*asking[0], f"{who} said no", "do something else, or ask for something else")
-                process.arrive(pending, False, refused)
-            else:
-                protected.approved()
-            return None
+            return partial(self._decided, protected, asking, binding, verdict, who)
 
         process.rests(pending, True)
-        Waiting(self.runtime, process, pending, asked, Terms(), "approval", answered).begin()
+        Waiting(self.runtime, process, pending, asked, Terms(), "approval", judge, protected).begin()
+
+    # --- what follows ------------------------------------------------------------------------------------
+
+    def _decided(self, protected: Protected, asking: Sequence[Request], binding: bytes, verdict: str, who: str) -> None:
+        process, pending = protected.process, protected.pending
+        record = Approved(self.runtime.clock(), pending.number, binding, verdict, who)
+        self.runtime.append(process, record)
+        process.history.approved[pending.number] = record
+        if verdict != "once":
+            effect: Verdict = "allow" if verdict == "always" else "deny"
+            for one in asking:
+                self._grant(process, capability_for(one, effect, f"human:{who}"))
+        process.rests(pending, False)
+        if verdict == "never":
+            note(process, pending.number, asking[0], protected.holder.decide(asking[0])._replace(verdict="deny"))
+            refused = Denied(*asking[0], f"{who} said no", "do something else, or ask for something else")
+            process.arrive(pending, False, refused)
+        else:
+            protected.approved()
+        if verdict != "once":
+            self._reconsider(process)
 
     def _grant(self, process: Process, capability: Capability) -> None:
-        self.runtime.append(process, Granted(self.runtime.clock(), msgspec.msgpack.encode(capability)))
-        process.rights.grant(capability)
+        data = msgspec.msgpack.encode(capability)
+        if self.runtime.journal.redactor.redact(data) is None:  # a secret is not written down: it is asked again
+            self.runtime.append(process, Granted(self.runtime.clock(), data))
+            process.rights.grant(capability)
 
-    async def answer(self, id: str, value: Any, who: str) -> None:
-        """Answer an open question. Durable on return. Raises UnknownQuestion."""
-        await self.runtime.journal.barrier()
-        question = await self.runtime.store.question(id)
+    def _reconsider(self, process: Process) -> None:
+        """Others of its effects may have waited for the same word."""
+        for pending in list(process.pending.values()):
+            waiting = pending.host
+            if isinstance(waiting, Waiting) and waiting.protected is not None and not waiting.protected.asks():
+                waiting.close()
+                process.rests(pending, False)
+                waiting.protected.approved()
+
+    def ended(self, process: Process) -> None:
+        """Nobody is to answer what it still asks."""
+        for pending in process.pending.values():
+            if isinstance(pending.host, Waiting):
+                pending.host.close()
+        if not process.live:  # killed before it came to where it had asked
+            self.runtime.task(self._forget(process.id))
+
+    async def _forget(self, process: str) -> None:
+        for one in await self.runtime.store.questions(process=process):
+            self.runtime.journal.batch.answered.append(one.id)
+            self.changed(one.id, None)
+        self.runtime.kick()
+
+    def settled(self, process: Process, pending: Pending) -> None:
+        """What was asked about an effect is decided anew: perhaps nobody need be asked."""
+        id = f"{process.id}:{pending.number}"
+        self.runtime.journal.batch.answered.append(id)
+        self.changed(id, None)
+
+    def changed(self, id: str, question: OpenQuestion | None) -> None:
+        """Something is asked, or asked otherwise, or needs no answer any more (None)."""
         if question is None:
-            raise UnknownQuestion(f"there is no open question {id!r}; `weft inbox` lists those there are")
-        asked = read(question)
-        if question.kind == "approval" and value not in VERDICTS:
-            raise BadInput(f"{value!r} answers no approval: say {', '.join(VERDICTS)}")
-        letter = {"value": value, "who": who}
-        if question.kind == "approval":
-            letter["binding"] = asked.binding
-        process, _, number = id.rpartition(":")
-        self.runtime.post.put(process, box(int(number)), letter)
+            self.open.pop(id, None)
+        else:
+            self.open[id] = question
+        if self.observers:
+            self.runtime.journal.when_durable(self._tell)
+
+    def _tell(self) -> None:
+        for observer in self.observers:
+            observer()
+
+    # --- answering ---------------------------------------------------------------------------------------
+
+    async def questions(self, queue: str | None) -> list[OpenQuestion]:
         await self.runtime.journal.barrier()
+        return await questions(self.runtime.store, queue)
+
+    async def answer(self, id: str, value: Any, who: str) -> OpenQuestion:
+        """Answer an open question; returns it. Durable on return. Raises UnknownQuestion, and BadInput for a value
+        that does not fit."""
+        await self.runtime.journal.barrier()
+        question = await find(self.runtime.store, id)
+        letter = {"value": question.check(value), "who": who}
+        if question.kind == "approval":
+            letter["binding"] = question.binding
+        self.runtime.post.put(question.run, box(int(question.id.rpartition(":")[2])), letter)
+        await self.runtime.journal.barrier()
+        return question
 
 
 class Waiting:
@@ -140,7 +196,7 @@ class Waiting:
 
     def __init__(
         self, runtime: Runtime, process: Process, pending: Pending, asked: Asked, terms: Terms, kind: str,
-        answered: Callable[[Any], str | None],
+        judge: Judge, protected: Protected | None = None,
     ) -> None:  # fmt: skip
         self.runtime = runtime
         self.process = process
@@ -148,8 +204,9 @@ class Waiting:
         self.asked = asked
         self.terms = terms
         self.kind = kind
-        self.answered = answered
-        """Takes an answer; or says why it is none, and the question stays."""
+        self.judge = judge
+        self.protected = protected
+        """What is to be approved."""
         self.id = f"{process.id}:{pending.number}"
         self.timer: asyncio.TimerHandle | None = None
 
@@ -165,15 +222,18 @@ class Waiting:
 
     def _put(self) -> None:
         now = self.runtime.clock() - self.since
-        terms = self.terms
+        terms, batch = self.terms, self.runtime.journal.batch
         escalated = terms.escalate_after is not None and now >= terms.escalate_after
         queue = terms.escalate_to if escalated else self.pending.name if self.kind == "question" else DEFAULT
         body = encode(msgspec.to_builtins(self.asked, builtin_types=(bytes,)))
-        self.runtime.journal.batch.questions[self.id] = Question(
+        question = Question(
             id=self.id, process=self.process.id, queue=queue, kind=self.kind, asked=self.since,
             expires=None if terms.timeout is None else self.since + terms.timeout,
             body=self.runtime.journal.clean(body),
         )  # fmt: skip
+        batch.questions[self.id] = question
+        batch.answered = [id for id in batch.answered if id != self.id]
+        self.runtime.people.changed(self.id, opened(question))
         self.runtime.kick()
 
     def _set_timer(self) -> None:
@@ -191,7 +251,7 @@ class Waiting:
         self._set_timer()
 
     def _expire(self) -> None:
-        self._close()
+        self.close()
         if self.terms.default is not msgspec.UNSET:
             self.process.arrive(self.pending, True, self.terms.default)
         else:
@@ -201,42 +261,63 @@ class Waiting:
                 QuestionExpired(f"nobody answered within {self.terms.timeout:g} s: {self.asked.text}"),
             )
 
-    def _letter(self, letter: Message) -> bool:
-        """An answer has come; whether it was one."""
+    def _letter(self, letter: Message) -> None:
+        """An answer has come; perhaps it is none, and the question stays."""
         answer = decode(letter.payload)
         self.runtime.journal.batch.taken.append(letter.id)
-        why = self.answered(answer) if isinstance(answer, dict) and "value" in answer else "it says nothing"
-        if why is None:
-            self._close()
-            return True
-        self.asked.rejected = why
-        self.runtime.log.warning("an answer to question %s was none: %s", self.id, why)
-        self._put()
-        return False
+        found = self.judge(answer) if isinstance(answer, dict) and "value" in answer else "it says nothing"
+        if isinstance(found, str):
+            self.asked.rejected = found
+            self.runtime.log.warning("an answer to question %s was none: %s", self.id, found)
+            self._put()
+        else:
+            self.close()
+            found()
 
-    def _close(self) -> None:
-        self.cancel()
-        self.runtime.journal.batch.answered.append(self.id)
-        self.runtime.journal.batch.questions.pop(self.id, None)
+    def close(self) -> None:
+        """Nobody is to answer it any more."""
+        self._hush()
+        batch = self.runtime.journal.batch
+        batch.answered.append(self.id)
+        batch.questions.pop(self.id, None)
+        self.runtime.people.changed(self.id, None)
         self.runtime.kick()
 
     def cancel(self) -> None:
+        if self.process.stopping or self.pending.number in self.process.pending:
+            self._hush()
+        else:
+            self.close()  # the body gave it up
+
+    def _hush(self) -> None:
         self.process.mail.deafen(box(self.pending.number))
+        self.pending.host = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if not self.process.stopping and self.pending.number not in self.process.pending:
-            self.runtime.journal.batch.answered.append(self.id)  # the body gave it up
 
 
 def box(number: int) -> str:
     """Where the answer to effect `number` of a process goes."""
-    return f"weft.answer:{number}"
+    return f"{ANSWERS}{number}"
 
 
-def read(question: Question) -> Asked:
-    """What stands in a question."""
-    return msgspec.convert(decode(question.body), Asked)
+def terms_of(timeout: Any, default: Any, escalate: Any) -> Terms:
+    """Those of `weft.ask(...)`. Raises BadInput for what is no time."""
+    after: Any = None
+    queue: Any = ""
+    if escalate is not None:
+        try:
+            after, queue = escalate
+        except (TypeError, ValueError):
+            raise BadInput(f"weft.ask(escalate={escalate!r}): give (seconds, queue), as in (3600, 'lead')") from None
+        if not isinstance(queue, str) or not queue:
+            raise BadInput(f"weft.ask(escalate={escalate!r}): the queue is a non-empty text")
+    for name, seconds in (("timeout", timeout), ("escalate", after)):
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and 0 <= seconds < float("inf")):
+            raise BadInput(f"weft.ask({name}={seconds!r}): give a number of seconds >= 0")
+    return Terms(timeout=timeout, default=default, escalate_after=after, escalate_to=queue)
 
 
 def _shown(process: Process, args: bytes) -> str:

@@ -74,8 +74,9 @@ def check(process: Process, kind: str, name: str) -> tuple[int, ...]:
 
 
 def note(process: Process, effect: int, asked: Request, verdict: Verdict) -> None:
-    """Write a decision down."""
-    record = Decision(process.runtime.clock(), effect, *asked, verdict.verdict, verdict.by)
+    """Write a decision down, without secrets."""
+    resource = process.runtime.journal.redactor.redact_text(asked.resource)
+    record = Decision(process.runtime.clock(), effect, asked.action, resource, verdict.verdict, verdict.by)
     process.runtime.append(process, record)
 
 
@@ -87,6 +88,8 @@ class Protected:
         self.pending = pending
         self.holder = holder
         self.action = action
+        self.own = pending.by
+        """What allows its own action, if that is free."""
         self.requests: list[Request] = []
         begun = process.history.intents.get(pending.number)
         self.uses = process.history.reserved.get(pending.number, ()) if begun is not None and begun.intent else ()
@@ -108,12 +111,15 @@ class Protected:
         if runtime.rights.current():
             self._decide()
         else:
-            runtime.task(self._ask_store())
+            parkable = self.pending.parkable
+            self.process.rests(self.pending, False)  # in its middle, nothing would wake it
+            runtime.task(self._ask_store(parkable))
 
-    async def _ask_store(self) -> None:
+    async def _ask_store(self, parkable: bool) -> None:
         """Others may have revoked something."""
         await self.process.runtime.rights.refresh()
         if self.pending.protected is self:
+            self.process.rests(self.pending, parkable)
             self._decide()
 
     def _requests(self) -> list[Request]:
@@ -129,6 +135,8 @@ class Protected:
 
     def _decide(self) -> None:
         process, holder = self.process, self.holder
+        if self.pending.noted:  # it may have been asked about before this process left memory
+            process.runtime.people.settled(process, self.pending)
         self.epoch = holder.rights.epoch
         verdicts = [holder.decide(asked, reserved=self.uses) for asked in self.requests]
         decided = list(zip(self.requests, verdicts, strict=True))
@@ -139,7 +147,8 @@ class Protected:
         if refused := refusal(holder, decided):
             self._refuse(refused)
             return
-        self.pending.by = tuple(dict.fromkeys(v.by for v in verdicts if v.by is not None))
+        by = (v.by for v in verdicts if v.by is not None)
+        self.pending.by = tuple(dict.fromkeys((*self.own, *by)))
         if asking:
             process.runtime.people.approve(self, asking)
         else:
@@ -154,10 +163,15 @@ class Protected:
         """A person has: decide again, for time has passed."""
         self._decide()
 
+    def asks(self) -> bool:
+        """Whether a person is to be asked, as things stand."""
+        return any(self.holder.decide(asked).verdict == "ask" for asked in self.requests)
+
     def binding(self) -> bytes:
-        """Digest of what would be done: by which code, with which arguments, to what."""
-        code = repr((self.pending.kind, self.pending.name, self.pending.version, [tuple(one) for one in self.requests]))
-        return content_hash(code.encode() + self.pending.args)
+        """Digest of what would be done: by which code, with which arguments, to what (a link may lead elsewhere by
+        the time that somebody answers)."""
+        what = repr((self.pending.kind, self.pending.name, self.pending.version, self.requests))
+        return content_hash(what.encode("utf-8", "surrogatepass") + self.pending.args)
 
     # --- reserve -------------------------------------------------------------------------------------------
 
@@ -268,6 +282,14 @@ def _decided(execution: Execution, asked: Sequence[Request], instead: str) -> De
         if verdict.by is not None and holder.limited((verdict.by,)):
             return Denied(*one, f"it may be done only so often{_LATE}", instead)
     return None
+
+
+def as_refused(execution: Execution, verdict: Verdict) -> Verdict:
+    """What is written down of a decision in the middle of a step: too late to ask, or to count a use, is a refusal."""
+    by = () if verdict.by is None else (verdict.by,)
+    uses = () if execution.protected is None else execution.protected.uses
+    late = verdict.verdict == "ask" or any(number not in uses for number in execution.rights.limited(by))
+    return verdict._replace(verdict="deny") if late else verdict
 
 
 def refusal(holder: Holder, decided: Iterable[tuple[Request, Verdict]]) -> Denied | None:

@@ -7,9 +7,8 @@ descendant at its next effect, without anybody being told.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from weft.core.authority import Authority, Decision, line
-from weft.core.boundary import boundary
+from weft.core.budget import Budget, tighter
 from weft.core.capability import Capability, Request, parse
 from weft.core.declare import Workflow
-from weft.core.errors import Denied
+from weft.core.errors import Denied, StoreError
 from weft.core.image import Image, decode_image, encode_image, image_hash
 from weft.core.pattern import EVERYTHING
 from weft.core.record import AnyRecord, Granted, Outcome, Reserved, Started
@@ -39,7 +38,8 @@ By = tuple[int, ...]
 _BELOW = ""
 """Who is handed something has no name yet."""
 
-_granted: ContextVar[tuple[str, ...]] = ContextVar("weft_granted", default=())
+granted: ContextVar[tuple[str, ...]] = ContextVar("weft_granted", default=())
+"""In a script: what `with weft.grant(...)` adds."""
 narrowed: ContextVar[Holder | None] = ContextVar("weft_narrowed", default=None)
 """In a body: what `with weft.grant(...)` leaves of its rights."""
 
@@ -54,9 +54,10 @@ class Rights:
         self.epoch = 0
         """Grows with each revocation."""
         self._images: dict[bytes, Image] = {}
-        self._roots: dict[object, bytes] = {}
+        self._roots: dict[object, tuple[bytes, bytes]] = {}
         self._free: dict[tuple[bytes, int], dict[str, By]] = {}
         self._seen = 0
+        self._looking = False
 
     # --- images ------------------------------------------------------------------------------------------
 
@@ -67,17 +68,21 @@ class Rights:
     def _of_root(self, workflow: Workflow[..., object]) -> bytes:
         """The hash of the image of a run that is started from outside."""
         policy = self.policy
-        extra = (*_granted.get(), *workflow.rights) if workflow.rights is not None else _granted.get()
+        extra = (*granted.get(), *workflow.rights) if workflow.rights is not None else granted.get()
         key = (workflow.name, workflow.version, extra, workflow.budget)
         known = self._roots.get(key)
-        if known is None:
-            if extra:
-                policy |= Policy(allow=extra)
-            held = policy.capabilities(self.runtime.clock(), self.runtime.store.private)
-            known = self._keep(self._image(workflow, policy.folder, held))
-            if "expires=" not in " ".join((*policy.allow, *policy.ask)):  # those are counted from each start
-                self._roots[key] = known
-        return known
+        if known is not None:
+            hash, data = known
+            self.runtime.journal.batch.images[hash] = data  # others may have deleted it with the last run that had it
+            return hash
+        if extra:
+            policy |= Policy(allow=extra)
+        held = policy.capabilities(self.runtime.clock(), self.runtime.store.private)
+        budget = tighter(workflow.budget, policy.budget)
+        hash = self._keep(self._image(workflow, policy.folder, held, budget))
+        if "expires=" not in " ".join((*policy.allow, *policy.ask, *policy.deny)):  # counted from each start
+            self._roots[key] = hash, self.runtime.journal.batch.images[hash]
+        return hash
 
     def _of_child(self, parent: Process, workflow: Workflow[..., object]) -> bytes:
         """That of a child: of its parent's rights what it asks for, or all that may be handed on."""
@@ -93,7 +98,7 @@ class Rights:
         if taken:
             parent.rights.used.update(taken)
             self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
-        return self._keep(self._image(workflow, holder.image.workspace, handed, parent.account))
+        return self._keep(self._image(workflow, holder.image.workspace, handed, workflow.budget, parent.account))
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
         """That of what a process becomes by its effect `number`, and the name under which its rights are known."""
@@ -105,25 +110,29 @@ class Rights:
             return self._keep(changed), holder.id
         return self._of_child(process, workflow), f"{process.id}@{number}"
 
-    def of_fork(self, origin: str, image: Image) -> bytes:
+    def of_fork(self, origin: str, image: Image, more: Policy | None = None) -> bytes:
         """That of a fork: what its origin held when it began, under the same revocations, and nothing that may be used
-        only so often."""
+        only so often; and what whoever forks it allows `more`, or forbids."""
         held = tuple(
             replace(one, lineage=(*one.lineage, (origin, number)))
             for number, one in enumerate(image.capabilities)
             if one.uses is None or one.effect != "allow"
         )
+        if more is not None:
+            held += more.besides(self.runtime.clock(), image.workspace)
+            image = replace(image, budget=tighter(image.budget, more.budget))
         return self._keep(replace(image, capabilities=held))
 
     def _image(
-        self, workflow: Workflow[..., object], workspace: str, held: Sequence[Capability], account: str | None = None
-    ) -> Image:
+        self, workflow: Workflow[..., object], workspace: str, held: Sequence[Capability], budget: Budget | None,
+        account: str | None = None,
+    ) -> Image:  # fmt: skip
         return Image(
             workflow=workflow.name,
             version=workflow.version,
             workspace=workspace,
             capabilities=tuple(held),
-            budget=workflow.budget,
+            budget=budget,
             account=account,
         )
 
@@ -165,7 +174,7 @@ class Rights:
         plain = not holder.granted and not any(process == holder.id for process, _ in self.revoked)
         if plain and key in self._free:
             return self._free[key]
-        found = _free(holder.authority.capabilities, holder.id, self.revoked)
+        found = free_of(holder.authority.capabilities, holder.id, self.revoked)
         if plain:
             if len(self._free) > 10_000:
                 self._free.clear()
@@ -184,6 +193,20 @@ class Rights:
         for one in await self.runtime.store.revocations(self._seen):
             self._seen = max(self._seen, one.seq)
             self.take((one.process, one.number))
+
+    def look(self) -> None:
+        """Others may have revoked something, which also ends what is free."""
+        if not self._looking:
+            self._looking = True
+            self.runtime.task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        except StoreError as error:
+            self.runtime.fault(error)
+        finally:
+            self._looking = False
 
     def take(self, which: tuple[str, int]) -> None:
         if which not in self.revoked:
@@ -224,7 +247,7 @@ class Holder:
         self.hash = hash
         self.image = image
         self.granted = [_decode(r.spec) for r in records if type(r) is Granted]
-        self.used: Counter[int] = _spent(records)
+        self.used: Counter[int] = spent(records)
         self._hold((*image.capabilities, *self.granted))
 
     def _hold(self, capabilities: Sequence[Capability]) -> None:
@@ -238,7 +261,11 @@ class Holder:
     def watched(self) -> bool:
         """Whether there is something that its steps must not do in their middle."""
         free = self.free
-        return not all(action in free for action in WATCHED)
+        return not all(self._trusted(free.get(action, ())) for action in WATCHED)
+
+    def _trusted(self, by: By) -> bool:
+        """Whether it may do this to anything, and nobody wants to know to what: `--allow all` is written down."""
+        return bool(by) and self.authority.capabilities[by[0]].issuer == "all"
 
     def inherit(self, before: Holder) -> None:
         """What the same process was granted and has used under its image before."""
@@ -279,14 +306,6 @@ class Holder:
         handed = self.authority.delegate(wanted, _BELOW, now=now, revoked=self.rights.revoked, used=self.used)
         return handed.capabilities, tuple(Counter(handed.taken).elements())
 
-    def narrow(self, specs: Sequence[str]) -> Holder:
-        """Of these rights, what `specs` leave."""
-        now = self.rights.runtime.clock()
-        wanted = [parse(spec, workspace=self.image.workspace, issuer=self.id, now=now) for spec in specs]
-        handed = self.authority.delegate(wanted, _BELOW, now=now, revoked=self.rights.revoked, used=self.used)
-        image = replace(self.image, capabilities=tuple(handed.capabilities))
-        return Holder(self.rights, self.id, image_hash(encode_image(image)), image)
-
     def grant(self, capability: Capability) -> None:
         """By the word of a person."""
         self.rights.epoch += 1
@@ -303,7 +322,7 @@ class Holder:
         return Denied(*request, f"run {self.id} holds no capability for it", fix)
 
 
-def _free(held: Sequence[Capability], process: str, revoked: set[tuple[str, int]]) -> dict[str, By]:
+def free_of(held: Sequence[Capability], process: str, revoked: set[tuple[str, int]]) -> dict[str, By]:
     found: dict[str, By] = {}
     for number, one in enumerate(held):
         lives = one.expires is None and one.uses is None and revoked.isdisjoint((*one.lineage, (process, number)))
@@ -317,34 +336,11 @@ def _free(held: Sequence[Capability], process: str, revoked: set[tuple[str, int]
     return found
 
 
-def _spent(records: Sequence[AnyRecord]) -> Counter[int]:
+def spent(records: Sequence[AnyRecord]) -> Counter[int]:
     """Uses that count: of effects that ended, or may have begun."""
     begun = {r.effect for r in records if type(r) is Outcome or (type(r) is Started and r.intent)}
     taken = {r.effect: r.uses for r in records if type(r) is Reserved}  # the last word on each
     return Counter(number for effect, uses in taken.items() if effect in begun for number in uses)
-
-
-@contextlib.contextmanager
-def grant(*specs: str) -> Iterator[None]:
-    """Rights for what is started within: ``with weft.grant("read:./docs", "net:api.github.com:443"): weft.run(...)``.
-
-    In a script it adds to the policy of the runs started in the block. In a workflow's body it only narrows: effects
-    and children of the block may do what the process may do and `specs` say. Raises BadInput for a spec that is wrong.
-    """
-    process = boundary()
-    if process is None:
-        Policy(allow=specs)
-        token = _granted.set((*_granted.get(), *specs))
-        try:
-            yield
-        finally:
-            _granted.reset(token)
-        return
-    held = narrowed.set((narrowed.get() or process.rights).narrow(specs))
-    try:
-        yield
-    finally:
-        narrowed.reset(held)
 
 
 _decode = msgspec.msgpack.Decoder(Capability).decode

@@ -39,6 +39,7 @@ from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run
+from weft.runtime.inbox import OpenQuestion
 from weft.runtime.leaving import evict, park
 from weft.runtime.ledger import Ledger
 from weft.runtime.mail import CANCEL_BOX
@@ -146,6 +147,7 @@ class Runtime:
         programs = {name: workflow.version for name, workflow in registry.items()} if self.queues is not None else {}
         try:
             await self.store.register(self.owner, programs)
+            await self.rights.refresh()
         except BaseException:
             await self.store.close()
             raise
@@ -352,7 +354,7 @@ class Runtime:
             case "ended":
                 self.ends.look()
             case "rights":
-                self.task(self.rights.refresh())
+                self.rights.look()
             case "owned":
                 self.gates.ask_anew()
                 self.task(self.recovery.reconcile())
@@ -377,7 +379,7 @@ class Runtime:
                     process.note(pending, intent=False)
         self.kick()
         if self.store.changed():
-            self.task(self.rights.refresh())
+            self.rights.look()
             self.post.look()
             self.ends.look()
             self.gates.poke()
@@ -386,9 +388,23 @@ class Runtime:
     async def send(self, id: str, box: str, value: Any) -> None:
         """Send a letter to a run, wherever it is executed. Durable on return."""
         self._check_open()
+        if box.startswith("weft."):
+            raise BadInput(f"box {box!r} is Weft's own; answer a question with runtime.answer(...) or `weft answer`")
         await self.post.address(id)
         self.post.put(id, box, value)
         await self.journal.barrier()
+
+    async def questions(self, queue: str | None = None) -> list[OpenQuestion]:
+        """What processes of this store ask of people (of one queue, or of all), the oldest first."""
+        self._check_open()
+        return await self.people.questions(queue)
+
+    async def answer(self, id: str, value: Any, *, who: str = "code") -> OpenQuestion:
+        """Answer an open question, by its id or a part of it: a value of its type, or for an approval "once", "always"
+        or "never". The process that asked goes on, wherever it is executed. Durable on return. Raises UnknownQuestion,
+        and BadInput for a value that does not fit."""
+        self._check_open()
+        return await self.people.answer(id, value, who)
 
     async def cancel(self, id: str) -> None:
         """Ask a run to stop, wherever it is executed. If nobody executes it, it is continued here to be cancelled."""
@@ -420,11 +436,13 @@ class Runtime:
         at: int,
         input: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
         value: Any = ...,
+        policy: Policy | None = None,
     ) -> Run[Any]:
         """A new run with the history of `id` up to effect number `at`, which is made anew, as is all after it.
 
         `input`: other arguments `(args, kwargs)` for the workflow. `value`: take this as the outcome of effect
         `at` instead of making it. The code is what is declared now: history that does not fit it is a Divergence.
+        It holds what `id` held when it began, and what `policy` allows, asks for and denies besides.
         """
         self._check_open()
         origin = await self.row(id)
@@ -434,7 +452,7 @@ class Runtime:
             workflow.bind(*input)
         given = encode_args(*input, workflow.name) if input else (await self.recovery.opened(origin)).input
         given = self.journal.clean(given)
-        image = self.rights.of_fork(origin.id, await self.rights.image(origin.image))
+        image = self.rights.of_fork(origin.id, await self.rights.image(origin.image), policy)
         row = self.starting.new_row(workflow, given, image=image)
         row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
         records = forked(

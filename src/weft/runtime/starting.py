@@ -135,6 +135,7 @@ class Starting:
         has its row as it is."""
         row, runtime = process.row, self.runtime
         runtime.active[row.id] = process
+        runtime.ledger.open(row, process.rights.image)  # a fork has none yet, nor one that died before it was written
         if row.id not in runtime.journal.links:
             runtime.journal.opened(row)
         runtime.ends.stuck.pop(row.id, None)
