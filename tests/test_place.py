@@ -23,6 +23,9 @@ COMMANDS = {
     "show": ["x"],
     "export": ["x"],
     "gc": ["--older-than", "1d"],
+    "inbox": [],
+    "answer": ["x", "yes"],
+    "revoke": ["x", "1"],
 }
 """Words with which each command comes to open the store."""
 

@@ -1,6 +1,6 @@
 """Errors at the command line: one sentence on stderr, and an exit code.
 
-0 done · 1 the run failed · 2 bad usage or input · 3 unknown run, or another process has it · 4 the store ·
+0 done · 1 the run failed · 2 bad usage or input · 3 unknown run or question, or another process has it · 4 the store ·
 130 interrupted
 """
 
@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -22,12 +22,13 @@ FAILED, USAGE, UNKNOWN, STORE, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class RunFailed(Exception):
-    """The workflow itself raised; `error` is what it raised."""
+    """The workflow itself raised; `error` is what it raised, `refused` lines about what it was not allowed."""
 
-    def __init__(self, run: str, error: BaseException) -> None:
+    def __init__(self, run: str, error: BaseException, refused: Sequence[str] = ()) -> None:
         super().__init__(run)
         self.run = run
         self.error = error
+        self.refused = refused
 
 
 class Interrupted(Exception):
@@ -80,15 +81,20 @@ def explain(error: Exception) -> int:
     if isinstance(error, RunFailed):
         cause = error.error
         name = "" if isinstance(cause, errors.WeftError) else f"{type(cause).__name__}: "
-        advice = f"see: weft show {error.run}; once mended, go on with: weft fork {error.run} --at N"
-        complain(f"run {error.run} failed: {name}{cause}; {advice}")
+        said = str(cause)
+        if error.refused and isinstance(cause, errors.Denied):
+            said = said.removesuffix(f"; {cause.fix}")  # it stands below, with the others
+        advice = f"see: weft show {error.run}"
+        if not any("weft fork" in line for line in error.refused):
+            advice += f"; once mended, go on with: weft fork {error.run} --at N"
+        complain("\n".join([f"run {error.run} failed: {name}{said}; {advice}", *_refused(error)]))
         return FAILED
     if isinstance(error, Interrupted):
         where = f"; nothing is lost, continue with: weft resume {error.run}" if error.run else ""
         complain(f"interrupted{where}")
         return INTERRUPTED
     codes: tuple[tuple[Any, int], ...] = (
-        ((errors.UnknownRun, errors.RunBusy), UNKNOWN),
+        ((errors.UnknownRun, errors.RunBusy, errors.UnknownQuestion), UNKNOWN),
         (errors.StoreError, STORE),
         ((errors.BadInput, errors.UnknownWorkflow, errors.NotStorable), USAGE),
         (errors.WeftError, FAILED),
@@ -99,3 +105,7 @@ def explain(error: Exception) -> int:
             return code
     complain(f"{type(error).__name__}: {error} (this is a fault of Weft: WEFT_DEBUG=1 shows where)")
     return FAILED
+
+
+def _refused(error: RunFailed) -> list[str]:
+    return ["it was refused:", *error.refused] if error.refused else []

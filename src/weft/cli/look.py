@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +16,8 @@ T = TypeVar("T")
 
 def ask(place: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     """The answer of the store at `place`, or of the default one."""
+    import asyncio
+
     from weft.store import open_store
 
     async def main() -> T:

@@ -40,7 +40,12 @@ class Progress:
 
     def __enter__(self) -> Progress:
         print(f"run {self.run}  ({self.workflow}; look at it with: weft show {self.run})", file=sys.stderr, flush=True)
-        if sys.stderr.isatty():
+        self.show()
+        return self
+
+    def show(self) -> None:
+        """Draw the table, if there is a terminal to draw it on."""
+        if self.live is None and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
 
@@ -48,11 +53,15 @@ class Progress:
                 get_renderable=self.table, console=Console(stderr=True), refresh_per_second=8, transient=True
             )
             self.live.start()
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def hide(self) -> None:
+        """Leave the terminal to somebody else."""
         if self.live is not None:
             self.live.stop()
+            self.live = None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.hide()
         seconds = monotonic() - self.began
         effects = sum(self.done.values()) + sum(self.failed.values())
         if kind is None:

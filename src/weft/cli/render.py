@@ -95,7 +95,18 @@ def plain_record(record: AnyRecord) -> dict[str, Any]:
     for name in ("args", "value", "error"):
         if name in plain:
             plain[name] = plain_value(plain[name])
+    if isinstance(record, Approved):
+        plain["binding"] = record.binding.hex()
+    elif isinstance(record, Granted):
+        plain["spec"] = granted_text(record)
     return plain
+
+
+def granted_text(record: Granted) -> str:
+    """The capability that a person granted, as it is written."""
+    from weft.core.capability import Capability, render
+
+    return render(msgspec.msgpack.decode(record.spec, type=Capability), "/")
 
 
 def runs_table(rows: list[tuple[ProcessRow, str]]) -> Table:
@@ -157,9 +168,9 @@ def _mark(record: AnyRecord) -> str:
         case End():
             return f"end: {record.state}"
         case Approved():
-            return f"a person decided about effect {record.effect}: {record.verdict}"
+            return f"{record.who} about effect {record.effect}: {record.verdict}"
         case Granted():
-            return "a person granted a capability"
+            return f"a person granted: {granted_text(record)}"
         case Reserved():
             return f"uses set apart for effect {record.effect}"
     return type(record).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +33,8 @@ def copy(
 
     Exit code 3: a run was left because somebody executes it; 4: because it is damaged, or something is in its way.
     """
+    import asyncio
+
     from weft.core.url import mask
 
     try:
@@ -51,6 +52,7 @@ def copy(
 
 
 async def _copy(source: str, target: str) -> tuple[Report, tuple[str, str]]:
+    import asyncio
     import signal
 
     from weft.store import open_store

@@ -21,3 +21,17 @@ Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="JSON, @
 Durability = Annotated[str, typer.Option(help="full: survives the machine's death; process: this process's.")]
 File = Annotated[str | None, typer.Option("--file", "-f", help="Where the workflow is declared now, if it moved.")]
 Key = Annotated[str | None, typer.Option(help="Idempotency key: a second start returns the first run.")]
+
+Base = Annotated[
+    str | None, typer.Option("--policy", metavar="BASE", help="none, program, workspace (the default) or all.")
+]
+Everything = Annotated[bool, typer.Option("-A", help="Short for --policy all: it may do everything, unwatched.")]
+Allow = Annotated[
+    list[str] | None, typer.Option("--allow", metavar="SPEC", help="It may do this too, as in write:./out; repeat.")
+]
+Ask = Annotated[list[str] | None, typer.Option("--ask", metavar="SPEC", help="A person is asked before this; repeat.")]
+Deny = Annotated[list[str] | None, typer.Option("--deny", metavar="SPEC", help="It may never do this; repeat.")]
+Spend = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="KIND=N,…", help="Limits, as in tokens=100_000,money=0.5; repeat."),
+]

@@ -1,0 +1,182 @@
+"""`weft run`, `resume` and `fork`: a run is executed here, until it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from weft.cli.failures import INTERRUPTED, complain, reported
+from weft.cli.look import ask, find_run, present
+from weft.cli.words import (
+    Allow,
+    AsJson,
+    Ask,
+    Base,
+    Deny,
+    Durability,
+    Everything,
+    File,
+    Inputs,
+    Key,
+    RunId,
+    Spend,
+    StorePlace,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from weft.runtime.handle import Run
+    from weft.runtime.runtime import Runtime
+    from weft.store.base import ProcessRow, Store
+
+
+@reported
+def run(
+    target: Target,
+    input: Inputs = None,
+    model: Annotated[str | None, typer.Option(help="Short for --input model=NAME.")] = None,
+    key: Key = None,
+    base: Base = None,
+    everything: Everything = False,
+    allow: Allow = None,
+    asks: Ask = None,
+    deny: Deny = None,
+    budget: Spend = None,
+    store: StorePlace = None,
+    durability: Durability = "full",
+    json: AsJson = False,
+) -> None:
+    """Run a workflow, show its progress, and print its result.
+
+    It may read this folder and touch nothing else outside, unless --allow, --policy, the table [policy] of weft.toml or
+    WEFT_ALLOW say more.
+    """
+    from weft.cli.host import finish, host
+    from weft.cli.load import arguments, find
+    from weft.cli.rights import policy_of, whole_policy
+    from weft.core.errors import BadInput
+
+    policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
+    workflow = find(target)
+    words = list(input or ())
+    if model is not None:
+        if "model" not in workflow.names:
+            raise BadInput(f"{workflow.name}{workflow.signature} takes no model; leave out --model")
+        words.append(f'{{"model": {_quoted(model)}}}')
+    args, kwargs = arguments(workflow, words)
+
+    async def start(runtime: Runtime) -> Run[Any]:
+        return await runtime.start(workflow.options(key=key), *args, **kwargs)
+
+    finish(host(store, durability, start, policy), json)
+
+
+@reported
+def resume(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run's id or part of it.")] = None,
+    all: Annotated[bool, typer.Option("--all", help="Every unfinished run that nobody executes.")] = False,
+    file: File = None,
+    force: Annotated[bool, typer.Option(help="Even if it keeps killing its process.")] = False,
+    store: StorePlace = None,
+    durability: Durability = "full",
+    json: AsJson = False,
+) -> None:
+    """Continue a run after a crash or an interruption: finished effects are not made again.
+
+    It keeps the rights and the budget that it began with.
+    """
+    from weft.cli.host import declare, finish, host
+    from weft.core.errors import BadInput
+
+    if (run is None) == (not all):
+        raise BadInput("name a run, or say --all")
+    if all:
+        _resume_all(store, durability, json)
+        return
+    assert run is not None
+    row = present(store, run)
+    declare(row, file)
+
+    async def again(runtime: Runtime) -> Run[Any]:
+        return await runtime.resume(row.id, force=force)
+
+    finish(host(store, durability, again), json)
+
+
+@reported
+def fork(
+    run: RunId,
+    at: Annotated[int, typer.Option(help="Number of the effect to make anew (see `weft show`).")],
+    input: Inputs = None,
+    value: Annotated[str | None, typer.Option(help="JSON: take this as that effect's outcome instead.")] = None,
+    file: File = None,
+    allow: Allow = None,
+    asks: Ask = None,
+    deny: Deny = None,
+    budget: Spend = None,
+    store: StorePlace = None,
+    durability: Durability = "full",
+    json: AsJson = False,
+) -> None:
+    """Time travel: a new run that shares a run's history up to one effect, with the code as it is now.
+
+    It holds what that run held when it began and nobody revoked, but for rights that may be used only so often, and
+    what --allow adds.
+    """
+    from weft.cli.host import declare, finish, from_json, host
+    from weft.cli.load import arguments
+    from weft.cli.rights import policy_of
+    from weft.core.declare import find_workflow
+
+    policy = policy_of(allow=allow, ask=asks, deny=deny, budget=budget)
+    row = ask(store, lambda s: find_run(s, run))
+    declare(row, file)
+    given = arguments(find_workflow(row.workflow), input) if input else None
+    replaced = ... if value is None else from_json(value, "--value")
+
+    async def go(runtime: Runtime) -> Run[Any]:
+        return await runtime.fork(row.id, at=at, input=given, value=replaced, policy=policy)
+
+    finish(host(store, durability, go), json)
+
+
+def _resume_all(place: str | None, durability: str, json: bool) -> None:
+    import asyncio
+
+    from weft.cli.host import with_runtime
+    from weft.cli.load import load
+    from weft.cli.render import out
+    from weft.core.errors import BadInput
+    from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING
+
+    async def unfinished(opened: Store) -> list[ProcessRow]:
+        return await opened.rows(states=(RUNNING, WAITING, QUEUED), limit=1_000_000)
+
+    for source in sorted({row.source for row in ask(place, unfinished)}):
+        try:
+            load(source)
+        except BadInput as error:
+            complain(str(error))
+
+    async def go(runtime: Runtime) -> list[dict[str, Any]]:
+        runs = await runtime.resume_all()
+        ends = [await runtime.end_of(run.id) for run in runs]
+        return [{"run": row.id, "state": row.state} for row in ends if row.state in FINISHED]
+
+    try:
+        ended = asyncio.run(with_runtime(place, durability, go))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if json:
+        out(ended)
+    else:
+        for end in ended:
+            print(f"run {end['run']}: {end['state']}")
+        print(f"{len(ended)} runs resumed")
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text)

@@ -1,0 +1,136 @@
+"""`weft ps`, `show` and `export`: what runs there are, and what happened in them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from weft.cli.failures import reported
+from weft.cli.look import ask, find_run, records_of, state_of
+from weft.cli.words import AsJson, RunId, StorePlace
+
+if TYPE_CHECKING:
+    from weft.core.record import AnyRecord
+    from weft.runtime.inbox import OpenQuestion
+    from weft.store.base import ProcessRow, Store
+
+
+@reported
+def ps(
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; repeat.")] = None,
+    all: Annotated[bool, typer.Option("--all", "-a", help="Children too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    from weft.cli.render import out, plain_row, runs_table, show
+
+    async def look(opened: Store) -> list[tuple[ProcessRow, str]]:
+        rows = await opened.rows(roots=not all, limit=limit if not state else 100_000)
+        found = [(row, await state_of(opened, row)) for row in rows]
+        return [pair for pair in found if not state or pair[1] in state][:limit]
+
+    rows = ask(store, look)
+    if json:
+        out([plain_row(*pair) for pair in rows])
+    elif rows:
+        show(runs_table(rows))
+    else:
+        print("no runs" + (f" in state {', '.join(state)}" if state else "") + "; start one with: weft run FILE")
+
+
+@reported
+def show_(
+    run: RunId,
+    effects: Annotated[int, typer.Option("--effects", min=0, help="How many effects to show.")] = 100,
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """Show a run: its state, its input and result, and every effect in the order it reached the program."""
+    from weft.cli.render import age, journal_table, out, plain_column, plain_record, plain_row, show
+    from weft.runtime.inbox import questions
+    from weft.store.handover import gone
+
+    async def look(opened: Store) -> tuple[ProcessRow, str, list[AnyRecord], list[ProcessRow], list[OpenQuestion]]:
+        row = await find_run(opened, run)
+        records, children = await records_of(opened, row.id), await opened.rows(parent=row.id)
+        return row, await state_of(opened, row), records, children, await questions(opened, process=row.id)
+
+    row, state, records, children, asked = ask(store, look)
+    if json:
+        parts = {"journal": [plain_record(r) for r in records], "children": [plain_row(c, c.state) for c in children]}
+        out({**plain_row(row, state), **parts})
+        return
+    import json as js
+
+    def line(name: str, text: object) -> None:
+        print(f"{name:<9} {text}")
+
+    line("run", row.id)
+    line("workflow", f"{row.workflow}  ({row.source})")
+    line("state", f"{state}, {age(row.updated - row.created)} long, {len(records):,} records")
+    if row.forked:
+        line("forked", row.forked)
+    if row.parent:
+        line("parent", row.parent)
+    line("input", _cut(js.dumps(plain_column(row.input), ensure_ascii=False)))
+    for name in ("result", "error"):
+        data = getattr(row, name)
+        if data is not None:
+            line(name, _cut(js.dumps(plain_column(data), ensure_ascii=False)))
+    for child in reversed(children):
+        line("child", f"{child.id}  {child.workflow}  {child.state}")
+    for question in asked:
+        line("asks", f"{question.text}  (weft answer {question.id} …)")
+    if effects and records:
+        print()
+        show(journal_table(records, effects))
+    if state == "interrupted":
+        print(f"\ncontinue it with: weft resume {row.id}")
+    elif state == "moved":
+        print(f"\n{gone(row)}")
+
+
+@reported
+def export(
+    run: RunId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """Write a run, its journal and its children as JSON lines."""
+    import json as js
+
+    from weft.cli.host import say
+    from weft.cli.render import plain_record, plain_row
+
+    async def look(opened: Store) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = []
+        waiting = [await find_run(opened, run)]
+        while waiting:
+            row = waiting.pop(0)
+            lines.append({"process": row.id, "record": "process", **plain_row(row, await state_of(opened, row))})
+            lines.extend({"process": row.id, **plain_record(r)} for r in await records_of(opened, row.id))
+            waiting.extend(reversed(await opened.rows(parent=row.id, limit=1_000_000)))
+        return lines
+
+    lines = ask(store, look)
+    text = "".join(js.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from weft.core.errors import BadInput
+
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise BadInput(f"{output} could not be written: {error}") from None
+    say({"file": str(output), "lines": len(lines)}, f"{len(lines):,} lines in {output}", json)
+
+
+def _cut(text: str, width: int = 300) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,131 @@
+"""A worker at work: one runtime after another, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from weft.cli.failures import INTERRUPTED, complain
+
+if TYPE_CHECKING:
+    from weft.cli.settings import Settings
+    from weft.runtime.runtime import Counters, Runtime
+    from weft.store.base import Stats
+
+log = logging.getLogger("weft")
+
+PAUSE = 1.0
+"""Seconds between the loss of a store and the next attempt, at first."""
+LONGEST = 15.0
+
+
+class Source:
+    """The worker as its health page sees it: one runtime after another, for a lost lease takes a new name."""
+
+    def __init__(self, slots: int) -> None:
+        from weft.runtime.runtime import Counters
+
+        self.counters: Counters = Counters()
+        self.slots = slots
+        self.runtime: Runtime | None = None
+
+    async def ping(self) -> None:
+        """A small question to the store: the lease's row."""
+        if self.runtime is not None:
+            await self.runtime.store.alive(self.runtime.owner)
+
+    async def stats(self) -> Stats:
+        if self.runtime is None:
+            from weft.core.errors import StoreUnreachable
+
+            raise StoreUnreachable("the store is not open")
+        return await self.runtime.store.stats()
+
+    def ready(self) -> str | None:
+        """None, or why not."""
+        if self.runtime is None or self.runtime.closing:
+            return "the store is not open"
+        if self.runtime.journal.broken:
+            return str(self.runtime.journal.broken)
+        return "draining" if self.runtime.worker is None or self.runtime.worker.draining else None
+
+    @property
+    def active(self) -> int:
+        return 0 if self.runtime is None else len(self.runtime.active)
+
+    @property
+    def steps(self) -> int:
+        return 0 if self.runtime is None else len(self.runtime.steps.running)
+
+    @property
+    def replaying(self) -> int:
+        """Recorded outcomes that processes being rebuilt have still to go through."""
+        active = () if self.runtime is None else self.runtime.active.values()
+        return sum(process.history.left() for process in active)
+
+
+async def work(settings: Settings, queues: list[str]) -> None:
+    """Execute what is submitted to these queues, until SIGTERM; then drain."""
+    from contextlib import AsyncExitStack
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stop)
+    source = Source(settings.slots)
+    async with AsyncExitStack() as stack:
+        if settings.port is not None:
+            from weft.web.health import serve
+
+            address = await stack.enter_async_context(serve(source, settings.host, settings.port))
+            complain(f"health and metrics at {address}")
+        pause = PAUSE
+        while not stop.is_set():
+            began = loop.time()
+            await _once(settings, queues, source, stop)
+            pause = PAUSE if loop.time() - began > 60 else min(pause * 2, LONGEST)
+            if not stop.is_set():
+                await _first(stop.wait(), asyncio.sleep(pause))
+
+
+async def _once(settings: Settings, queues: list[str], source: Source, stop: asyncio.Event) -> None:
+    """Work under one name, until `stop` or until the store or the lease is lost."""
+    from weft.core.errors import LeaseLost, StoreFull, StoreUnreachable
+    from weft.runtime.runtime import Runtime
+    from weft.store import open_store
+
+    try:
+        store = open_store(settings.store, settings.durability, settings.postgres())
+        async with Runtime(store, queues=queues, slots=settings.slots) as runtime:
+            runtime.counters = source.counters
+            source.runtime = runtime
+            log.info("worker %s: queues %s, %d slots, %s", runtime.owner, ", ".join(queues), settings.slots, store.url)
+            await _first(stop.wait(), asyncio.shield(runtime.failure))
+            if stop.is_set():
+                log.info("draining: %d steps under way", len(runtime.steps.running))
+                await runtime.drain(settings.grace)
+                log.info("drained")
+    except (StoreUnreachable, StoreFull, LeaseLost) as error:
+        log.error("%s", error)
+    finally:
+        source.runtime = None
+
+
+def _stop(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(INTERRUPTED)  # asked twice: what is under way is taken over by others
+    stop.set()
+
+
+async def _first(*waits: Any) -> None:
+    """Until one of them is over."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
