@@ -370,7 +370,7 @@ def test_everything_moves_to_another_store(place: Place, kind: Any, request: pyt
     else:
         url = f"sqlite:///{request.getfixturevalue('tmp_path')}/moved.db"
     target = place.beside(kind, url)
-    count = 1201
+    count = 701
 
     async def main() -> None:
         store = await place.owner("me")
@@ -389,7 +389,7 @@ def test_everything_moves_to_another_store(place: Place, kind: Any, request: pyt
         async for batch in store.everything():
             await commit(there, **{name: getattr(batch, name) for name in batch.__struct_fields__})
         assert await contents(there) == await contents(store)
-        assert [len(part) for part in await contents(there)] == [401, 1201, 1201, 2402, 482, 172, 601]
+        assert [len(part) for part in await contents(there)] == [234, 701, 701, 1402, 282, 101, 351]
         assert await there.rows() == await store.rows()
 
     place.run(main)

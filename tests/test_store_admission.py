@@ -46,7 +46,7 @@ def situations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(situations())
 def test_who_is_let_in_is_who_would_be_one_by_one(situation: dict[str, Any]) -> None:
     queue, holders, served = situation["queue"], situation["holders"], situation["served"]
@@ -59,7 +59,7 @@ def test_who_is_let_in_is_who_would_be_one_by_one(situation: dict[str, Any]) -> 
         assert sum(holders.values()) + len(turn.chosen) <= queue.concurrency
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(situations())
 def test_the_rate_says_when_it_lets_in_the_next(situation: dict[str, Any]) -> None:
     queue = situation["queue"]
@@ -80,7 +80,7 @@ def test_the_rate_says_when_it_lets_in_the_next(situation: dict[str, Any]) -> No
     assert len([at for at in starts if at > then - seconds - 1e-6]) >= limit  # nor a little earlier
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(situations(), st.integers(0, 5))
 def test_room_bounds_those_of_nobody_alone(situation: dict[str, Any], room: int) -> None:
     turn = choose(**situation, now=NOW)

@@ -127,7 +127,7 @@ async def whole_batches(path: Path, mode: Mode = "full") -> int:
 
 def test_killed_in_the_midst_of_commits(tmp_path: Path, mode: Mode) -> None:
     path, chance, count = tmp_path / "j.db", random.Random(7), 0
-    for _ in range(8):
+    for _ in range(6):
         writer = subprocess.Popen(
             [sys.executable, "-c", COMMIT_FOREVER, str(path), mode, str(count)],
             env={"PYTHONPATH": SOURCE},

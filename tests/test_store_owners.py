@@ -53,7 +53,7 @@ def test_an_owner_lives_until_its_store_closes(place: Place) -> None:
 DIE = """
 async def main():
     name, progress = arguments
-    store = opened(heartbeat=0.3)
+    store = opened(heartbeat=0.5)
     await store.register(name, {"shop.order": "v1"})
     while not (taken := await store.claim(name)):
         await asyncio.sleep(0.02)
@@ -311,7 +311,7 @@ DIE_IN_LINE = """
 from weft.core.declare import Queue
 from weft.store.base import Want
 async def main():
-    store = opened(heartbeat=0.3)
+    store = opened(heartbeat=0.5)
     await store.register("dies", {})
     print((await store.admit("dies", Queue("api", concurrency=2), [Want(f"t{n}") for n in range(5)], 0)).tickets)
     sys.stdout.flush()
