@@ -17,6 +17,7 @@ COMMANDS = {
     "fork": ["x", "--at", "1"],
     "cancel": ["x"],
     "send": ["x", "answers", "1"],
+    "signal": ["x", "pause"],
     "submit": ["shop.py:add", *POINT],
     "worker": ["shop.py"],
     "ps": [],

@@ -12,6 +12,7 @@ from weft.cli.inbox import answer, inbox
 from weft.cli.policy import policies
 from weft.cli.rights import revoke
 from weft.cli.runs import export, ps, show_
+from weft.cli.signals import signal
 from weft.cli.steer import cancel, send
 from weft.cli.store import stores
 from weft.cli.upkeep import doctor, gc
@@ -28,8 +29,8 @@ app = typer.Typer(
 
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
-    "inbox": inbox, "answer": answer, "ps": ps, "show": show_, "export": export, "revoke": revoke, "gc": gc,
-    "doctor": doctor,
+    "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "show": show_, "export": export, "revoke": revoke,
+    "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

@@ -13,6 +13,7 @@ from weft.cli.look import ask, find_run, records_of, state_of
 from weft.cli.words import AsJson, RunId, StorePlace
 
 if TYPE_CHECKING:
+    from weft.cli.tree import Family
     from weft.core.record import AnyRecord
     from weft.runtime.inbox import OpenQuestion
     from weft.store.base import ProcessRow, Store
@@ -22,18 +23,30 @@ if TYPE_CHECKING:
 def ps(
     state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; repeat.")] = None,
     all: Annotated[bool, typer.Option("--all", "-a", help="Children too.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Children below those who started them.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
     from weft.cli.render import out, plain_row, runs_table, show
+    from weft.cli.tree import drawn, families, plain
 
     async def look(opened: Store) -> list[tuple[ProcessRow, str]]:
         rows = await opened.rows(roots=not all, limit=limit if not state else 100_000)
         found = [(row, await state_of(opened, row)) for row in rows]
         return [pair for pair in found if not state or pair[1] in state][:limit]
 
+    async def descend(opened: Store) -> list[Family]:
+        return await families(opened, [row for row, _ in await look(opened)])
+
+    if tree:
+        found = ask(store, descend)
+        if json:
+            out(plain(found))
+        for one in [] if json else drawn(found):
+            show(one)
+        return
     rows = ask(store, look)
     if json:
         out([plain_row(*pair) for pair in rows])
