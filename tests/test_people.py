@@ -279,7 +279,7 @@ def test_what_was_said_stands_in_the_journal(store: str) -> None:
         run = await runtime.start(pushes, "main", "main")
         asked = await question(runtime)
         assert asked.requests == (("shell.run", "git push main"),)
-        assert (asked.kind, asked.arguments, asked.takes) == ("approval", "'main'", "once or always or never")
+        assert (asked.kind, asked.arguments, asked.takes) == ("approval", "'main'", "once, always or never")
         with pytest.raises(BadInput, match="answers no approval"):
             await runtime.answer(asked.id, "perhaps")
         await runtime.answer(asked.id, "never", who="eve")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +30,8 @@ def signal(
 
     `weft resume` lets a paused run go on here.
     """
+    import asyncio
+
     from weft.cli.host import declare
     from weft.cli.place import default_store
     from weft.cli.render import out
@@ -60,6 +61,8 @@ def signal(
 
 async def _state(runtime: object, id: str, what: str) -> str:
     """What it has become; a run that is executed elsewhere needs a moment."""
+    import asyncio
+
     from weft.runtime.runtime import Runtime
     from weft.store.base import FINISHED, PAUSED
 

@@ -56,7 +56,7 @@ class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes(self) -> str:
         """What answers it, in a few words."""
-        return " or ".join(VERDICTS) if self.kind == "approval" else wanted(self.schema or {})
+        return "once, always or never" if self.kind == "approval" else wanted(self.schema or {})
 
     def check(self, answer: Any) -> Any:
         """The answer, if it is one. Raises BadInput that says why not."""
