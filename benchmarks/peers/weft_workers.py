@@ -220,7 +220,8 @@ async def takeover(order: Order) -> Result:
     async with databases(order.url, 1) as (connection,):
         crew = [start(order.url, TICKING, HEARTBEAT, log) for _ in range(3)]
         await registered(connection, crew)
-        async with weft.Runtime(order.url) as runtime:
+        policy = weft.Policy(allow=(f"write:{order.dir}",))  # the steps write down when they began
+        async with weft.Runtime(order.url, policy=policy) as runtime:
             program = ticking.options(queue=QUEUE)
             await asyncio.gather(*(runtime.submit(program, number) for number in range(TICKING)))
         deadline = time.monotonic() + PATIENCE
