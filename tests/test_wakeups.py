@@ -15,11 +15,13 @@ import pytest
 
 import weft
 from tests.crew import Crew, hired
+from tests.servers.postgres import Postgres
+from tests.servers.relay import Relay
 from weft.core.errors import Cancelled
 from weft.runtime import worker as worker_module
 from weft.store import open_store
-from weft.store.base import Admission
-from weft.store.postgres import PostgresStore
+from weft.store.base import MAX_STRIKES, Admission
+from weft.store.postgres import PostgresOptions, PostgresStore
 from weft.store.postgres.herald import Herald
 
 pytestmark = pytest.mark.timeout(60)
@@ -239,3 +241,37 @@ def test_what_a_silent_worker_had_is_taken_over_within_two_heartbeats(crew: Crew
         assert float(second[1]) - since < 2 * heartbeat
 
     crew.run(use)
+
+
+def test_a_worker_that_was_cut_off_was_killed_by_none_of_its_runs(
+    crew: Crew, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flows = crew.program("""
+        @weft.step
+        async def slow():
+            mark(f"{os.getpid()}")
+            while not os.path.exists("calm"):
+                await asyncio.sleep(0.02)
+
+        @weft.workflow
+        async def single(): await slow()
+    """)
+
+    async def main() -> None:
+        store = open_store(crew.url, options=PostgresOptions(heartbeat=0.5))
+        async with weft.Runtime(store) as runtime:
+            run = await runtime.submit(flows.single)
+            for count in range(1, MAX_STRIKES + 2):
+                await crew.until(lambda count=count: len(crew.lines()) >= count, 30)
+                owner = (await crew.row(runtime, run.id)).owner or ""
+                await asyncio.to_thread(relay.freeze)
+                while await store.alive(owner):
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(relay.heal)
+            (crew.folder / "calm").touch()
+            await run
+            assert set(crew.lines()) == {str(worker.pid)}
+
+    with Relay("127.0.0.1", postgres.port) as relay:
+        worker = crew.hire(flows, store=relay.url(crew.url))
+        asyncio.run(main())

@@ -13,7 +13,7 @@ from weft.cli.failures import INTERRUPTED, complain
 if TYPE_CHECKING:
     from weft.cli.settings import Settings
     from weft.runtime.runtime import Counters, Runtime
-    from weft.store.base import Stats
+    from weft.store.base import Stats, Store
 
 log = logging.getLogger("weft")
 
@@ -31,6 +31,8 @@ class Source:
         self.counters: Counters = Counters()
         self.slots = slots
         self.runtime: Runtime | None = None
+        self.lost: tuple[str, list[str]] | None = None
+        """The name that this worker had before, and the runs that it had then: it survived them."""
 
     async def ping(self) -> None:
         """A small question to the store: the lease's row."""
@@ -84,26 +86,31 @@ async def work(settings: Settings, queues: list[str]) -> None:
             complain(f"health and metrics at {address}")
         pause = PAUSE
         while not stop.is_set():
-            began = loop.time()
-            await _once(settings, queues, source, stop)
-            pause = PAUSE if loop.time() - began > 60 else min(pause * 2, LONGEST)
+            worked = await _once(settings, queues, source, stop)
+            pause = PAUSE if worked else min(pause * 2, LONGEST)
             if not stop.is_set():
                 await _first(stop.wait(), asyncio.sleep(pause))
 
 
-async def _once(settings: Settings, queues: list[str], source: Source, stop: asyncio.Event) -> None:
-    """Work under one name, until `stop` or until the store or the lease is lost."""
+async def _once(settings: Settings, queues: list[str], source: Source, stop: asyncio.Event) -> bool:
+    """Work under one name, until `stop` or until the store or the lease is lost. Whether it came to that."""
     from weft.core.errors import LeaseLost, StoreFull, StoreUnreachable
     from weft.runtime.runtime import Runtime
     from weft.store import open_store
 
+    worked = False
     try:
         store = open_store(settings.store, settings.durability, settings.postgres())
         async with Runtime(store, queues=queues, slots=settings.slots) as runtime:
+            worked = True
             runtime.counters = source.counters
             source.runtime = runtime
             log.info("worker %s: queues %s, %d slots, %s", runtime.owner, ", ".join(queues), settings.slots, store.url)
+            sparing = asyncio.create_task(_spare(store, source.lost, settings.heartbeat))
             await _first(stop.wait(), asyncio.shield(runtime.failure))
+            sparing.cancel()
+            guilty = getattr(store, "stalled", False)  # then one of its runs may be to blame
+            source.lost = None if guilty or runtime.worker is None else (runtime.owner, runtime.worker.had())
             if stop.is_set():
                 log.info("draining: %d steps under way", len(runtime.steps.running))
                 await runtime.drain(settings.grace)
@@ -112,6 +119,22 @@ async def _once(settings: Settings, queues: list[str], source: Source, stop: asy
         log.error("%s", error)
     finally:
         source.runtime = None
+    return worked
+
+
+async def _spare(store: Store, lost: tuple[str, list[str]] | None, heartbeat: float) -> None:
+    """A worker that was cut off, and not dead, was killed by none of its runs."""
+    from weft.core.errors import StoreError
+    from weft.store.postgres import PostgresStore
+
+    if lost is None or not isinstance(store, PostgresStore):
+        return
+    for pause in (0.0, 2 * heartbeat):  # those who take over may be about to count
+        await asyncio.sleep(pause)
+        try:
+            await store.spare(*lost)
+        except StoreError as error:
+            log.debug("strikes were not taken back: %s", error)
 
 
 def _stop(stop: asyncio.Event) -> None:

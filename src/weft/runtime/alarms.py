@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from weft.core.errors import StoreError
+
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending
     from weft.runtime.process import Process
@@ -58,11 +60,14 @@ class Alarms:
 
     async def _wake_due(self) -> None:
         runtime = self.runtime
-        await runtime.journal.barrier()
-        with runtime.recovery.reading() as left:
-            due = await runtime.store.due(runtime.owner, runtime.clock(), BATCH)
-            await runtime.recovery.activate(due, left, written=True)
-        await self.look()
+        try:
+            await runtime.journal.barrier()
+            with runtime.recovery.reading() as left:
+                due = await runtime.store.due(runtime.owner, runtime.clock(), BATCH)
+                await runtime.recovery.activate(due, left, written=True)
+            await self.look()
+        except StoreError as error:
+            runtime.fault(error)
 
     async def look(self) -> None:
         """Ask the store which parked process is the next."""

@@ -38,10 +38,13 @@ class Post:
 
     async def deliver(self, to: str) -> None:
         """Hand the letters in the store to process `to`, if it is ours."""
-        if to in self.runtime.active:
-            self._put(await self.runtime.store.inbox([to]))
-        else:
-            await self.runtime.recovery.revive([to])
+        try:
+            if to in self.runtime.active:
+                self._put(await self.runtime.store.inbox([to]))
+            else:
+                await self.runtime.recovery.revive([to])
+        except StoreError as error:
+            self.runtime.fault(error)
 
     def _put(self, letters: list[Message]) -> None:
         for letter in letters:
@@ -87,10 +90,13 @@ class Post:
         self.watchers.setdefault(pending.name, []).append((process, pending))
 
         async def look() -> None:
-            await self.runtime.journal.barrier()
-            await self.runtime.store.follow(self.runtime.owner, [pending.name])
-            for key, payload in (await self.runtime.store.events([pending.name])).items():
-                self._tell(key, payload)
+            try:
+                await self.runtime.journal.barrier()
+                await self.runtime.store.follow(self.runtime.owner, [pending.name])
+                for key, payload in (await self.runtime.store.events([pending.name])).items():
+                    self._tell(key, payload)
+            except StoreError as error:
+                self.runtime.fault(error)
 
         self.runtime.task(look())
 

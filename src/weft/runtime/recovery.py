@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,6 +42,8 @@ class Recovery:
         self.runtime = runtime
         self._left: dict[str, int] = {}
         """Processes that left memory, and the number of the batch that says so."""
+        self.brought: set[str] = set()
+        """Processes that were brought into memory here, and that the store does not know to have left it."""
         self._readers: list[set[str]] = []
         self._read = asyncio.Event()
         """Set when the next of them is done."""
@@ -72,6 +75,7 @@ class Recovery:
         """Process `id` has left memory, by what is in the open batch."""
         self._left[id] = self.runtime.journal.ticket
         self.runtime.journal.closed.add(id)
+        self.runtime.journal.when_durable(partial(self.brought.discard, id))
         for left in self._readers:
             left.add(id)
 
@@ -191,6 +195,7 @@ class Recovery:
             if row.state == PAUSED:
                 row.state = RUNNING if row.queue is None else QUEUED  # it has given its place in the queue away
             process = Process(runtime, row, begin, len(records))
+            self.brought.add(row.id)
             runtime.starting.enter(process, find_queue(row.queue) if row.queue else None, written=written)
             process.mail.put(inbox.get(row.id, []))
         if late:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from weft.core.clock import monotonic
 from weft.core.declare import find_queue
-from weft.core.errors import BadInput, StoreError
+from weft.core.errors import BadInput, CrashLoop, StoreError
 from weft.runtime.execute import Execution
 from weft.store.base import MAX_STRIKES, RUNNING, WAITING, ProcessRow
 
@@ -35,7 +35,7 @@ GATHER = 0.01
 """Seconds that free slots may gather before they are filled."""
 ADOPT = 1000
 """Parked processes adopted at once."""
-SUSPECT = 3
+SUSPECT = MAX_STRIKES - 2
 """Strikes from which on a process is taken in on trial."""
 TRIAL = 10.0
 """Seconds that a trial lasts at most; an outcome ends it."""
@@ -61,6 +61,7 @@ class Worker:
         self._coming = 0  # being taken in
         self._trial = ("", 0.0)  # who, and until when at most
         self._suspects: dict[str, None] = {}  # seen, and left for later
+        self._here: set[str] = set()  # in memory, when it was last looked
         self._struck: set[str] = set()  # here, with strikes
         self._eased: set[str] = set()  # of those: that count one less while they wait
         self.gates = [runtime.gates[find_queue(name)] for name in self.queues]
@@ -71,12 +72,17 @@ class Worker:
             return 0
         return max(0, self.slots - len(self.runtime.active) - self._coming)
 
+    def had(self) -> list[str]:
+        """Who was in memory when a lease was lost."""
+        return list(self._here | self.runtime.recovery.brought)
+
     def wake(self) -> None:
         """There may be work, or room for it."""
         self._news.set()
 
     async def _serve(self) -> None:
         while not self.runtime.closing:
+            self._look_around()
             if not self.draining:
                 try:
                     await self._take_over()
@@ -99,7 +105,7 @@ class Worker:
                 await asyncio.wait_for(self._news.wait(), min(left, GLANCE) if waits or self._struck else left)
                 return True
             except TimeoutError:
-                self._ease()
+                self._look_around()
                 if waits and not self._on_trial():
                     return False
         return False
@@ -112,14 +118,18 @@ class Worker:
             later = list(self._suspects)
             if later and not self._on_trial():
                 self._suspects.pop(later.pop(0))
-            but = [*runtime.ends.stuck, *later]
+            # Who is left alone for its strikes is not given by the store, until somebody takes them back.
+            stuck = [id for id, error in runtime.ends.stuck.items() if not isinstance(error, CrashLoop)]
+            but = [*stuck, *later]
             with runtime.recovery.reading() as left:
                 rows = await store.claim(runtime.owner, None, room, states=(RUNNING,), queues=self.queues, but=but)
                 self._coming += len(rows)
                 try:
                     await runtime.recovery.take(await self._tried(rows), left)
+                    await asyncio.sleep(0)  # their bodies come to rest
                 finally:
                     self._coming -= len(rows)
+            self._look_around()
             if len(rows) < room:
                 break
             room = self.room(self.queues[0])
@@ -130,7 +140,10 @@ class Worker:
         """Those of these to go on with now: no suspect but one, and the others are anybody's again before it begins."""
         suspects = sorted((row for row in rows if SUSPECT <= row.strikes < MAX_STRIKES), key=lambda row: row.strikes)
         if suspects and not self._on_trial():
-            self._trial = suspects.pop(0).id, monotonic() + TRIAL
+            accused = suspects.pop(0)
+            self._trial = accused.id, monotonic() + TRIAL
+            self.runtime.put(accused)  # its strikes count from here on
+            await self.runtime.journal.barrier()
         if suspects:
             self._suspects |= dict.fromkeys(row.id for row in suspects)
             await self.runtime.recovery.give_back(suspects)
@@ -144,8 +157,10 @@ class Worker:
         process = self.runtime.active.get(id)
         return process is not None and process.row.strikes > 0 and id not in self._eased and monotonic() < until
 
-    def _ease(self) -> None:
+    def _look_around(self) -> None:
         """Those of the struck that only wait in queues would not be guilty of a death now."""
+        if not self.runtime.journal.broken:
+            self._here = set(self.runtime.active)
         for id in list(self._struck):
             process = self.runtime.active.get(id)
             if process is None or not process.row.strikes:
@@ -168,8 +183,13 @@ class Worker:
 
 
 def _only_waits(process: Process) -> bool:
-    """Whether all that it does is to stand in line."""
-    steps = [effect for effect in process.pending.values() if isinstance(effect, Execution)]
-    idle = process.live and not process.arrived and not process.queued
-    in_line = [step for step in steps if step.ticket is not None and step.ticket.waits]
-    return idle and 0 < len(in_line) == len(process.pending)
+    """Whether all that it does is to stand in line, or to be going to."""
+    pending = process.pending.values()
+    if not pending or process.arrived or process.queued or not process.live:
+        return False
+    return all(
+        isinstance(effect, Execution)
+        and effect.step.queue is not None
+        and (effect.ticket is None or effect.ticket.waits)
+        for effect in pending
+    )

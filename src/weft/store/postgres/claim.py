@@ -41,3 +41,6 @@ DUE = f"""WITH due AS (SELECT id, wake_at FROM weft.processes
     unwait AS (DELETE FROM weft.waits USING due WHERE process = due.id)
     UPDATE weft.processes p SET state = 'running', wake_at = NULL FROM due WHERE p.id = due.id
     RETURNING {", ".join("p." + column for column in COLUMNS)}, due.wake_at AS due"""
+
+SPARE = """UPDATE weft.processes SET strikes = CASE WHEN owner IS NULL THEN 0 ELSE strikes END, owner = NULL
+    WHERE state = 'running' AND (owner = $1 OR (owner IS NULL AND id = ANY($2::text[])))"""

@@ -72,6 +72,8 @@ class Lease:
         self.alone = False
         """Nobody else is registered: there is nobody to tell."""
         self._met = 0
+        self.stalled = False
+        """The loop stood still for so long that this cost the lease."""
         self.pulse = monotonic()
         self._lost = lost
         self._reaped = reaped
@@ -140,6 +142,7 @@ class Lease:
                 log.error(
                     "the event loop has not turned for %.0f s: the lease of %s is not renewed", STALLED, self.owner
                 )
+                self.stalled = True
                 pause = self.options.heartbeat
                 continue
             try:

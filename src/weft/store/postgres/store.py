@@ -32,7 +32,7 @@ from weft.store.base import (
 )
 from weft.store.ledger import Charge, Refusal
 from weft.store.postgres import ledger, removal
-from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE
+from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE, SPARE
 from weft.store.postgres.commit import INSERT, ROW, statement
 from weft.store.postgres.herald import SERVES, Herald
 from weft.store.postgres.lease import Lease
@@ -310,6 +310,16 @@ class PostgresStore(Reading):
     async def owned(self, owner: str) -> list[ProcessRow]:
         query = f"SELECT {ROW} FROM weft.processes WHERE owner = $1 AND state IN ('running', 'queued')"
         return [process(row) for row in await self._fetch(query, owner)]
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it was the runtime itself that stood still, for longer than its lease."""
+        return self._lease is not None and self._lease.stalled
+
+    async def spare(self, lost: str, ids: Sequence[str]) -> None:
+        """The runtime `lost`, which executed these, was not killed, but only cut off: strikes are taken back from those
+        that nobody has, and whatever is still its own, known to it or not, is handed back."""
+        await self._ask(lambda connection: connection.execute(SPARE, lost, list(ids)))
 
     async def follow(self, owner: str, keys: Sequence[str]) -> None:
         query = (
