@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from weft.core.declare import step as step
     from weft.core.declare import workflow as workflow
     from weft.core.errors import WeftError as WeftError
+    from weft.core.label import Label as Label
+    from weft.core.sealed import Labelled as Labelled
+    from weft.core.sealed import label as label
     from weft.core.secret import Secret as Secret
     from weft.core.secret import secret as secret
     from weft.runtime.effects import Child as Child
@@ -46,15 +49,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Budget": "core.budget", "Child": "runtime.effects", "Mailbox": "runtime.effects", "Policy": "runtime.policy",
-    "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
-    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
-    "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow",
-    "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
-    "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
-    "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "uuid": "runtime.effects",
-    "wait_for": "runtime.effects", "workflow": "core.declare",
+    "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label", "Labelled": "core.sealed",
+    "Mailbox": "runtime.effects", "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map",
+    "Retry": "core.declare", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret",
+    "Step": "core.declare", "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects",
+    "charge": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects", "exec": "runtime.effects",
+    "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map",
+    "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects",
+    "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects",
+    "spend": "runtime.effects", "step": "core.declare", "uuid": "runtime.effects", "wait_for": "runtime.effects",
+    "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

@@ -25,11 +25,16 @@ class Boundary(Protocol):
     workflow: str
 
     def step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
+        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, sealed: bool = False
     ) -> Coroutine[Any, Any, Any]: ...
 
     def call(
-        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        place: str,
+        sealed: bool = False,
     ) -> Coroutine[Any, Any, Any]: ...
 
 

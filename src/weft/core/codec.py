@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from weft.core import kinds  # noqa: F401  (registers them)
+from weft.core import kinds, sealed  # noqa: F401  (registers them)
 from weft.core.classes import module_name, resolve
 from weft.core.errors import StoreCorrupt
 from weft.core.failure import traceback_text

@@ -18,12 +18,13 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from weft.core.boundary import place
+from weft.core.boundary import place, require
 from weft.core.budget import Budget
 from weft.core.crossing import crossing, executing
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
 from weft.core.needs import Needs, needs_of
 from weft.core.resources import Resources, resources_of
+from weft.core.sealed import Labelled, closed, held, opened_args
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -198,6 +199,25 @@ class Step(Generic[P, R]):
         work: Coroutine[Any, Any, R] = boundary.step(self, args, kwargs, place())
         return work
 
+    def sealed(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Labelled[R]]:
+        """Call the step, and get its result closed: the process has not seen it. Arguments may be handles (`Labelled`),
+        here as in any call of a step: the step gets what is in them. A failure is raised, and has been seen."""
+        boundary = getattr(_get_running_loop(), "boundary", None)
+        if boundary is None:
+            return self._sealed_directly(args, kwargs)
+        return closed(boundary.step(self.of_call(args, kwargs), args, kwargs, place(), sealed=True))
+
+    async def _sealed_directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Labelled[R]:
+        from weft.core.codec import encode_args
+
+        data = encode_args(args, kwargs, self.name, self.names)
+        args, kwargs = opened_args(data)
+        return Labelled(await self._directly(args, kwargs), held(data))
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step[P, R]:
+        """The step as it is for these arguments."""
+        return self
+
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outcome = self.fn(*args, **kwargs)
         result: R = await outcome if self.is_async else outcome
@@ -311,6 +331,11 @@ class Workflow(Generic[P, R]):
         return work
 
     __name__: str
+
+    def sealed(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Labelled[R]]:
+        """Run the workflow as a child, and get its result closed: see `Step.sealed`. Handles stay closed for the child,
+        too."""
+        return closed(require(f"{self.name}.sealed()").call(self, args, kwargs, place(), sealed=True))
 
     def options(
         self,

@@ -128,7 +128,19 @@ class UnknownQuestion(WeftError, LookupError):
 
 
 class ReleaseNeeded(Denied):
-    """A labelled value would reach a sink that is not cleared for it."""
+    """A labelled value would reach a sink that is not cleared for it. `label`: what it carries; `sink` and `value`:
+    what a release of it names (`Runtime.release`)."""
+
+    def __init__(self, action: str, resource: str, why: str, fix: str = "", label: str = "", value: str = "") -> None:
+        super().__init__(action, resource, why, fix)
+        self.label = label
+        self.value = value
+        self.args = (action, resource, why, fix, label, value)
+
+    @property
+    def sink(self) -> str:
+        """Where it would have gone, as one text."""
+        return f"{self.action}:{self.resource}"
 
 
 class AuditError(WeftError):

@@ -11,6 +11,8 @@ import msgspec
 
 from weft.core.budget import Budget
 from weft.core.capability import Capability
+from weft.core.clearance import Rule
+from weft.core.label import PUBLIC, Label
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,6 +32,11 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The model that generations use if none is named."""
     tools: tuple[str, ...] = ()
     """Names of the tools that a model is shown. They grant nothing."""
+    mark: Label = PUBLIC
+    """What its processes carry when they begin: what those that started them had seen."""
+    labels: tuple[Rule, ...] = ()
+    clear: tuple[Rule, ...] = ()
+    """What carries which label, and where it may go."""
 
 
 encode_image = msgspec.msgpack.Encoder().encode

@@ -10,6 +10,8 @@ import hashlib
 
 import msgspec
 
+from weft.core.label import Label
+
 BLOB_OVER = 16 * 1024
 """Values larger than this many bytes are stored once, by content hash."""
 
@@ -62,6 +64,8 @@ class Outcome(Record, tag="o"):
     attempts: int = 1
     by: tuple[int, ...] = ()
     """Numbers of the capabilities of this process that allowed or refused it."""
+    label: Label | None = None
+    """What the program carries from here on besides what it carried before; None: nothing more."""
 
 
 class Started(Record, tag="s"):
@@ -96,14 +100,16 @@ class Decision(Record, tag="d"):
     """allow, ask or deny."""
     by: int | None = None
     """Number of the capability that decided; None: there was none."""
+    label: str = ""
+    """What it would have carried out, where that is why it was refused; what it did carry, where that was allowed."""
 
 
 class Reserved(Record, tag="r"):
-    """Uses of limited capabilities that were set apart for an effect, before it began."""
+    """Uses of limited capabilities, and releases, that were set apart for an effect before it began."""
 
     effect: int
     uses: tuple[int, ...]
-    """Number of each capability, once for a use."""
+    """Number of each capability, once for a use; -1 for the first release of the process, -2 for the second ..."""
 
 
 class Granted(Record, tag="g"):
@@ -123,10 +129,24 @@ class Approved(Record, tag="y"):
     who: str = ""
 
 
+class Released(Record, tag="l"):
+    """One value may go once where its label may not: by the word of a person, or of the host's code."""
+
+    value: bytes
+    """Digest of what would be done: by which code, with which arguments."""
+    action: str
+    resource: str
+    label: str
+    """The most that it may carry."""
+    who: str = ""
+
+
 class Cancel(Record, tag="c"):
     """Cancellation reached the body."""
 
     reason: str = ""
+    label: Label | None = None
+    """As in `Outcome`."""
 
 
 class Patch(Record, tag="p"):
@@ -151,7 +171,7 @@ class End(Record, tag="e"):
     value: Value
 
 
-Aside = Started | Attempt | Decision | Reserved | Granted | Approved
+Aside = Started | Attempt | Decision | Reserved | Granted | Approved | Released
 """Records that are no part of the order in which outcomes reached the program."""
 AnyRecord = Outcome | Aside | Cancel | Patch | Fork | End
 

@@ -21,7 +21,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec.msgpack import Ext
 
-from weft.core.errors import SecretUnset, WeftError
+from weft.core.boundary import boundary
+from weft.core.crossing import further
+from weft.core.errors import Nondeterminism, SecretUnset, WeftError
 
 LOOKS_SECRET = re.compile(
     r"API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|SIGNING_?KEY|ENCRYPTION_?KEY|AUTH_?KEY|TOKEN(?!IZ)|SECRET|CREDENTIAL"
@@ -49,7 +51,17 @@ class Secret:
     env: str
 
     def reveal(self) -> str:
-        """The value now in the environment, from then on known to every redactor. Raises SecretUnset."""
+        """The value now in the environment, from then on known to every redactor. In a step it needs the right
+        `secret:NAME`, and a workflow's body never sees it. Raises Nondeterminism, Denied, SecretUnset."""
+        if boundary() is not None:
+            raise Nondeterminism(
+                f"the secret {self.name!r} was to be revealed in a workflow's body: pass the handle to a step, and "
+                f"reveal it there"
+            )
+        further("secret.open", self.name, f'declare it: @weft.step(needs="secret:{self.name}")')
+        return self._value()
+
+    def _value(self) -> str:
         global _version
         value = os.environ.get(self.env)
         if not value:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from weft.core.capability import Request
 from weft.core.codec import encode_args
 from weft.core.declare import Workflow
 from weft.core.errors import Cancelled
-from weft.runtime import scan
+from weft.core.sealed import held
+from weft.runtime import flow, scan
 from weft.runtime.mail import CANCEL_BOX
 from weft.runtime.pending import NOTHING
 
@@ -36,6 +38,9 @@ class Children:
         rows: list[ProcessRow] = []
 
         def make(number: int) -> str:
+            if workflow.tenant:
+                value, label = flow.digest(kind, workflow.name, "", data), process.mark | held(data)
+                flow.to_process(process, number, value, label, Request("process.spawn", workflow.name), workflow.tenant)
             rows.append(runtime.starting.new_row(workflow, data, parent=process))
             return rows[0].id
 
@@ -47,11 +52,14 @@ class Children:
             self.open[id] = None
         return id
 
-    async def join(self, child: str, place: str = "") -> Any:
-        """A child's result; its failure is raised here. Cancelling the wait cancels the child."""
+    async def join(self, child: str, place: str = "", sealed: bool = False) -> Any:
+        """A child's result (`sealed`: as a handle); its failure is raised here. Cancelling the wait cancels the
+        child."""
         process = self.process
         data = encode_args((child,), {}, "child")
         pending = process.issue("child", child, place, data, lambda p: process.runtime.ends.join(process, p, child))
+        if sealed:
+            pending.laden().sealed = True
         try:
             result = await process.outcome(pending)
         except asyncio.CancelledError:
@@ -72,8 +80,9 @@ class Children:
         self.told.add(child)
         process = self.process
         process.immediate(
-            "cancel", child, "", NOTHING, lambda _: None, lambda _: process.runtime.post.put(child, CANCEL_BOX, None)
-        )
+            "cancel", child, "", NOTHING, lambda _: None,
+            lambda _: process.runtime.post.put(child, CANCEL_BOX, None, process.mark),
+        )  # fmt: skip
 
     async def finish(self) -> None:
         """The parent is done: wait for the rest, and fail with the first of them that fails."""

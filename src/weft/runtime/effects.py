@@ -21,7 +21,9 @@ from weft.core.budget import amounts as checked
 from weft.core.codec import encode, encode_args, from_plain
 from weft.core.declare import Workflow
 from weft.core.errors import BadInput
+from weft.core.label import PUBLIC, Label
 from weft.core.schema import schema_of
+from weft.core.sealed import Labelled
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
 from weft.runtime.enforce import executing
@@ -41,18 +43,20 @@ _urandom = os.urandom
 
 
 class Current(msgspec.Struct, frozen=True):
-    """The process whose body is running. `replaying`: its journal still has outcomes to deliver."""
+    """The process whose body is running. `replaying`: its journal still has outcomes to deliver. `mark`: what it has
+    seen carries this label, and so does all that it does."""
 
     id: str
     workflow: str
     parent: str | None
     replaying: bool
+    mark: Label = PUBLIC
 
 
 def current() -> Current:
     """Who am I? Only inside a body."""
     process = require("weft.current()")
-    return Current(process.id, process.workflow, process.row.parent, not process.live)
+    return Current(process.id, process.workflow, process.row.parent, not process.live, process.mark)
 
 
 def now() -> datetime:
@@ -304,12 +308,12 @@ class Mailbox(Generic[T]):
         mine = require("Mailbox.send()")
         self.check(value)
         args = encode_args((process, value), {}, "send")
-        deliver = partial(mine.runtime.post.send_from, mine, to=process, box=self.name, value=value)
+        deliver = partial(mine.runtime.post.send_from, mine, to=process, box=self.name, value=value, mark=mine.mark)
         await mine.outcome(mine.issue("send", self.name, place(), args, deliver))
 
     def check(self, value: Any) -> T:
-        """`value` as this box's type: itself, or converted from JSON-like data."""
-        if self.type is Any:
+        """`value` as this box's type: itself, or converted from JSON-like data. A handle passes as it is."""
+        if self.type is Any or isinstance(value, Labelled):
             return cast(T, value)
         if isinstance(self.type, type) and isinstance(value, self.type):
             return cast(T, value)

@@ -116,7 +116,9 @@ class Ends:
 
         def tell(end: ProcessRow | WeftError) -> None:
             if isinstance(end, ProcessRow):
-                parent.arrive(pending, *outcome_of(end))
+                ok, value, label = outcome_of(end)
+                pending.brings(label)
+                parent.arrive(pending, ok, value)
             else:  # the child can't go on, so neither can its parent: both can be resumed
                 parent.error = end
                 self.runtime.wake(parent)

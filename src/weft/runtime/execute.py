@@ -22,6 +22,8 @@ from weft.core.declare import Step
 from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
 from weft.core.record import Attempt
+from weft.core.sealed import opened_args
+from weft.runtime import flow
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
@@ -65,7 +67,9 @@ class Steps:
 class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
-    __slots__ = ("call", "dead", "process", "refused", "seen", "step", "task", "ticket", "watched")
+    __slots__ = (
+        "call", "closed", "dead", "process", "refused", "seen", "step", "task", "ticket", "watched",
+    )  # fmt: skip
 
     def __init__(
         self, process: Process, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str,
@@ -74,7 +78,10 @@ class Execution(Pending):
         super().__init__("step", step.name, place, data, _launch)
         self.process = process
         self.step = step
-        self.call = (args, kwargs)
+        self.call = self.closed = (args, kwargs)
+        """Its arguments, and those that the body gave it: with handles still closed."""
+        if self.load is not None:
+            self.call = opened_args(data)
         if process.account is not None:
             self.price = price_of(self)
         self.dead = False
@@ -97,6 +104,10 @@ class Execution(Pending):
     @property
     def version(self) -> str:  # type: ignore[override]
         return self.step.version
+
+    @property
+    def unseen(self) -> bool:  # type: ignore[override]
+        return self.step.executor is not None
 
     def arguments(self) -> dict[str, Any]:
         """By name, defaults too."""
@@ -150,7 +161,8 @@ class Execution(Pending):
             self.protected.recheck()
         self._note_seen()  # in the attempt before
         self.started = self.process.runtime.clock()
-        self.watched = self.step.watched and self.step.executor is None and self.rights.watched
+        labelled = self.load is not None or self.process.rules is not None
+        self.watched = self.step.watched and self.step.executor is None and (self.rights.watched or labelled)
         executing.set(self)
 
     # --- as it looks from its middle (`weft.core.crossing`), in any thread ------------------------------------
@@ -188,7 +200,7 @@ class Execution(Pending):
         """It is about to do this. Raises Denied (`fix`: what to do, where that is known better)."""
         refused = touched(self, asked)
         if refused is not None:
-            if fix and refused.fix:
+            if fix and type(refused) is Denied and refused.fix:
                 refused = Denied(refused.action, refused.resource, refused.why, fix)
             self.refused = self.refused or refused
             raise refused
@@ -198,8 +210,13 @@ class Execution(Pending):
     def _note_seen(self) -> None:
         if self.seen and not self.dead:
             seen, self.seen = self.seen, {}
+            took = {} if self.load is None else self.load.took
             for asked, verdict in list(seen.items()):  # a thread that it left behind may go on
-                note(self.process, self.number, asked, as_refused(self, verdict))
+                note(self.process, self.number, asked, as_refused(self, verdict), took.get(asked, ""))
+        if self.load is not None and not self.dead:
+            kept, self.load.kept = self.load.kept, {}
+            for asked, label in list(kept.items()):
+                note(self.process, self.number, asked, flow.DENIED, label)
 
     async def _run(self) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from weft.core.codec import decode
 from weft.core.errors import Cancelled, RemoteError
+from weft.core.label import PUBLIC, Label
+from weft.core.sealed import carried
 from weft.store.base import CANCELLED, DONE, KILLED, MOVED, ProcessRow
 from weft.store.handover import gone
 
@@ -44,22 +45,20 @@ class Run(Generic[R]):
         return f"<run {self.id}>"
 
 
-def outcome_of(row: ProcessRow) -> tuple[bool, Any]:
-    """(ok, result or exception) of a finished process."""
-    if row.state == DONE:
-        return True, decode(row.result or b"")
-    if row.state == CANCELLED:
-        return False, Cancelled(f"run {row.id} ({row.workflow}) was cancelled")
-    if row.state == KILLED:
-        return False, Cancelled(f"run {row.id} ({row.workflow}) was killed")
+def outcome_of(row: ProcessRow) -> tuple[bool, Any, Label]:
+    """(ok, result or exception, what it carried in the end) of a finished process."""
     if row.state == MOVED:
-        return False, gone(row)
-    error = decode(row.error or b"")
-    return False, error if isinstance(error, BaseException) else RemoteError("unknown", repr(error))
+        return False, gone(row), PUBLIC
+    value, label = carried((row.result if row.state == DONE else row.error) or b"")
+    if row.state == DONE:
+        return True, value, label
+    if row.state in (CANCELLED, KILLED):
+        return False, Cancelled(f"run {row.id} ({row.workflow}) was {row.state}"), label
+    return False, value if isinstance(value, BaseException) else RemoteError("unknown", repr(value)), label
 
 
 def result_of(row: ProcessRow) -> Any:
-    ok, value = outcome_of(row)
+    ok, value, _ = outcome_of(row)
     if ok:
         return value
     raise value

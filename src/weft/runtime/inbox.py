@@ -12,8 +12,8 @@ from weft.core.errors import BadInput, UnknownQuestion
 from weft.core.fit import misfit, read_text, wanted
 from weft.store.base import Question, Store
 
-VERDICTS = ("once", "always", "never")
-"""What an approval may be answered with."""
+VERDICTS = {"approval": ("once", "always", "never"), "release": ("once", "never")}
+"""What each kind may be answered with that is no question of a program."""
 YES_OR_NO = {"yes": "once", "y": "once", "no": "never", "n": "never"}
 MOST = 1_000_000
 
@@ -26,7 +26,10 @@ class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
     place: str = ""
     schema: dict[str, Any] | None = None
     requests: list[tuple[str, str]] = []
-    """Of an approval: action and resource."""
+    """Of an approval or a release: action and resource."""
+    label: str = ""
+    """Of a release: what would go there carries this; `sinks` are the places that are not cleared for it."""
+    sinks: list[tuple[str, str]] = []
     arguments: str = ""
     binding: bytes = b""
     rejected: str = ""
@@ -34,9 +37,10 @@ class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question, or the approval of an effect, that waits for its answer. `kind`: question or approval; `asked`,
-    `expires`: seconds since the epoch; `requests`: of an approval, (action, resource) of what is to be allowed;
-    `arguments`: those of the effect; `schema`: JSON schema of the answer; `rejected`: why the last answer was none."""
+    """A question, or the approval of an effect, that waits for its answer. `kind`: question, approval, or release (an
+    approval to take what carries `label` to `sinks`, which are not cleared for it); `asked`, `expires`: seconds since
+    the epoch; `requests`: of an approval, (action, resource) of what is to be allowed; `arguments`: those of the
+    effect; `schema`: JSON schema of the answer; `rejected`: why the last answer was none."""
 
     id: str
     run: str
@@ -50,26 +54,31 @@ class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     requests: tuple[tuple[str, str], ...] = ()
     arguments: str = ""
+    label: str = ""
+    sinks: tuple[tuple[str, str], ...] = ()
     rejected: str = ""
     binding: bytes = b""
 
     @property
     def takes(self) -> str:
         """What answers it, in a few words."""
-        return "once, always or never" if self.kind == "approval" else wanted(self.schema or {})
+        if self.kind not in VERDICTS:
+            return wanted(self.schema or {})
+        *most, last = VERDICTS[self.kind]
+        return f"{', '.join(most)} or {last}"
 
     def check(self, answer: Any) -> Any:
         """The answer, if it is one. Raises BadInput that says why not."""
-        if self.kind == "approval":
-            if answer not in VERDICTS:
-                raise BadInput(f"{answer!r} answers no approval: say {', '.join(VERDICTS)}")
+        if self.kind in VERDICTS:
+            if answer not in VERDICTS[self.kind]:
+                raise BadInput(f"{answer!r} answers no {self.kind}: say {', '.join(VERDICTS[self.kind])}")
         elif reason := misfit(to_plain(answer, whole=True), self.schema or {}):
             raise BadInput(f"{reason}; it takes {self.takes}")
         return answer
 
     def read(self, text: str) -> Any:
         """What a person typed, as an answer. Raises BadInput that says why it is none."""
-        if self.kind == "approval":
+        if self.kind in VERDICTS:
             word = text.strip().lower()
             return self.check(YES_OR_NO.get(word, word))
         return read_text(text, self.schema or {})
@@ -91,6 +100,8 @@ def opened(question: Question) -> OpenQuestion:
         schema=asked.schema,
         requests=tuple(asked.requests),
         arguments=asked.arguments,
+        label=asked.label,
+        sinks=tuple(asked.sinks),
         rejected=asked.rejected,
         binding=asked.binding,
     )

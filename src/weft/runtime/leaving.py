@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weft.core.codec import decode_args, encode
 from weft.core.errors import WeftError
 from weft.core.record import End, to_column
+from weft.core.sealed import carry
 from weft.runtime.pending import Pending, Stopped
 from weft.store.base import CANCELLED, DONE, ENDED, FAILED, WAITING
 
@@ -46,7 +47,7 @@ def finish(process: Process) -> None:
 def end(process: Process, state: str, data: bytes) -> None:
     """It is over, with this encoded result or error."""
     journal, row = process.runtime.journal, process.row
-    data = journal.clean(data)
+    data = carry(journal.clean(data), process.mark)
     value = journal.keep(process.id, data)
     process.append(End(process.tick(), state, value))
     for pending in process.pending.values():

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode
+from weft.core.sealed import carried
 
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CANCEL_BOX = "weft.cancel"
 SIGNAL_BOX = "weft.signal"
+RELEASE_BOX = "weft.release"
 ANSWERS = "weft.answer:"
 """Before the number of the effect that asked."""
 
@@ -39,10 +41,14 @@ class Mail:
                 continue
             self.seen.add(letter.id)
             if letter.box == CANCEL_BOX:
-                self.process.arrive(None, False, "cancelled", partial(self._take, letter.id))
+                _, label = carried(letter.payload)
+                self.process.arrive(None, False, label, partial(self._take, letter.id))
             elif letter.box == SIGNAL_BOX:
                 self._take(letter.id, None)
                 self.process.signals.take(decode(letter.payload))
+            elif letter.box == RELEASE_BOX:
+                self._take(letter.id, None)
+                self.process.released(letter.payload)
             else:
                 self.letters.setdefault(letter.box, deque()).append(letter)
                 self._hear(letter.box)
@@ -79,7 +85,9 @@ class Mail:
         while letters and receivers:
             letter, pending = letters.popleft(), receivers.popleft()
             pending.host = Matched(self, letter)
-            self.process.arrive(pending, True, decode(letter.payload), partial(self._take, letter.id))
+            value, label = carried(letter.payload)
+            pending.brings(label)
+            self.process.arrive(pending, True, value, partial(self._take, letter.id))
 
     def _take(self, id: int, _: Any) -> None:
         self.process.runtime.journal.batch.taken.append(id)

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode_args
+from weft.core.label import PUBLIC, Label
+from weft.core.sealed import SEAL, held
 from weft.runtime.loop import Timer
 
 if TYPE_CHECKING:
+    from weft.core.capability import Request
     from weft.core.needs import Need
     from weft.runtime.ledger import Bill
     from weft.runtime.process import Process
@@ -27,10 +30,26 @@ class Stopped(BaseException):
     """Unwinds a body that is being put away; never seen by a user's code that behaves."""
 
 
+class Load:
+    """What an effect carries."""
+
+    __slots__ = ("brought", "given", "kept", "sealed", "took")
+
+    def __init__(self, given: Label) -> None:
+        self.given = given
+        self.brought: Label = PUBLIC
+        """What its outcome carries besides."""
+        self.sealed = False
+        """Its result reaches the body as a handle."""
+        self.took: dict[Request, str] = {}
+        self.kept: dict[Request, str] = {}
+        """What a step took where in its middle, and what it was kept from taking where."""
+
+
 class Pending:
     __slots__ = (
-        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "name", "noted",
-        "number", "parkable", "place", "price", "protected", "started", "timer",
+        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "load", "name",
+        "noted", "number", "parkable", "place", "price", "protected", "started", "timer",
     )  # fmt: skip
 
     action: str | None = None
@@ -39,6 +58,8 @@ class Pending:
     """What must be allowed besides its own action."""
     version: str = ""
     """Digest of the code that would be run."""
+    unseen = False
+    """It is carried out where nobody watches what it does."""
     future: asyncio.Future[Any]
     """What the body awaits (a timer has a callback instead)."""
 
@@ -71,6 +92,29 @@ class Pending:
         """Its process may leave memory while it waits for this."""
         self.by: tuple[int, ...] = ()
         """Capabilities that allowed or refused it."""
+        self.load: Load | None = Load(held(args)) if SEAL in args else None
+        """What it carries, if there are labels."""
+
+    @property
+    def label(self) -> Label:
+        """What its arguments carry: the handles in them, and what the process had seen when it was issued."""
+        return PUBLIC if self.load is None else self.load.given
+
+    @property
+    def full(self) -> Label:
+        """That, and what it has brought in."""
+        return PUBLIC if self.load is None else self.load.given | self.load.brought
+
+    def laden(self) -> Load:
+        """What it carries, to be added to."""
+        if self.load is None:
+            self.load = Load(PUBLIC)
+        return self.load
+
+    def brings(self, label: Label) -> None:
+        """Its outcome carries this, too."""
+        if label is not PUBLIC:
+            self.laden().brought |= label
 
     def is_unknown(self, process: Process) -> bool:
         """Whether it had begun when its runtime died, and is not made again: there is nothing left to decide."""

@@ -18,6 +18,7 @@ from weft.core.codec import decode, encode
 from weft.core.errors import BadInput, Denied, QuestionExpired
 from weft.core.record import Approved, Granted
 from weft.core.resource import capability_for
+from weft.runtime import flow
 from weft.runtime.divergence import shown
 from weft.runtime.inbox import VERDICTS, Asked, OpenQuestion, find, opened, questions
 from weft.runtime.mail import ANSWERS
@@ -77,47 +78,60 @@ class People:
         self.runtime.append(process, Approved(self.runtime.clock(), pending.number, b"", ANSWERED, who))
         process.arrive(pending, True, value)
 
-    def approve(self, protected: Protected, asking: Sequence[Request]) -> None:
-        """Ask whether an effect may be done; then it goes on, or is refused."""
+    def approve(self, protected: Protected, asking: Sequence[Request], sinks: Sequence[Request] = ()) -> None:
+        """Ask whether an effect may be done, and take what it carries to `sinks`; then it goes on, or is refused."""
         process, pending = protected.process, protected.pending
         binding = protected.binding()
-        what = "; ".join(f"{one.action} {one.resource}" for one in asking)
+        kind = "release" if sinks else "approval"
+        label = pending.full
+        wanted = list(dict.fromkeys((*asking, *sinks)))
+        visible = flow.may_see(process, label, DEFAULT)
+        requests = [(one.action, flow.told(one, visible)) for one in wanted]
         asked = Asked(
-            text=f"{pending.name} wants to: {what}",
+            text=f"{pending.name} wants to: {'; '.join(f'{action} {what}' for action, what in requests)}"
+            + (f", with what is {label}" if sinks else ""),
             workflow=process.workflow,
             place=pending.place,
-            requests=[(one.action, one.resource) for one in asking],
-            arguments=_shown(process, pending.args),
+            requests=requests,
+            label=str(label) if sinks else "",
+            sinks=[(one.action, flow.told(one, visible)) for one in sinks],
+            arguments=_shown(process, pending.args, visible),
             binding=binding,
-            schema={"enum": list(VERDICTS)},
+            schema={"enum": list(VERDICTS[kind])},
         )
 
         def judge(answer: dict[str, Any]) -> str | Callable[[], None]:
             verdict, who = answer["value"], str(answer.get("who") or "somebody")
-            if verdict not in VERDICTS:
-                return f"{verdict!r} is none of {', '.join(VERDICTS)}"
+            if verdict not in VERDICTS[kind]:
+                return f"{verdict!r} is none of {', '.join(VERDICTS[kind])}"
             if answer.get("binding") != binding:
                 return "it was about other arguments or other code"
-            return partial(self._decided, protected, asking, binding, verdict, who)
+            return partial(self._decided, protected, asking, sinks, binding, verdict, who)
 
         process.rests(pending, True)
-        Waiting(self.runtime, process, pending, asked, Terms(), "approval", judge, protected).begin()
+        Waiting(self.runtime, process, pending, asked, Terms(), kind, judge, protected).begin()
 
     # --- what follows ------------------------------------------------------------------------------------
 
-    def _decided(self, protected: Protected, asking: Sequence[Request], binding: bytes, verdict: str, who: str) -> None:
+    def _decided(
+        self, protected: Protected, asking: Sequence[Request], sinks: Sequence[Request], binding: bytes, verdict: str,
+        who: str,
+    ) -> None:  # fmt: skip
         process, pending = protected.process, protected.pending
         record = Approved(self.runtime.clock(), pending.number, binding, verdict, who)
         self.runtime.append(process, record)
         process.history.approved[pending.number] = record
-        if verdict != "once":
+        if verdict == "once":
+            flow.said_yes(protected, sinks, who)
+        elif not sinks:
             effect: Verdict = "allow" if verdict == "always" else "deny"
             for one in asking:
                 self._grant(process, capability_for(one, effect, f"human:{who}"))
         process.rests(pending, False)
         if verdict == "never":
-            note(process, pending.number, asking[0], protected.holder.decide(asking[0])._replace(verdict="deny"))
-            refused = Denied(*asking[0], f"{who} said no", "do something else, or ask for something else")
+            first = (*asking, *sinks)[0]
+            note(process, pending.number, first, protected.holder.decide(first)._replace(verdict="deny"))
+            refused = Denied(*first, f"{who} said no", "do something else, or ask for something else")
             process.arrive(pending, False, refused)
         else:
             protected.approved()
@@ -184,7 +198,7 @@ class People:
         await self.runtime.journal.barrier()
         question = await find(self.runtime.store, id)
         letter = {"value": question.check(value), "who": who}
-        if question.kind == "approval":
+        if question.kind in VERDICTS:
             letter["binding"] = question.binding
         self.runtime.post.put(question.run, box(int(question.id.rpartition(":")[2])), letter)
         await self.runtime.journal.barrier()
@@ -224,6 +238,8 @@ class Waiting:
         now = self.runtime.clock() - self.since
         terms, batch = self.terms, self.runtime.journal.batch
         escalated = terms.escalate_after is not None and now >= terms.escalate_after
+        if escalated and not flow.may_see(self.process, self.pending.label, terms.escalate_to):
+            escalated = False  # it stays with those who may see it
         queue = terms.escalate_to if escalated else self.pending.name if self.kind == "question" else DEFAULT
         body = encode(msgspec.to_builtins(self.asked, builtin_types=(bytes,)))
         question = Question(
@@ -320,5 +336,7 @@ def terms_of(timeout: Any, default: Any, escalate: Any) -> Terms:
     return Terms(timeout=timeout, default=default, escalate_after=after, escalate_to=queue)
 
 
-def _shown(process: Process, args: bytes) -> str:
-    return shown(process.runtime.journal.clean(args), 2000)
+def _shown(process: Process, args: bytes, visible: bool) -> str:
+    """The arguments of an effect; only their kinds, where those who are asked are not cleared for more."""
+    args = process.runtime.journal.clean(args)
+    return shown(args, 2000) if visible else flow.shape(args)

@@ -6,6 +6,8 @@
     ask = ["shell:git push **"]
     deny = ["read:./.env"]
     budget = { tokens = 100_000, money = 0.5 }
+    label = ["secret file:./secrets"]               # what is brought in carries which label
+    clear = ["secret model:local/**"]               # and what may take which: see `weft.core.clearance`
 
 Where several places say something (the file, `$WEFT_ALLOW` and its like, the command line, `with weft.grant(...)`), all
 of it counts; the base, and each limit of the budget, is the last one named.
@@ -22,6 +24,7 @@ import msgspec
 
 from weft.core.budget import KINDS, Budget
 from weft.core.capability import SHORT, Capability, Verdict, nearest, parse
+from weft.core.clearance import Rule, rule
 from weft.core.errors import BadInput
 from weft.core.pattern import stored
 from weft.core.pattern.text import escape
@@ -42,13 +45,16 @@ FILES = SHORT["file"]
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`base`: "none"; "program" (steps, time, chance, children, letters, memory: nothing outside); "workspace", the
     default (that, reading the workspace, and the local models); "all". `allow`, `ask`, `deny`: capabilities such as
-    "read:./docs" or "net:*.example.com:443 expires=1h uses=3". `workspace`: a folder; default: the current one.
-    `budget`: what each run may spend at most, whatever its workflow says."""
+    "read:./docs" or "net:*.example.com:443 expires=1h uses=3". `label`, `clear`: such as "secret file:./secrets" and
+    "secret model:local/**". `workspace`: a folder; default: the current one. `budget`: what each run may spend at most,
+    whatever its workflow says."""
 
     base: Base | None = None
     allow: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
     workspace: str | None = None
     budget: Budget | None = None
 
@@ -56,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.base is not None and self.base not in BASES:
             raise BadInput(f"policy base {self.base!r}: there are {', '.join(BASES)}")
         self.besides(0.0, os.sep)
+        self.rules()
 
     def __or__(self, other: Policy) -> Policy:
         """Both; where they differ in the base, the workspace or a limit, the other's."""
@@ -65,6 +72,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             allow=_both(self.allow, other.allow),
             ask=_both(self.ask, other.ask),
             deny=_both(self.deny, other.deny),
+            label=_both(self.label, other.label),
+            clear=_both(self.clear, other.clear),
             workspace=other.workspace or self.workspace,
             budget=Budget(**limits) if limits else None,
         )
@@ -73,6 +82,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def folder(self) -> str:
         """The workspace, absolute."""
         return os.path.realpath(self.workspace or os.curdir)
+
+    def rules(self) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        """What carries which label, and what is cleared for which. Raises BadInput."""
+        folder = self.folder
+        labels = tuple(rule(spec, folder, clears=False) for spec in self.label)
+        return labels, tuple(rule(spec, folder, clears=True) for spec in self.clear)
 
     def capabilities(self, now: float, private: Sequence[str] = ()) -> tuple[Capability, ...]:
         """What a run holds. `private`: folders and files that no program touches (those of the store itself)."""
@@ -117,7 +132,7 @@ def ambient() -> Policy:
     if table is not None:
         assert file is not None
         found |= _of_table(table, f"{file.name}: [policy]")
-    for name in ("policy", "allow", "ask", "deny", "budget"):
+    for name in ("policy", "allow", "ask", "deny", "label", "clear", "budget"):
         variable = f"WEFT_{name.upper()}"
         if words := os.environ.get(variable, "").strip():
             found |= said(name, variable, [words] if name == "policy" else filter(None, re.split(r"[;\n]", words)))
@@ -168,7 +183,7 @@ def _of_table(table: Any, where: str) -> Policy:
         return found
     except (msgspec.ValidationError, BadInput) as error:
         raise BadInput(
-            f"{where}: {error}; it has base, allow, ask, deny (lists), workspace and budget (a table)"
+            f"{where}: {error}; it has base, workspace, budget (a table), and lists: allow, ask, deny, label, clear"
         ) from None
 
 

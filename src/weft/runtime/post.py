@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weft.core.codec import decode, encode
+from weft.core.capability import Request
+from weft.core.codec import encode
 from weft.core.errors import StoreError, UnknownRun, WeftError
-from weft.store.base import FINISHED, Message
+from weft.core.label import PUBLIC, Label
+from weft.core.sealed import carried, carry
+from weft.runtime import flow
+from weft.store.base import FINISHED, Message, ProcessRow
 from weft.store.handover import check_present
 
 if TYPE_CHECKING:
@@ -28,11 +32,12 @@ class Post:
 
     # --- letters -----------------------------------------------------------------------------------------
 
-    def put(self, to: str, box: str, value: Any) -> None:
-        """Write a letter with this turn's records; tell the receiver once it is durable."""
+    def put(self, to: str, box: str, value: Any, label: Label = PUBLIC) -> None:
+        """Write a letter with this turn's records; tell the receiver once it is durable. `label`: what the sender
+        carries."""
         journal = self.runtime.journal
-        payload = encode(value, f"letter to {box}")
-        journal.batch.messages.append(Message(0, to, box, journal.redactor.redact(payload) or payload))
+        payload = carry(journal.clean(encode(value, f"letter to {box}")), label)
+        journal.batch.messages.append(Message(0, to, box, payload))
         journal.when_durable(lambda: self.runtime.task(self.deliver(to)))
         self.runtime.kick()
 
@@ -52,23 +57,27 @@ class Post:
             if process is not None:
                 process.mail.put([letter])
 
-    async def address(self, to: str) -> None:
-        """Raise UnknownRun unless process `to` exists and has not ended, RunBusy if it is only being moved here."""
+    async def address(self, to: str) -> ProcessRow:
+        """The row of process `to`. Raises UnknownRun unless it exists and has not ended, RunBusy if it is only being
+        moved here."""
         row = await self.runtime.row(to)
         check_present(row)
         if row.state in FINISHED:
             raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
+        return row
 
-    def send_from(self, process: Process, pending: Pending, *, to: str, box: str, value: Any) -> None:
-        """A body's send: the letter leaves with the record of its outcome."""
+    def send_from(self, process: Process, pending: Pending, *, to: str, box: str, value: Any, mark: Label) -> None:
+        """A body's send: the letter leaves with the record of its outcome. `mark`: what the body had seen."""
 
         async def send() -> None:
             try:
-                await self.address(to)
+                row = await self.address(to)
+                content, asked = flow.value_of(pending), Request("process.send", to)
+                flow.to_process(process, pending.number, content, pending.label, asked, row.tenant)
             except WeftError as error:
                 process.arrive(pending, False, error)
             else:
-                process.arrive(pending, True, None, lambda _: self.put(to, box, value))
+                process.arrive(pending, True, None, lambda _: self.put(to, box, value, mark))
 
         self.runtime.task(send())
 
@@ -76,8 +85,7 @@ class Post:
 
     def publish(self, process: Process, key: str, value: Any) -> None:
         journal = self.runtime.journal
-        payload = encode(value, f"event {key}")
-        payload = journal.redactor.redact(payload) or payload
+        payload = carry(journal.clean(encode(value, f"event {key}")), process.mark)
         journal.batch.events.append((key, payload, process.id))
         journal.when_durable(lambda: self._published(key, payload))
 
@@ -102,7 +110,9 @@ class Post:
 
     def _tell(self, key: str, payload: bytes) -> None:
         for process, pending in self.watchers.pop(key, ()):
-            process.arrive(pending, True, decode(payload))
+            value, label = carried(payload)
+            pending.brings(label)
+            process.arrive(pending, True, value)
 
     # --- from elsewhere ----------------------------------------------------------------------------------
 

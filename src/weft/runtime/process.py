@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any
 from weft.core.codec import decode, decode_args, encode, encode_args
 from weft.core.declare import Step, Workflow, find_workflow
 from weft.core.errors import WeftError
+from weft.core.label import PUBLIC, Label
 from weft.core.record import Blob, Cancel, Fork, Outcome, Patch, Value
+from weft.core.sealed import Labelled
+from weft.runtime import flow
 from weft.runtime.beginning import Beginning
 from weft.runtime.children import Children
 from weft.runtime.deadlock import deadlocked
@@ -76,6 +79,9 @@ class Process(Writing):
         self.issued = begin.number
         self.history = History(begin.records, self.runtime.journal.clean)
         self.rights: Holder = self.runtime.rights.holder(begin.holder, begin.image, begin.held)
+        self.mark: Label = self.rights.image.mark
+        """What the body has seen (`weft.runtime.flow`)."""
+        self.rules = self.runtime.rights.rules(self.rights.image)
 
     # --- running the body ------------------------------------------------------------------------------
 
@@ -143,10 +149,14 @@ class Process(Writing):
                 history.cursor += 1
                 self.clock = record.at
                 self._forget(pending)
+                if record.label is not None:
+                    self.mark |= record.label
                 self._resolve(pending, record.ok, decode(self._bytes(record.value)))
             elif type(record) is Cancel:
                 history.cursor += 1
                 self.clock = record.at
+                if record.label is not None:
+                    self.mark |= record.label
                 self.main.cancel()
             elif type(record) is Fork:
                 history.pass_fork()
@@ -193,6 +203,8 @@ class Process(Writing):
         self.pending[pending.number] = pending
         self.busy += not pending.parkable
         pending.holder = narrowed.get()
+        if self.mark is not PUBLIC:
+            pending.laden().given |= self.mark
         if self.live and not self.signals.held:
             launch(self, pending)
 
@@ -208,7 +220,9 @@ class Process(Writing):
         if pending.number in self.pending and pending.future.cancelled():
             self.drop(pending)
 
-    async def step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str) -> Any:
+    async def step(
+        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, sealed: bool = False
+    ) -> Any:
         data = encode_args(args, kwargs, step.name, step.names)
         history = self.history
         if history and not self.loop.ready:
@@ -225,10 +239,14 @@ class Process(Writing):
                 self.issued += 1
                 history.cursor += 1
                 self.clock = record.at
+                if record.label is not None:
+                    self.mark |= record.label
                 if record.ok:
                     return decode(record.value)
                 raise decode(record.value)
         call = Execution(self, step, args, kwargs, place, data)
+        if sealed:
+            call.laden().sealed = True
         self.enlist(call)
         try:
             return await call.future
@@ -244,6 +262,7 @@ class Process(Writing):
         args: bytes,
         make: Callable[[int], Any],
         also: Also | None = None,
+        label: Label | None = None,
     ) -> Any:
         """An effect whose outcome is known at once: recorded at this point of the order, without a wait."""
         if self.stopping:
@@ -261,19 +280,29 @@ class Process(Writing):
             self.history.cursor += 1
             self.clock = record.at
             assert isinstance(record.value, bytes)
+            if record.label is not None:
+                self.mark |= record.label
             if not record.ok:
                 raise decode(record.value)
             return decode(record.value)
         try:
-            by = check(self, kind, name)
+            by = check(self, kind, name, args)
             value = make(number)
         except WeftError as error:
             self.record(number, kind, name, place, args, encode(error), False)
             raise
-        self.record(number, kind, name, place, args, self.runtime.journal.value(self.id, encode(value)), True, by=by)
+        data = self.runtime.journal.value(self.id, encode(value))
+        self.record(number, kind, name, place, args, data, True, by=by, label=label)
+        if label is not None:
+            self.mark |= label
         if also is not None:
             also(value)
         return value
+
+    def open(self, label: Label, place: str) -> None:
+        """The body looks into a handle."""
+        if not label.flows_to(self.mark):
+            self.immediate("open", str(label), place, NOTHING, lambda _: None, label=label)
 
     def patched(self, id: str) -> bool:
         known = self.patches.get(id)
@@ -313,10 +342,11 @@ class Process(Writing):
             pending.bill.settle(begun=pending.started > 0)
 
     async def call(
-        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str
-    ) -> Any:
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str,
+        sealed: bool = False,
+    ) -> Any:  # fmt: skip
         await self.pay({"children": 1}, place)
-        return await self.children.join(self.children.spawn(workflow, args, kwargs, place, owned=True), place)
+        return await self.children.join(self.children.spawn(workflow, args, kwargs, place, owned=True), place, sealed)
 
     async def pay(self, price: dict[str, float], place: str) -> None:
         """Charge the budget, if there is one, for something that is no step. Raises BudgetExceeded."""
@@ -356,7 +386,7 @@ class Process(Writing):
     def _deliver(self, pending: Pending | None, ok: bool, value: Any, also: Also | None) -> None:
         if pending is None:
             assert self.main is not None
-            self.append(Cancel(self.tick(), str(value)))
+            self.append(Cancel(self.tick(), "cancelled", self._learn(value)))
             if also is not None:
                 also(value)
             self.main.cancel()
@@ -365,11 +395,18 @@ class Process(Writing):
             return  # the body gave it up meanwhile
         self._forget(pending)
         pending.host = None
+        label = None
+        if pending.load is not None:
+            if pending.load.sealed and ok:
+                value = Labelled(value, pending.full)
+            else:
+                label = self._learn(_told(pending))
         if pending.timer is None:
             try:
                 data = encode(value, f"{pending.name}() result") if type(value) not in _ATOMS else encode(value)
             except Exception as error:
                 data, ok = encode(error), False
+                label = self._learn(_told(pending))
             clean = self.runtime.journal.clean(data)
             stored = self.runtime.journal.keep(self.id, clean)
             if clean is not data or type(value) not in _ATOMS:
@@ -382,13 +419,24 @@ class Process(Writing):
             stored = _NONE
         self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
-            pending.attempts, pending.by,
+            pending.attempts, pending.by, label,
         )  # fmt: skip
         if also is not None:
             also(value)
         if pending.bill is not None:
             pending.bill.settle(begun=pending.started > 0)
         self._resolve(pending, ok, value)
+
+    def _learn(self, label: Label) -> Label | None:
+        """The body sees what carries this; returns it if that is more than it has seen."""
+        if label.flows_to(self.mark):
+            return None
+        self.mark |= label
+        return label
+
+    def released(self, payload: bytes) -> None:
+        """A letter says that a value may go where its label may not."""
+        flow.take(self, payload)
 
     def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
         if pending.timer is not None:
@@ -420,6 +468,13 @@ class Process(Writing):
         if self.live and not self.stopping:
             error = context.get("exception")
             self.runtime.log.error("%s %s: %s", self.workflow, self.id, context.get("message"), exc_info=error)
+
+
+def _told(pending: Pending) -> Label:
+    """What an outcome carries: of what the effect was given only that of which the outcome was made."""
+    if pending.load is None:
+        return PUBLIC
+    return pending.full if pending.kind == "step" else pending.load.brought
 
 
 def _paid(process: Process, pending: Pending) -> None:

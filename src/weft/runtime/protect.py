@@ -18,9 +18,12 @@ from weft.core.authority import Decision as Verdict
 from weft.core.authority import suggest
 from weft.core.capability import Request
 from weft.core.errors import BudgetExceeded, Denied
+from weft.core.label import PUBLIC, Label
 from weft.core.needs import Need
 from weft.core.pattern import compiled
 from weft.core.record import Decision, Reserved, content_hash
+from weft.core.sealed import SEAL, held
+from weft.runtime import flow
 from weft.runtime.ledger import Bill
 from weft.runtime.rights import Holder
 
@@ -47,7 +50,8 @@ def launch(process: Process, pending: Pending) -> None:
     action = ACTION.get(pending.kind) if pending.kind != "step" else pending.action
     if action is not None and (by := holder.free.get(action)) is not None:
         pending.by = by
-        action = None
+        if (pending.load is None and process.rules is None) or not flow.concerns(process, pending, action):
+            action = None
     if pending.is_unknown(process) or (
         action is None and not pending.needs and (process.account is None or pending.kind not in PAID)
     ):
@@ -56,7 +60,7 @@ def launch(process: Process, pending: Pending) -> None:
         Protected(process, pending, holder, action).prepare()
 
 
-def check(process: Process, kind: str, name: str) -> tuple[int, ...]:
+def check(process: Process, kind: str, name: str, args: bytes) -> tuple[int, ...]:
     """For effects whose outcome is known at once: the capabilities that allow it. Raises Denied."""
     action = ACTION.get(kind)
     holder = process.holder()
@@ -70,13 +74,17 @@ def check(process: Process, kind: str, name: str) -> tuple[int, ...]:
             note(process, process.issued, asked, verdict)
             raise holder.denied(asked, verdict)
         by = () if verdict.by is None else (verdict.by,)
+    if process.rules is not None:
+        asked, value = Request(action, name), flow.digest(kind, name, "", args)
+        label = process.mark | held(args)
+        flow.passes(process, process.issued, value, label, asked, process.rules.clearance(asked))
     return by
 
 
-def note(process: Process, effect: int, asked: Request, verdict: Verdict) -> None:
-    """Write a decision down, without secrets."""
+def note(process: Process, effect: int, asked: Request, verdict: Verdict, label: str = "") -> None:
+    """Write a decision down, without secrets. `label`: what went there, or would have gone."""
     resource = process.runtime.journal.redactor.redact_text(asked.resource)
-    record = Decision(process.runtime.clock(), effect, asked.action, resource, verdict.verdict, verdict.by)
+    record = Decision(process.runtime.clock(), effect, asked.action, resource, verdict.verdict, verdict.by, label)
     process.runtime.append(process, record)
 
 
@@ -94,6 +102,12 @@ class Protected:
         begun = process.history.intents.get(pending.number)
         self.uses = process.history.reserved.get(pending.number, ()) if begun is not None and begun.intent else ()
         """Those that are set apart for it; from before a crash, if it had begun."""
+        self.sinks: Sequence[Request] = ()
+        """Where a person must let it take what it carries."""
+        self.taken: tuple[int, ...] = ()
+        """Releases that it takes."""
+        self.released: dict[Request, Label] = {}
+        """What it may take where, by those."""
         self.epoch = -1
         """Of the rights when it was decided."""
 
@@ -127,11 +141,12 @@ class Protected:
         found = [] if self.action is None else [Request(self.action, pending.name)]
         if pending.needs:
             step: Any = pending
-            arguments = step.arguments()
-            workspace = self.holder.image.workspace
-            for need in pending.needs:
-                found += need.asked(arguments, workspace)
+            found += self._needed(step.arguments())
         return found
+
+    def _needed(self, arguments: Mapping[str, Any]) -> list[Request]:
+        workspace = self.holder.image.workspace
+        return [one for need in self.pending.needs for one in need.asked(arguments, workspace)]
 
     def _decide(self) -> None:
         process, holder = self.process, self.holder
@@ -141,17 +156,24 @@ class Protected:
         verdicts = [holder.decide(asked, reserved=self.uses) for asked in self.requests]
         decided = list(zip(self.requests, verdicts, strict=True))
         asking = [asked for asked, verdict in decided if verdict.verdict == "ask" and not self.said_yes()]
-        for asked, verdict in decided:
+        labels = flow.carries(self)
+        for (asked, verdict), label in zip(decided, labels, strict=True):
             if asked not in asking:
-                note(process, self.pending.number, asked, verdict)
+                note(process, self.pending.number, asked, verdict, flow.worth_saying(asked, label))
         if refused := refusal(holder, decided):
             self._refuse(refused)
             return
         by = (v.by for v in verdicts if v.by is not None)
         self.pending.by = tuple(dict.fromkeys((*self.own, *by)))
-        if asking:
-            process.runtime.people.approve(self, asking)
+        admitted = flow.admit(self, labels)
+        self.sinks = admitted.asking
+        if (kept := admitted.refused) is not None:
+            note(process, self.pending.number, Request(kept.action, kept.resource), flow.DENIED, kept.label)
+            self._refuse(kept)
+        elif asking or self.sinks:
+            process.runtime.people.approve(self, asking, self.sinks)
         else:
+            self.taken = admitted.taken
             self._reserve()
 
     def said_yes(self) -> bool:
@@ -165,7 +187,7 @@ class Protected:
 
     def asks(self) -> bool:
         """Whether a person is to be asked, as things stand."""
-        return any(self.holder.decide(asked).verdict == "ask" for asked in self.requests)
+        return bool(self.sinks) or any(self.holder.decide(asked).verdict == "ask" for asked in self.requests)
 
     def binding(self) -> bytes:
         """Digest of what would be done: by which code, with which arguments, to what (a link may lead elsewhere by
@@ -177,7 +199,7 @@ class Protected:
 
     def _reserve(self) -> None:
         process = self.process
-        limited = self.holder.limited(self.pending.by)
+        limited = (*self.holder.limited(self.pending.by), *self.taken)
         if limited and limited != self.uses:
             self.uses = limited
             process.rights.used.update(limited)
@@ -228,7 +250,24 @@ class Protected:
         self.release()
 
     def _refuse(self, error: Exception) -> None:
-        self.process.arrive(self.pending, False, error)
+        pending = self.pending
+        if pending.load is not None:
+            pending.load.brought = PUBLIC  # it will not begin
+            if SEAL in pending.args and not self._tells():
+                pending.load.given = PUBLIC
+        self.process.arrive(pending, False, error)
+
+    def _tells(self) -> bool:
+        """Whether what it asked for, which an error names, depends on what its sealed arguments hold."""
+        step: Any = self.pending
+        if self.pending.kind != "step":
+            return False
+        try:
+            closed = self._needed(step.step.arguments(*step.closed))
+        except Exception:
+            return True
+        asked = self.requests[len(self.requests) - len(closed) :]
+        return closed != asked or not self.requests or callable(step.step.cost)
 
 
 # --- in the middle of a step ------------------------------------------------------------------------------------
@@ -236,13 +275,16 @@ class Protected:
 
 def touched(execution: Execution, asked: Sequence[Request]) -> Denied | None:
     """What a watched step does in its middle: None, or why it must not. In any thread; writes nothing."""
-    known = () if execution.protected is None else execution.protected.requests
-    return _decided(execution, [one for one in asked if one not in known], _declare(asked[0]))
+    unknown = [one for one in asked if one not in execution.requests]
+    return _decided(execution, unknown, _declare(asked[0])) or flow.touch(execution, asked)
 
 
 def further(execution: Execution, asked: Request, instead: str) -> None:
     """See `Crossing.further`."""
-    if refused := _decided(execution, [asked], instead):
+    refused: Denied | None = None
+    if asked not in execution.requests:
+        refused = _decided(execution, [asked], instead)
+    if refused := refused or flow.touch(execution, [asked]):
         raise refused
 
 
@@ -250,7 +292,9 @@ def may(execution: Execution, asked: Request) -> bool:
     """See `Crossing.may`."""
     verdict = execution.rights.decide(asked)
     allowed = verdict.verdict == "allow" and verdict.by is not None and not execution.rights.limited((verdict.by,))
-    if not allowed:
+    if allowed:
+        flow.learn(execution, asked)
+    else:
         execution.seen[asked] = verdict
     return allowed
 
@@ -259,6 +303,7 @@ def closer(execution: Execution, asked: Request, instead: str) -> None:
     """See `Crossing.closer`."""
     protected = execution.protected
     holder = execution.rights
+    flow.learn(execution, asked)
     verdict = holder.decide(asked, reserved=() if protected is None else protected.uses)
     approved = protected is not None and protected.said_yes()
     if verdict.missing or (verdict.verdict == "ask" and approved):

@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from weft.core.authority import Authority, Decision, line
 from weft.core.budget import Budget, tighter
 from weft.core.capability import Capability, Request, parse
+from weft.core.clearance import Rule, Rules
 from weft.core.declare import Workflow
 from weft.core.errors import Denied, StoreError
 from weft.core.image import Image, decode_image, encode_image, image_hash
 from weft.core.pattern import EVERYTHING
-from weft.core.record import AnyRecord, Granted, Outcome, Reserved, Started
+from weft.core.record import AnyRecord, Granted, Outcome, Released, Reserved, Started
 from weft.runtime.policy import Policy
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Rights:
         self._images: dict[bytes, Image] = {}
         self._roots: dict[object, tuple[bytes, bytes]] = {}
         self._free: dict[tuple[bytes, int], dict[str, By]] = {}
+        self._rules: dict[tuple[tuple[Rule, ...], tuple[Rule, ...]], Rules] = {}
         self._seen = 0
         self._looking = False
 
@@ -79,7 +81,9 @@ class Rights:
             policy |= Policy(allow=extra)
         held = policy.capabilities(self.runtime.clock(), self.runtime.store.private)
         budget = tighter(workflow.budget, policy.budget)
-        hash = self._keep(self._image(workflow, policy.folder, held, budget))
+        labels, clear = policy.rules()
+        image = self._image(workflow, policy.folder, held, budget)
+        hash = self._keep(replace(image, labels=labels, clear=clear))
         if "expires=" not in " ".join((*policy.allow, *policy.ask, *policy.deny)):  # counted from each start
             self._roots[key] = hash, self.runtime.journal.batch.images[hash]
         return hash
@@ -98,15 +102,17 @@ class Rights:
         if taken:
             parent.rights.used.update(taken)
             self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
-        return self._keep(self._image(workflow, holder.image.workspace, handed, workflow.budget, parent.account))
+        image = self._image(workflow, holder.image.workspace, handed, workflow.budget, parent.account)
+        return self._keep(replace(image, mark=parent.mark, labels=holder.image.labels, clear=holder.image.clear))
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
         """That of what a process becomes by its effect `number`, and the name under which its rights are known."""
         holder = process.holder()
         if workflow.rights is None and holder is process.rights:
             changed = replace(
-                holder.image, workflow=workflow.name, version=workflow.version, account=process.account, budget=None
-            )
+                holder.image, workflow=workflow.name, version=workflow.version, account=process.account, budget=None,
+                mark=process.mark,
+            )  # fmt: skip
             return self._keep(changed), holder.id
         return self._of_child(process, workflow), f"{process.id}@{number}"
 
@@ -155,14 +161,26 @@ class Rights:
                 found = decode_image(await self.runtime.store.image(hash))
             else:
                 policy = self.policy
+                labels, clear = policy.rules()
                 found = Image(
                     workflow="",
                     version="",
                     workspace=policy.folder,
                     capabilities=policy.capabilities(self.runtime.clock(), self.runtime.store.private),
+                    labels=labels,
+                    clear=clear,
                 )
             self._images[hash] = found
         return found
+
+    def rules(self, image: Image) -> Rules | None:
+        """What an image says about labels; None: nothing."""
+        if not image.labels and not image.clear:
+            return None
+        key = (image.labels, image.clear)
+        if key not in self._rules:
+            self._rules[key] = Rules(*key)
+        return self._rules[key]
 
     def holder(self, process: str, hash: bytes, records: Sequence[AnyRecord] = ()) -> Holder:
         """What a process holds; its image is in memory."""
@@ -234,6 +252,7 @@ class Holder:
         "hash",
         "id",
         "image",
+        "releases",
         "rights",
         "temporary",
         "used",
@@ -248,6 +267,7 @@ class Holder:
         self.image = image
         self.granted = [_decode(r.spec) for r in records if type(r) is Granted]
         self.used: Counter[int] = spent(records)
+        self.releases = [r for r in records if type(r) is Released]
         self._hold((*image.capabilities, *self.granted))
 
     def _hold(self, capabilities: Sequence[Capability]) -> None:
@@ -269,7 +289,7 @@ class Holder:
 
     def inherit(self, before: Holder) -> None:
         """What the same process was granted and has used under its image before."""
-        self.granted, self.used = before.granted, before.used
+        self.granted, self.used, self.releases = before.granted, before.used, before.releases
         self._hold((*self.image.capabilities, *self.granted))
 
     @property

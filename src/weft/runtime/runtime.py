@@ -37,6 +37,7 @@ from weft.runtime.beginning import beginning
 from weft.runtime.commit import Committer, settle
 from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
+from weft.runtime.flow import release
 from weft.runtime.fork import forked
 from weft.runtime.handle import Run
 from weft.runtime.inbox import OpenQuestion
@@ -405,6 +406,12 @@ class Runtime:
         and BadInput for a value that does not fit."""
         self._check_open()
         return await self.people.answer(id, value, who)
+
+    async def release(self, id: str, sink: str, value: str, who: str = "host") -> None:
+        """Let one value of a run go once to one place that is not cleared for it. `sink` and `value` are those of the
+        ReleaseNeeded that it got; then it may try again. Durable on return. Raises UnknownRun, BadInput."""
+        self._check_open()
+        await release(self, id, sink, value, who)
 
     async def cancel(self, id: str) -> None:
         """Ask a run to stop, wherever it is executed. If nobody executes it, it is continued here to be cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from weft.core.label import Label
 from weft.core.record import AnyRecord, Outcome, Started, Value
 from weft.runtime.pending import Pending
 from weft.store.base import ProcessRow
@@ -24,14 +25,14 @@ class Writing:
 
     def record(
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
-        started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (),
+        started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (), label: Label | None = None,
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
         self.runtime.counters.effects += 1
-        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by)
+        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label)
         self.append(record)
 
     def append(self, record: AnyRecord) -> None:

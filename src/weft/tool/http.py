@@ -84,12 +84,14 @@ class _Fetch(Primitive[P, R]):
         here = boundary()
         if here is None:
             return self._directly(args, kwargs)
-        method = str(kwargs.get("method", "GET")).upper()
-        step: Step[P, R] = self
-        if self.effect == "pure" and method not in SAFE:
-            step = self.options(effect="idempotent" if method in REPEATABLE else "at_most_once")
-        work: Coroutine[Any, Any, R] = here.step(step, args, kwargs, place())
+        work: Coroutine[Any, Any, R] = here.step(self.of_call(args, kwargs), args, kwargs, place())
         return work
+
+    def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step[P, R]:
+        method = str(kwargs.get("method", "GET")).upper()
+        if self.effect != "pure" or method in SAFE:
+            return self
+        return self.options(effect="idempotent" if method in REPEATABLE else "at_most_once")
 
 
 def _needs(
