@@ -17,6 +17,7 @@ from weft.store.base import (
     MAX_STRIKES,
     QUEUED,
     RUNNING,
+    SUSPECT,
     UNFINISHED,
     WAITING,
     Batch,
@@ -165,7 +166,8 @@ class PlainStore:
                     continue
             row.strikes += row.owner is not None and row.state == RUNNING
             row.owner = owner
-            taken.append(row)
+            taken.append(replace(row))
+            row.strikes -= queues is not None and row.state == RUNNING and row.strikes >= SUSPECT
         return taken
 
     def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int, now: float) -> tuple[list[str], ...]:

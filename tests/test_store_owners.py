@@ -12,7 +12,7 @@ from tests.stores import KINDS, Place, begin, commit, elsewhere, eventually, ids
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.store import ProcessRow, Store
-from weft.store.base import MAX_STRIKES, QUEUED, RUNNING, WAITING, Want
+from weft.store.base import MAX_STRIKES, QUEUED, RUNNING, SUSPECT, WAITING, Want
 
 SOON = {"heartbeat": 1.0}
 """Of the living in a test where others die: taken over late enough on a slow machine, and quick to take over."""
@@ -222,6 +222,25 @@ def test_a_worker_leaves_alone_what_has_killed_too_many(place: Place) -> None:
         given = rows(*(row(f"s{n}", strikes=n) for n in (0, MAX_STRIKES - 1, MAX_STRIKES, MAX_STRIKES + 1)))
         assert await asked(store, given, queues=["a"]) == ["s0", f"s{MAX_STRIKES - 1}"]
         assert len(await asked(store, given)) == 4
+
+    place.run(main)
+
+
+def test_a_suspect_of_whom_a_worker_never_heard_is_struck_no_further(place: Place) -> None:
+    async def main() -> None:
+        store = await place.owner("me", {"shop.order": "v1"})
+        await commit(store, rows=rows(row("p", owner="dead", strikes=SUSPECT - 1)))
+        for n in range(3):  # each of these takes it, and is gone before it has written a word
+            taker = await place.owner(f"w{n}", {"shop.order": "v1"})
+            (taken,) = await taker.claim(f"w{n}", queues=["a"])
+            assert (taken.id, taken.strikes) == ("p", SUSPECT)
+            await taker.close()
+        (taken,) = await store.claim("me", queues=["a"])
+        await commit(store, rows={"p": taken})  # the trial begins
+        await store.close()
+        heir = await place.owner("heir", {"shop.order": "v1"})
+        (taken,) = await heir.claim("heir", queues=["a"])
+        assert taken.strikes == SUSPECT + 1
 
     place.run(main)
 

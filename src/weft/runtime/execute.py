@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,9 @@ class Steps:
     async def drain(self, grace: float) -> None:
         """Let the steps under way end, for up to `grace` seconds."""
         self.draining = True
+        for execution in list(self.running.values()):
+            if execution.idle:
+                execution.cancel()  # whoever takes it over stands in line, or waits out the rest
         if self.running:
             await asyncio.wait(list(self.running), timeout=grace)
             await asyncio.sleep(0)  # their outcomes reach the bodies
@@ -68,7 +71,8 @@ class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
     __slots__ = (
-        "call", "closed", "dead", "process", "refused", "seen", "step", "task", "ticket", "watched",
+        "announced", "call", "closed", "dead", "idle", "process", "refused", "seen", "step", "task", "ticket",
+        "watched",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +89,10 @@ class Execution(Pending):
         if process.account is not None:
             self.price = price_of(self)
         self.dead = False
+        self.announced = False
+        """It is written down that it begins."""
+        self.idle = False
+        """It waits for its turn, or for its next attempt."""
         self.watched = False
         self.seen: dict[Request, Verdict] = {}
         """What it was seen to do, and what was decided about that."""
@@ -117,15 +125,24 @@ class Execution(Pending):
         """Start now, or when everything the body knows is durable."""
         self.host = self
         step, process = self.step, self.process
+        self.announced = self._intended(process)
         if self.is_unknown(process):
             self.unknown()
         elif step.effect == "pure" and not process.row.strikes and not self._limited_rights():
             self.start()
         else:
-            careful = step.effect == "at_most_once" or process.row.strikes or self.protected is not None
-            if careful and not self._intended(process):
-                process.note(self, intent=True)
+            if step.queue is None or self.protected is not None:
+                self._announce()  # else when its turn has come: who dies in line is known not to have begun
             process.runtime.journal.when_durable(self.start)
+
+    def _announce(self) -> bool:
+        """Write down that it begins, where that must be known after a crash. False if it needs no word more."""
+        careful = self.step.effect == "at_most_once" or self.process.row.strikes > 0 or self.protected is not None
+        if self.announced or not careful:
+            return False
+        self.announced = True
+        self.process.note(self, intent=True)
+        return True
 
     def _intended(self, process: Process) -> bool:
         """Whether its start was written down before."""
@@ -267,7 +284,7 @@ class Execution(Pending):
                         raise
                     wait = retry.wait(self.attempts, _jitter.random())
                     self._note_attempt(error, wait)
-                    await asyncio.sleep(wait)
+                    await self._idly(asyncio.sleep(wait))
                     self.attempts += 1
         except ExecutorLost as lost:
             if self.step.effect == "at_most_once" and not self.dead:
@@ -285,8 +302,13 @@ class Execution(Pending):
         tried = self.process.history.tried.get(self.number)
         if tried is None:
             return 1
-        await asyncio.sleep(max(0.0, tried.again - self.process.runtime.clock()))
+        await self._idly(asyncio.sleep(max(0.0, tried.again - self.process.runtime.clock())))
         return tried.attempt + 1
+
+    async def _idly(self, wait: Awaitable[None]) -> None:
+        self.idle = True
+        await wait
+        self.idle = False
 
     def _note_attempt(self, error: Exception, wait: float) -> None:
         process = self.process
@@ -305,7 +327,9 @@ class Execution(Pending):
             tenant = self.process.row.tenant
             self.ticket = gate.enter(place, tenant, self.step.priority, partial(settle, admitted, None))
             try:
-                await admitted
+                await self._idly(admitted)
+                if self._announce():
+                    await self.process.runtime.journal.barrier()
                 return await self._limited()
             finally:
                 self.ticket.release()

@@ -33,13 +33,13 @@ class Starting:
 
     async def here(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         row, input = self._new(workflow, args, kwargs)
-        return await self._once(workflow, row, lambda: self.begin(row, input))
+        return await self._once(workflow, row, lambda: self.begin(row, input), here=True)
 
     async def anywhere(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         """Leave a run to the workers of its queue; durable on return."""
         row, _ = self._new(workflow, args, kwargs)
         row.state, row.owner, row.queue = QUEUED, None, row.queue or DEFAULT_QUEUE
-        run = await self._once(workflow, row, lambda: self._hand_over(row))
+        run = await self._once(workflow, row, lambda: self._hand_over(row), here=False)
         await self.runtime.journal.barrier()
         return run
 
@@ -53,8 +53,11 @@ class Starting:
         input = self.runtime.journal.clean(encode_args(args, kwargs, workflow.name, workflow.names))
         return self.new_row(workflow, input), input
 
-    async def _once(self, workflow: Workflow[..., Any], row: ProcessRow, begin: Callable[[], None]) -> Run[Any]:
-        """Begin, unless the idempotency key was used before: then it is the first run that counts."""
+    async def _once(
+        self, workflow: Workflow[..., Any], row: ProcessRow, begin: Callable[[], None], *, here: bool
+    ) -> Run[Any]:
+        """Begin, unless the idempotency key was used before: then it is the first run that counts. `here`: it may be
+        continued by this runtime."""
         runtime = self.runtime
         if workflow.id is not None and await runtime.store.row(workflow.id) is not None:
             raise BadInput(f"a run with id {workflow.id!r} exists; choose another id, or use an idempotency key")
@@ -69,15 +72,15 @@ class Starting:
                 begin()
         finally:
             self.inserting.discard(row.id)
-        return Run(runtime, row.id) if known is None else await self._again(row, known)
+        return Run(runtime, row.id) if known is None else await self._again(row, known, here)
 
-    async def _again(self, row: ProcessRow, known: ProcessRow) -> Run[Any]:
+    async def _again(self, row: ProcessRow, known: ProcessRow, here: bool) -> Run[Any]:
         if known.workflow != row.workflow or known.input != row.input:
             raise KeyConflict(
                 f"key {row.key!r} belongs to run {known.id} of {known.workflow} with other input; use another key"
             )
         left = known.state == PAUSED or (known.state == QUEUED and known.owner is None)
-        if known.state not in FINISHED and known.id not in self.runtime.active and not left:
+        if here and known.state not in FINISHED and known.id not in self.runtime.active and not left:
             try:
                 return await self.runtime.resume(known.id)
             except RunBusy:

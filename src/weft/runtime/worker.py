@@ -23,7 +23,7 @@ from weft.core.clock import monotonic
 from weft.core.declare import find_queue
 from weft.core.errors import BadInput, CrashLoop, StoreError
 from weft.runtime.execute import Execution
-from weft.store.base import MAX_STRIKES, RUNNING, WAITING, ProcessRow
+from weft.store.base import MAX_STRIKES, RUNNING, SUSPECT, WAITING, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.process import Process
@@ -35,8 +35,6 @@ GATHER = 0.01
 """Seconds that free slots may gather before they are filled."""
 ADOPT = 1000
 """Parked processes adopted at once."""
-SUSPECT = MAX_STRIKES - 2
-"""Strikes from which on a process is taken in on trial."""
 TRIAL = 10.0
 """Seconds that a trial lasts at most; an outcome ends it."""
 GLANCE = 0.05

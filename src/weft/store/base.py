@@ -38,6 +38,8 @@ processes that are ours by an answer that got lost; revocations."""
 
 MAX_STRIKES = 5
 """A run found orphaned this often without any progress is not started again by itself."""
+SUSPECT = MAX_STRIKES - 2
+"""Strikes from which on a worker takes a process in on trial, one at a time."""
 
 COPY = "copy-"
 """How the names of owners begin that hold processes and never execute them (`weft.store.copy`)."""
@@ -341,7 +343,8 @@ class Store(Protocol):
         state running from a dead owner that executed it gets `strikes + 1`. `ids`: of these, paused ones too if
         `states` says so; they stay paused until the new owner writes otherwise. `queues`: a worker asks, for processes
         of these queues and of none whose workflow it registered, and that no living owner has in a version which
-        fits better, and that has not killed `MAX_STRIKES` of them. `but`: not these."""
+        fits better, and that has not killed `MAX_STRIKES` of them; a running one with `SUSPECT` strikes or more is
+        stored with one less until the worker writes its row, for the answer may get lost. `but`: not these."""
 
     async def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int) -> Admission:
         """Let in whom the limits of `queue` allow, over all runtimes: queued processes of `owner`, up to `room` that

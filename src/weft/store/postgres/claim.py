@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weft.store.base import COPY, MAX_STRIKES
+from weft.store.base import COPY, MAX_STRIKES, SUSPECT
 from weft.store.postgres.commit import COLUMNS
 from weft.store.postgres.schema import IS_CLAIMABLE
 
@@ -14,9 +14,11 @@ _DEAD = f"""WITH RECURSIVE names AS (
             FROM names WHERE owner IS NOT NULL),
     dead AS (SELECT owner FROM names WHERE owner IS NOT NULL
         AND NOT EXISTS (SELECT FROM weft.owners o WHERE o.owner = names.owner)),"""
+_ON_TRIAL = f"$4::text[] IS NOT NULL AND free.state = 'running' AND free.strikes + free.died::int >= {SUSPECT}"
+_GIVEN = {"strikes": "free.strikes + free.died::int AS strikes"}
 _CLAIM = f"""
     me AS (SELECT programs FROM weft.owners WHERE owner = $1),
-    free AS (SELECT id, owner IS NOT NULL AND owner NOT LIKE '{COPY}%' AND state = 'running' AS died
+    free AS (SELECT id, state, strikes, owner IS NOT NULL AND owner NOT LIKE '{COPY}%' AND state = 'running' AS died
         FROM weft.processes p
         WHERE {{which}} AND state = ANY($3::text[])
         AND id <> ALL($6::text[]) AND EXISTS (SELECT FROM me)
@@ -25,8 +27,9 @@ _CLAIM = f"""
             WHERE split_part(mine, '@', 1) = workflow AND (started = 0 OR mine = workflow || '@' || version
                 OR NOT EXISTS (SELECT FROM weft.owners o WHERE o.programs @> ARRAY[workflow || '@' || version])))))
         ORDER BY seq LIMIT $5 FOR UPDATE SKIP LOCKED)
-    UPDATE weft.processes p SET strikes = strikes + free.died::int, owner = $1 FROM free WHERE p.id = free.id
-    RETURNING {", ".join("p." + column for column in COLUMNS)}, p.seq"""
+    UPDATE weft.processes p SET owner = $1,
+        strikes = free.strikes + free.died::int - ({_ON_TRIAL})::int FROM free WHERE p.id = free.id
+    RETURNING {", ".join(_GIVEN.get(column, "p." + column) for column in COLUMNS)}, p.seq"""
 CLAIM = _DEAD + _CLAIM.format(
     which=f"$2::text[] IS NULL AND {IS_CLAIMABLE} AND (owner IS NULL OR owner IN (SELECT owner FROM dead))"
 )

@@ -27,6 +27,8 @@ from weft.store.base import (
     CLAIMABLE,
     COPY,
     MAX_STRIKES,
+    RUNNING,
+    SUSPECT,
     UNFINISHED,
     Admission,
     Batch,
@@ -205,7 +207,12 @@ class SQLiteStore(Reading):
                     + (owner IS NOT NULL AND owner NOT LIKE '{COPY}%' AND state = 'running') WHERE id IN {IDS}""",
                 (owner, taken),
             )
-            return select(connection, f"WHERE id IN {IDS} ORDER BY rowid", taken)
+            rows = select(connection, f"WHERE id IN {IDS} ORDER BY rowid", taken)
+            suspects = [row.id for row in rows if row.state == RUNNING and row.strikes >= SUSPECT]
+            if queues is not None and suspects:
+                query = f"UPDATE processes SET strikes = strikes - 1 WHERE id IN {IDS}"
+                connection.execute(query, (json.dumps(suspects),))
+            return rows
 
         return await self._ask(job)
 
