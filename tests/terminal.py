@@ -23,7 +23,16 @@ class Terminal:
         self.store = store or str(folder / ".weft" / "journal.db")
         if store is not None:
             self.environment["WEFT_STORE"] = store
+        self.children: list[subprocess.Popen[str]] = []
         self.write(program)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for child in self.children:
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
 
     def write(self, program: str) -> None:
         (self.folder / "shop.py").write_text(program)
@@ -47,6 +56,7 @@ class Terminal:
                 [WEFT, *words], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said,
                 text=True, env=self.environment, start_new_session=True,
             )  # fmt: skip
+        self.children.append(child)
         while not (found := re.search(r"^run (\w+) ", self.said(), re.MULTILINE)):
             assert child.poll() is None, self.said()
             time.sleep(0.01)

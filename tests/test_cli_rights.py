@@ -121,9 +121,11 @@ def folder(path: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def weft_(request: pytest.FixtureRequest, tmp_path: Path) -> Terminal:
+def weft_(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
     place = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    return Terminal(folder(tmp_path), PROGRAM, place)
+    terminal = Terminal(folder(tmp_path), PROGRAM, place)
+    yield terminal
+    terminal.close()
 
 
 @pytest.fixture

@@ -488,11 +488,12 @@ async def ship(branch: str = "main") -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Terminal:
+def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
     place = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
     found = Terminal(tmp_path, PROGRAM.replace("SLEEP", "pass"), place)
     found.environment |= {"WEFT_ASK": "shell:git push **", "WEFT_ALLOW": "write:./log"}
-    return found
+    yield found
+    found.close()
 
 
 def test_answers_outlive_the_death_of_whoever_asked(terminal: Terminal) -> None:

@@ -193,10 +193,11 @@ class People:
         return await questions(self.runtime.store, queue)
 
     async def answer(self, id: str, value: Any, who: str) -> OpenQuestion:
-        """Answer an open question; returns it. Durable on return. Raises UnknownQuestion, and BadInput for a value
-        that does not fit."""
+        """Answer an open question; returns it. Durable on return. Raises UnknownQuestion, RunMoved, and BadInput for a
+        value that does not fit."""
         await self.runtime.journal.barrier()
         question = await find(self.runtime.store, id)
+        await self.runtime.post.address(question.run)  # or it goes on in another store
         letter = {"value": question.check(value), "who": who}
         if question.kind in VERDICTS:
             letter["binding"] = question.binding
