@@ -74,6 +74,14 @@ async def writes(*paths: str) -> str:
     return "written"
 
 @weft.workflow
+async def copies(source: str, target: str) -> None:
+    await write_text(target, await read(source))
+
+@weft.step(needs="write:{path}")
+def write_text(path: str, text: str) -> None:
+    Path(path).write_text(text)
+
+@weft.workflow
 async def helper(path: str) -> str:
     await weft.publish("helped", path)
     return await read(path)
@@ -322,6 +330,21 @@ def test_what_was_not_looked_at_is_not_suggested_in_silence(weft_: Terminal) -> 
     assert b"not looked at" in done.stderr and b"--allow all" in done.stderr
     assert b"step:shop.write" in done.stdout
     assert "not looked at" in weft_("policy", "explain", only_run(weft_))
+
+
+def test_what_a_label_keeps_back_is_no_lack_of_rights(weft_: Terminal) -> None:
+    labels = 'label = ["secret read:./docs"]\nclear = ["secret write:./out/kept.md"]\n'
+    (weft_.folder / "weft.toml").write_text(f'[policy]\nallow = ["write:./out"]\n{labels}')
+    words = ("run", "shop.py:copies", "-i")
+    said = weft_(*words, '["docs/a.md", "out/b.md"]', code=1)
+    assert "clear = ['secret write:./out/b.md']" in said and "--allow" not in said and "runtime.release(" in said
+    assert weft_(*words, '["docs/a.md", "/nowhere"]', code=1).count("--allow write:/nowhere") == 2  # a word, a fork
+    assert weft_.json(*words, '["docs/a.md", "out/kept.md"]')["state"] == "done"
+    suggestion = weft_("policy", "suggest", only_run(weft_), "--toml")
+    table = tomllib.loads(suggestion)["policy"]
+    assert table["label"] == ["secret file:./docs"]  # or it would not be the narrowest
+    (weft_.folder / "weft.toml").write_text(suggestion)
+    assert weft_.json(*words, '["docs/a.md", "out/kept.md"]')["state"] == "done"
 
 
 def test_check_says_what_would_be_decided(here: Terminal) -> None:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 class Judged(NamedTuple):
     """A kind of request that was decided: what was asked, the verdict (allow, ask: a person allowed it once, deny), the
-    number of the capability that decided, and how often."""
+    number of the capability that decided, the label of what must not go there, and how often."""
 
     action: str
     resource: str
     verdict: str
     by: int | None
+    label: str
     times: int
 
 
@@ -78,19 +79,20 @@ class Dossier:
 
     # --- decisions -----------------------------------------------------------------------------------------
 
-    def judged(self) -> Iterator[tuple[str, str, str, int | None]]:
-        """(action, resource, verdict, number) of each decision. What a right allows on every resource is not written
-        down as one, but stands in the effect's outcome."""
+    def judged(self) -> Iterator[tuple[str, str, str, int | None, str]]:
+        """(action, resource, verdict, number, label) of each decision. What a right allows on every resource is not
+        written down as one, but stands in the effect's outcome."""
         noted = {(r.effect, r.action, r.resource) for r in self.records if type(r) is Decision}
         for record in self.records:
             if type(record) is Decision:
-                yield record.action, record.resource, record.verdict, record.by
+                kept = record.label if record.verdict == "deny" else ""
+                yield record.action, record.resource, record.verdict, record.by, kept
             elif type(record) is Outcome and record.by:
                 action = ACTION.get(record.kind, "")
                 numbers = [n for n in record.by if n < len(self.held) and action in self.held[n].actions]
                 known = (record.effect, action, record.name) in noted
                 if numbers and not known and not (record.kind == "step" and _primitive(record.name)):
-                    yield action, record.name, "allow", numbers[0]
+                    yield action, record.name, "allow", numbers[0], ""
 
     def last_refusal(self) -> Decision | None:
         """The last thing that it was refused."""
@@ -105,7 +107,7 @@ class Dossier:
 
     def spec_for(self, one: Judged | Decision) -> str | None:
         """What would allow a refused request, if a right is all that it lacked."""
-        if one.by is not None or "[secret" in one.resource or one.action not in ACTIONS:
+        if one.by is not None or one.label or "[secret" in one.resource or one.action not in ACTIONS:
             return None
         if self.image is None:
             return None
@@ -113,6 +115,9 @@ class Dossier:
 
     def why(self, one: Judged) -> str:
         """Who decided so."""
+        if one.label:
+            spec = cleared(f"{one.label} ", Request(one.action, one.resource), self.workspace)
+            return f"what it would take there is {one.label}; in [policy]: clear = [{spec!r}], or release it once"
         if one.by is None or one.by >= len(self.held):
             return "nothing allows it"
         capability = self.held[one.by]
@@ -166,6 +171,11 @@ def depths(dossiers: Sequence[Dossier]) -> Mapping[str, int]:
     for one in dossiers:
         found[one.row.id] = found.get(one.row.parent or "", -1) + 1
     return found
+
+
+def cleared(label: str, asked: Request, workspace: str) -> str:
+    """The line of `clear` for what carries this label."""
+    return label + shlex.split(line(asked, workspace))[1]
 
 
 def _primitive(name: str) -> bool:

@@ -82,7 +82,7 @@ def explain(error: Exception) -> int:
         cause = error.error
         name = "" if isinstance(cause, errors.WeftError) else f"{type(cause).__name__}: "
         said = str(cause)
-        if error.refused and isinstance(cause, errors.Denied):
+        if error.refused and type(cause) is errors.Denied:
             said = said.removesuffix(f"; {cause.fix}")  # it stands below, with the others
         advice = f"see: weft show {error.run}"
         if not any("weft fork" in line for line in error.refused):

@@ -108,5 +108,7 @@ def plain(one: OpenQuestion, short: str, now: float) -> dict[str, Any]:
         "schema": one.schema,
         "requests": [{"action": action, "resource": resource} for action, resource in one.requests],
         "arguments": one.arguments,
+        "label": one.label,
+        "sinks": [{"action": action, "resource": resource} for action, resource in one.sinks],
         "rejected": one.rejected,
     }

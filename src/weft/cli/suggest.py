@@ -9,31 +9,38 @@ from typing import NamedTuple
 
 from weft.cli.decisions import Dossier
 from weft.core.authority import Authority, suggest
-from weft.core.capability import ACTIONS, Request
+from weft.core.capability import ACTIONS, Request, pattern_text, short_names
+from weft.core.clearance import Rule
 from weft.runtime.policy import Policy
 
 
 class Suggestion(NamedTuple):
     """A base, and specs besides. `ask`: what a person allowed; `refused`: what was denied, and is in none of the
-    others; `watched`: whether it is known what all steps did."""
+    others; `label`, `clear`: as the run had them; `watched`: whether it is known what all steps did."""
 
     base: str
     allow: list[str]
     ask: list[str]
     refused: list[str]
+    label: list[str]
+    clear: list[str]
     watched: bool
 
     def words(self) -> list[str]:
         """For a command line."""
         options = [("--allow", self.allow), ("--ask", self.ask)]
         lines = [f"--policy {self.base}", *(f"{name} {shlex.quote(s)}" for name, specs in options for s in specs)]
-        refused = [f"# it was refused: {spec}" for spec in self.refused]
-        return [*(line + " \\" for line in lines[:-1]), lines[-1], *refused]
+        notes = [f"# it was refused: {spec}" for spec in self.refused]
+        notes += [f"# keep in [policy]: {name} = {_text(specs)}" for name, specs in self._labels() if specs]
+        return [*(line + " \\" for line in lines[:-1]), lines[-1], *notes]
+
+    def _labels(self) -> list[tuple[str, list[str]]]:
+        return [("label", self.label), ("clear", self.clear)]
 
     def toml(self) -> list[str]:
         """For weft.toml."""
         lines = ["[policy]", f"base = {_text(self.base)}"]
-        for name, specs in (("allow", self.allow), ("ask", self.ask)):
+        for name, specs in (("allow", self.allow), ("ask", self.ask), *self._labels()):
             if specs:
                 lines += [f"{name} = [", *(f"  {_text(spec)}," for spec in specs), "]"]
         return [*lines, *(f"# it was refused: {spec}" for spec in self.refused)]
@@ -49,8 +56,10 @@ def narrowest(family: Sequence[Dossier], base: str, with_refused: bool = False) 
             request = Request(each.action, each.resource)
             if each.action not in ACTIONS:
                 continue
-            if each.verdict == "deny":
+            if each.verdict == "deny" and not each.label:
                 refused[request] = None
+            elif each.verdict == "deny":
+                continue  # it held the right
             elif each.verdict == "ask" or (each.by is not None and each.by >= len(one.given)):
                 asked[request] = None  # a person said so, and is to be asked again
             else:
@@ -64,6 +73,8 @@ def narrowest(family: Sequence[Dossier], base: str, with_refused: bool = False) 
         allow=_specs((request for request in allowed if request not in asked), base, folder),
         ask=_specs(asked, "none", folder),
         refused=suggest(refused, folder),
+        label=[_rule(one, folder) for one in (family[0].image.labels if family[0].image is not None else ())],
+        clear=[_rule(one, folder) for one in (family[0].image.clear if family[0].image is not None else ())],
         watched=all(one.watched for one in family),
     )
 
@@ -74,5 +85,12 @@ def _specs(requests: Iterable[Request], base: str, folder: str) -> list[str]:
     return suggest([each for each in requests if known.decide(each, now=0.0).verdict != "allow"], folder)
 
 
-def _text(text: str) -> str:
+def _rule(one: Rule, folder: str) -> str:
+    """A line of `label` or `clear`, as it is written."""
+    kinds = {ACTIONS[action] for action in one.actions}
+    patterns = " & ".join(pattern_text(next(iter(kinds)), each, folder) for each in one.patterns)
+    return f"{'ask ' if one.ask else ''}{one.label} {short_names(one.actions)}:{patterns if len(kinds) == 1 else '**'}"
+
+
+def _text(text: str | list[str]) -> str:
     return json.dumps(text, ensure_ascii=False)  # which TOML reads as the same text

@@ -159,7 +159,8 @@ class Protected:
         labels = flow.carries(self)
         for (asked, verdict), label in zip(decided, labels, strict=True):
             if asked not in asking:
-                note(process, self.pending.number, asked, verdict, flow.worth_saying(asked, label))
+                carried = "" if verdict.verdict == "deny" else flow.worth_saying(asked, label)
+                note(process, self.pending.number, asked, verdict, carried)
         if refused := refusal(holder, decided):
             self._refuse(refused)
             return
