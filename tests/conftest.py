@@ -42,3 +42,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The place of an empty store for this test alone: a file, and then a database."""
     place: str = str(tmp_path / "journal.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     return place
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of this test, under the default policy; beside it lies `outside`."""
+    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
+        monkeypatch.delenv(name, raising=False)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.txt").write_text("the secret")
+    (inside / "a.txt").write_text("of the workspace")
+    monkeypatch.chdir(inside)
+    return inside

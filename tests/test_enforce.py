@@ -31,18 +31,7 @@ from weft.core.errors import Denied
 from weft.core.record import Decision
 from weft.runtime import acts
 
-
-@pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
-        monkeypatch.delenv(name, raising=False)
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.txt").write_text("the secret")
-    (inside / "a.txt").write_text("of the workspace")
-    monkeypatch.chdir(inside)
-    return inside
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 work: dict[str, Callable[[], Any]] = {}

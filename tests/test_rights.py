@@ -18,20 +18,6 @@ from weft.core.errors import BadInput, Denied
 from weft.core.record import Decision, Outcome, Reserved
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder of this test; beside it there is `outside`."""
-    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
-        monkeypatch.delenv(name, raising=False)
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.txt").write_text("the secret")
-    (inside / "a.txt").write_text("of the workspace")
-    monkeypatch.chdir(inside)
-    return inside
-
-
 def drive(store: str, use: Callable[[weft.Runtime], Awaitable[Any]], policy: weft.Policy | None = None) -> Any:
     async def main() -> Any:
         async with weft.Runtime(store, policy=policy) as runtime:

@@ -26,19 +26,7 @@ from weft.core.record import Decision, Reserved
 from weft.tool import files
 from weft.tool.files import opening
 
-
-@pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that relative paths mean; beside it lies `outside`."""
-    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
-        monkeypatch.delenv(name, raising=False)
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.txt").write_text("the secret")
-    (inside / "a.txt").write_text("of the workspace")
-    monkeypatch.chdir(inside)
-    return inside
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @weft.workflow(name="files.does")

@@ -23,15 +23,7 @@ from weft.tool import shell
 PY = sys.executable
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
-        monkeypatch.delenv(name, raising=False)
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "outside").mkdir()
-    monkeypatch.chdir(inside)
-    return inside
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @weft.workflow(name="shell.does")

@@ -143,10 +143,6 @@ class ReleaseNeeded(Denied):
         return f"{self.action}:{self.resource}"
 
 
-class AuditError(WeftError):
-    """A journal is not what was written: a record was edited, removed or reordered."""
-
-
 # --- stores and runs --------------------------------------------------------------------------------
 
 

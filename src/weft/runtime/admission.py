@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from weft.core.declare import Queue
-from weft.core.errors import BadInput, StoreError
+from weft.core.errors import BadInput
+from weft.runtime.look import Look
 from weft.store.base import ProcessRow, Want
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Ticket:
 
 
 class Gate:
-    """One queue, as this runtime sees it: at most one look at the store at a time, and one more if something came."""
+    """One queue, as this runtime sees it."""
 
     def __init__(self, runtime: Runtime, queue: Queue) -> None:
         self.runtime = runtime
@@ -52,8 +53,7 @@ class Gate:
         """Those of them that the store does not know yet."""
         self.processes: dict[str, Callable[[ProcessRow], None]] = {}
         """Processes of this runtime that wait, and what to do when they are let in."""
-        self._looking = False
-        self._again = False
+        self._look = Look(runtime, self._see)
         self._anew = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,10 +88,7 @@ class Gate:
         """Somebody may be let in."""
         if not self._waited_for() or self.runtime.closing:
             return
-        self._again = True
-        if not self._looking:
-            self._looking = True
-            self.runtime.task(self._look())
+        self._look.ask()
 
     def ask_anew(self) -> None:
         """The store may have let in some of ours, and its answer got lost: name them all once more."""
@@ -101,33 +98,26 @@ class Gate:
     def _waited_for(self) -> bool:
         return bool(self.tickets or self.processes or self.runtime.room(self.queue.name))
 
-    async def _look(self) -> None:
+    async def _see(self) -> None:
         runtime = self.runtime
-        try:
-            while self._again and not runtime.closing:
-                self._again = False
-                wants, self.wants = self.wants, []
-                if self._anew:  # no other answer is on its way
-                    self._anew = False
-                    wants = [ticket.want for ticket in self.tickets.values()]
-                room = runtime.room(self.queue.name)
-                with runtime.recovery.reading() as left:
-                    admission = await runtime.store.admit(runtime.owner, self.queue, wants, room)
-                    for id in admission.tickets:
-                        ticket = self.tickets.pop(id, None)
-                        if ticket is None:
-                            self.free(id)  # given up meanwhile
-                        else:
-                            self._begin(ticket)
-                    for row in admission.rows:
-                        if not self.let_in(row) and row.id not in runtime.active:
-                            await runtime.recovery.take([row], left)
-                if admission.again is not None:
-                    self._later(admission.again)
-        except StoreError as error:
-            runtime.fault(error)
-        finally:
-            self._looking = False
+        wants, self.wants = self.wants, []
+        if self._anew:  # no other answer is on its way
+            self._anew = False
+            wants = [ticket.want for ticket in self.tickets.values()]
+        room = runtime.room(self.queue.name)
+        with runtime.recovery.reading() as left:
+            admission = await runtime.store.admit(runtime.owner, self.queue, wants, room)
+            for id in admission.tickets:
+                ticket = self.tickets.pop(id, None)
+                if ticket is None:
+                    self.free(id)  # given up meanwhile
+                else:
+                    self._begin(ticket)
+            for row in admission.rows:
+                if not self.let_in(row) and row.id not in runtime.active:
+                    await runtime.recovery.take([row], left)
+        if admission.again is not None:
+            self._later(admission.again)
 
     def _begin(self, ticket: Ticket) -> None:
         worker = self.runtime.worker

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from weft.core.declare import find_queue
-from weft.core.errors import RunBusy, StoreError, WeftError
+from weft.core.errors import RunBusy, WeftError
 from weft.runtime.commit import settle
 from weft.runtime.handle import outcome_of
+from weft.runtime.look import Look
 from weft.store.base import DONE, ENDED, FINISHED, PAUSED, QUEUED, ProcessRow
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ class Ends:
         """Processes that could not go on here, and why."""
         self._elsewhere: set[str] = set()
         self._unfollowed: set[str] = set()
-        self._looking = False
-        self._again = False
+        self._look = Look(runtime, self._see)
 
     # --- of processes here -------------------------------------------------------------------------------
 
@@ -158,23 +158,14 @@ class Ends:
 
     def look(self) -> None:
         """Some that are watched may have ended."""
-        self._again = True
-        if self._elsewhere and not self._looking:
-            self._looking = True
-            self.runtime.task(self._look())
+        if self._elsewhere:
+            self._look.ask()
 
-    async def _look(self) -> None:
+    async def _see(self) -> None:
         runtime = self.runtime
-        try:
-            while self._again and self._elsewhere and not runtime.closing:
-                self._again = False
-                await runtime.journal.barrier()
-                fresh, self._unfollowed = self._unfollowed, set()
-                if fresh:
-                    await runtime.store.follow(runtime.owner, [ENDED + id for id in fresh])
-                for row in await runtime.store.ended(list(self._elsewhere)):
-                    self.tell(row.id, await runtime.recovery.opened(row))
-        except StoreError as error:
-            runtime.fault(error)
-        finally:
-            self._looking = False
+        await runtime.journal.barrier()
+        fresh, self._unfollowed = self._unfollowed, set()
+        if fresh:
+            await runtime.store.follow(runtime.owner, [ENDED + id for id in fresh])
+        for row in await runtime.store.ended(list(self._elsewhere)):
+            self.tell(row.id, await runtime.recovery.opened(row))

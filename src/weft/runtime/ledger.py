@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weft.core.budget import amounts
-from weft.core.errors import BudgetExceeded, StoreError
+from weft.core.errors import BudgetExceeded
+from weft.runtime.look import Look
 from weft.store.base import ProcessRow
 from weft.store.ledger import Account, Charge, Refusal
 
@@ -31,7 +32,7 @@ class Ledger:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._wants: list[tuple[Charge, Answer]] = []
-        self._looking = False
+        self._look = Look(runtime, self._see, runtime.journal.fail)
 
     def open(self, row: ProcessRow, image: Image | None = None) -> None:
         """The account of a process that has a budget of its own, written with its row, unless there is one."""
@@ -45,23 +46,14 @@ class Ledger:
         """Call `then` when the price is set apart, or with the reason why it can't be."""
         assert process.account is not None
         self._wants.append((Charge(key, process.account, dict(price)), then))
-        if not self._looking:
-            self._looking = True
-            self.runtime.task(self._look())
+        self._look.ask()
 
-    async def _look(self) -> None:
-        runtime = self.runtime
-        try:
-            await runtime.journal.barrier()  # the accounts themselves may be new
-            while self._wants and not runtime.closing:
-                wants, self._wants = self._wants, []
-                answers = await runtime.store.reserve([charge for charge, _ in wants])
-                for (_, then), refusal in zip(wants, answers, strict=True):
-                    then(None if refusal is None else _exceeded(refusal))
-        except StoreError as error:
-            runtime.journal.fail(error)
-        finally:
-            self._looking = False
+    async def _see(self) -> None:
+        wants, self._wants = self._wants, []
+        await self.runtime.journal.barrier()  # the accounts themselves may be new
+        answers = await self.runtime.store.reserve([charge for charge, _ in wants])
+        for (_, then), refusal in zip(wants, answers, strict=True):
+            then(None if refusal is None else _exceeded(refusal))
 
     def settle(self, key: str, spent: Mapping[str, float]) -> None:
         """Book what it did cost, with what is written next."""

@@ -14,6 +14,7 @@ from weft.core.errors import StoreError, UnknownRun, WeftError
 from weft.core.label import PUBLIC, Label
 from weft.core.sealed import carried, carry
 from weft.runtime import flow
+from weft.runtime.look import Look
 from weft.store.base import FINISHED, Message, ProcessRow
 from weft.store.handover import check_present
 
@@ -27,8 +28,7 @@ class Post:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.watchers: dict[str, list[tuple[Process, Pending]]] = {}
-        self._looking = False
-        self._again = False
+        self._look = Look(runtime, self._see)
 
     # --- letters -----------------------------------------------------------------------------------------
 
@@ -118,26 +118,16 @@ class Post:
 
     def look(self) -> None:
         """Something may have come: letters and events for processes here, in memory or parked."""
-        self._again = True
-        if not self._looking:
-            self._looking = True
-            self.runtime.task(self._look())
+        self._look.ask()
 
-    async def _look(self) -> None:
+    async def _see(self) -> None:
         runtime = self.runtime
-        try:
-            while self._again and not runtime.closing:
-                self._again = False
-                if self.watchers:
-                    for key, payload in (await runtime.store.events(list(self.watchers))).items():
-                        self._tell(key, payload)
-                called = await runtime.store.news(runtime.owner)
-                active = [id for id in called if id in runtime.active]
-                if active:
-                    self._put(await runtime.store.inbox(active))
-                await runtime.recovery.revive([id for id in called if id not in runtime.active])
-                await runtime.alarms.look()
-        except StoreError as error:
-            runtime.fault(error)
-        finally:
-            self._looking = False
+        if self.watchers:
+            for key, payload in (await runtime.store.events(list(self.watchers))).items():
+                self._tell(key, payload)
+        called = await runtime.store.news(runtime.owner)
+        active = [id for id in called if id in runtime.active]
+        if active:
+            self._put(await runtime.store.inbox(active))
+        await runtime.recovery.revive([id for id in called if id not in runtime.active])
+        await runtime.alarms.look()

@@ -20,10 +20,11 @@ from weft.core.budget import Budget, tighter
 from weft.core.capability import Capability, Request, parse
 from weft.core.clearance import Rule, Rules
 from weft.core.declare import Workflow
-from weft.core.errors import Denied, StoreError
+from weft.core.errors import Denied
 from weft.core.image import Image, decode_image, encode_image, image_hash
 from weft.core.pattern import EVERYTHING
 from weft.core.record import AnyRecord, Granted, Outcome, Released, Reserved, Started
+from weft.runtime.look import Look
 from weft.runtime.policy import Policy
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Rights:
         self._free: dict[tuple[bytes, int], dict[str, By]] = {}
         self._rules: dict[tuple[tuple[Rule, ...], tuple[Rule, ...]], Rules] = {}
         self._seen = 0
-        self._looking = False
+        self._look = Look(runtime, self.refresh)
 
     # --- images ------------------------------------------------------------------------------------------
 
@@ -79,11 +80,7 @@ class Rights:
             return hash
         if extra:
             policy |= Policy(allow=extra)
-        held = policy.capabilities(self.runtime.clock(), self.runtime.store.private)
-        budget = tighter(workflow.budget, policy.budget)
-        labels, clear = policy.rules()
-        image = self._image(workflow, policy.folder, held, budget)
-        hash = self._keep(replace(image, labels=labels, clear=clear))
+        hash = self._keep(self._given(policy, workflow.name, workflow.version, tighter(workflow.budget, policy.budget)))
         if "expires=" not in " ".join((*policy.allow, *policy.ask, *policy.deny)):  # counted from each start
             self._roots[key] = hash, self.runtime.journal.batch.images[hash]
         return hash
@@ -102,8 +99,18 @@ class Rights:
         if taken:
             parent.rights.used.update(taken)
             self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
-        image = self._image(workflow, holder.image.workspace, handed, workflow.budget, parent.account)
-        return self._keep(replace(image, mark=parent.mark, labels=holder.image.labels, clear=holder.image.clear))
+        image = Image(
+            workflow=workflow.name,
+            version=workflow.version,
+            workspace=holder.image.workspace,
+            capabilities=tuple(handed),
+            budget=workflow.budget,
+            account=parent.account,
+            mark=parent.mark,
+            labels=holder.image.labels,
+            clear=holder.image.clear,
+        )
+        return self._keep(image)
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
         """That of what a process becomes by its effect `number`, and the name under which its rights are known."""
@@ -129,17 +136,17 @@ class Rights:
             image = replace(image, budget=tighter(image.budget, more.budget))
         return self._keep(replace(image, capabilities=held))
 
-    def _image(
-        self, workflow: Workflow[..., object], workspace: str, held: Sequence[Capability], budget: Budget | None,
-        account: str | None = None,
-    ) -> Image:  # fmt: skip
+    def _given(self, policy: Policy, workflow: str = "", version: str = "", budget: Budget | None = None) -> Image:
+        """What a policy gives to a run from outside."""
+        labels, clear = policy.rules()
         return Image(
-            workflow=workflow.name,
-            version=workflow.version,
-            workspace=workspace,
-            capabilities=tuple(held),
+            workflow=workflow,
+            version=version,
+            workspace=policy.folder,
+            capabilities=policy.capabilities(self.runtime.clock(), self.runtime.store.private),
             budget=budget,
-            account=account,
+            labels=labels,
+            clear=clear,
         )
 
     def _keep(self, image: Image) -> bytes:
@@ -157,19 +164,7 @@ class Rights:
         """The image of this hash; for a run from before there were any, what the policy gives to anybody."""
         found = self._images.get(hash)
         if found is None:
-            if hash:
-                found = decode_image(await self.runtime.store.image(hash))
-            else:
-                policy = self.policy
-                labels, clear = policy.rules()
-                found = Image(
-                    workflow="",
-                    version="",
-                    workspace=policy.folder,
-                    capabilities=policy.capabilities(self.runtime.clock(), self.runtime.store.private),
-                    labels=labels,
-                    clear=clear,
-                )
+            found = decode_image(await self.runtime.store.image(hash)) if hash else self._given(self.policy)
             self._images[hash] = found
         return found
 
@@ -214,17 +209,7 @@ class Rights:
 
     def look(self) -> None:
         """Others may have revoked something, which also ends what is free."""
-        if not self._looking:
-            self._looking = True
-            self.runtime.task(self._look())
-
-    async def _look(self) -> None:
-        try:
-            await self.refresh()
-        except StoreError as error:
-            self.runtime.fault(error)
-        finally:
-            self._looking = False
+        self._look.ask()
 
     def take(self, which: tuple[str, int]) -> None:
         if which not in self.revoked:
@@ -247,6 +232,7 @@ class Holder:
         "_free",
         "_free_epoch",
         "_lasting",
+        "_watched",
         "authority",
         "granted",
         "hash",
@@ -280,8 +266,8 @@ class Holder:
     @property
     def watched(self) -> bool:
         """Whether there is something that its steps must not do in their middle."""
-        free = self.free
-        return not all(self._trusted(free.get(action, ())) for action in WATCHED)
+        self._look_up()
+        return self._watched
 
     def _trusted(self, by: By) -> bool:
         """Whether it may do this to anything, and nobody wants to know to what: `--allow all` is written down."""
@@ -295,10 +281,15 @@ class Holder:
     @property
     def free(self) -> Mapping[str, By]:
         """Actions that nothing restricts, and the capability that says so."""
+        self._look_up()
+        return self._free
+
+    def _look_up(self) -> None:
+        """What holds as long as nobody is granted or loses anything: it is asked about at every effect."""
         if self._free_epoch != self.rights.epoch:
             self._free_epoch = self.rights.epoch
             self._free = self.rights.free(self)
-        return self._free
+            self._watched = not all(self._trusted(self._free.get(action, ())) for action in WATCHED)
 
     def decide(self, request: Request, reserved: Sequence[int] = ()) -> Decision:
         """`reserved`: uses that were set apart for what is asked about."""

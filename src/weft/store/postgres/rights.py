@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import StoreCorrupt
 from weft.store.base import Batch, ProcessRow, Question, Revocation
@@ -30,8 +30,9 @@ _LINEAGE = """WITH RECURSIVE up AS (
 class Rights:
     url: str
 
-    async def _fetch(self, query: str, *values: Any) -> list[Any]:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # of `Reading`, which this is a part of
+
+        async def _fetch(self, query: str, *values: Any) -> list[Any]: ...
 
     async def image(self, hash: bytes) -> bytes:
         found = await self._fetch("SELECT data FROM weft.images WHERE hash = $1", hash)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew, StoreUnreachable
-from weft.store.base import FINISHED
 
 if TYPE_CHECKING:
     import asyncpg
@@ -182,6 +181,3 @@ def explain(error: BaseException, where: str) -> StoreError:
             f"nothing that was finished is lost"
         )
     return StoreError(f"the server at {where} refused ({type(error).__name__}: {error}); nothing was applied")
-
-
-FINISHED_SQL = ", ".join(f"'{state}'" for state in FINISHED)

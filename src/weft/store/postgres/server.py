@@ -59,7 +59,6 @@ class Server:
         self._known = False  # the server has answered once
         self._idle: list[asyncpg.Connection] = []
         self._places = asyncio.Semaphore(options.pool)
-        self._migrating: asyncio.Task[None] | None = None
 
     async def connect(self, *, durable: bool | None = None) -> asyncpg.Connection:
         """A new connection, to tables that are up to date. Raises what the driver raises."""
