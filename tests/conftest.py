@@ -11,6 +11,16 @@ import pytest
 os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
 from tests.servers.postgres import Postgres, Unavailable
+from weft.core.declare import queues
+
+
+@pytest.fixture(autouse=True)
+def _queues_of_this_test() -> Iterator[None]:
+    """A queue that a test declares by the way limits none in the tests after it."""
+    before = dict(queues)
+    yield
+    queues.clear()
+    queues.update(before)
 
 
 @pytest.fixture(scope="session")
