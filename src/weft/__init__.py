@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from weft.runtime.effects import Mailbox as Mailbox
     from weft.runtime.effects import ask as ask
     from weft.runtime.effects import charge as charge
+    from weft.runtime.effects import checkpoint as checkpoint
     from weft.runtime.effects import current as current
     from weft.runtime.effects import detach as detach
     from weft.runtime.effects import exec as exec
@@ -53,7 +54,8 @@ _HOMES = {
     "Mailbox": "runtime.effects", "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map",
     "Retry": "core.declare", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret",
     "Step": "core.declare", "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects",
-    "charge": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects", "exec": "runtime.effects",
+    "charge": "runtime.effects", "checkpoint": "runtime.effects", "current": "runtime.effects",
+    "detach": "runtime.effects", "exec": "runtime.effects",
     "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map",
     "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects",
     "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from weft.cli.audit import audits
+from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
 from weft.cli.policy import policies
@@ -37,3 +38,4 @@ for name, command in commands.items():
 app.add_typer(policies, name="policy")
 app.add_typer(stores, name="store")
 app.add_typer(audits, name="audit")
+app.add_typer(checkpoints, name="checkpoint")

@@ -32,6 +32,8 @@ R = TypeVar("R")
 Effect = Literal["pure", "idempotent", "at_most_once"]
 Unknown = Literal["fail", "ask", "done"]
 Executor = Literal["ray"]
+Impact = Literal["none", "repeatable", "reversible", "irreversible"]
+"""What a step leaves behind outside: nothing; what doing it again does not change; what can be undone; what can't."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +163,7 @@ class Step(Generic[P, R]):
         resources: Mapping[str, Any] | Resources | None = None,
         needs: Needs = (),
         cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
+        reversible: bool = False,
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -184,6 +187,7 @@ class Step(Generic[P, R]):
         self.executor: Executor | None = executor if self.resources is None else "ray"
         self.needs = needs_of(needs, fn)
         self.cost = cost
+        self.reversible = reversible
         self.is_async = inspect.iscoroutinefunction(fn)
         self.names = _parameters(fn)
         self.version = _version(fn.__code__) if inspect.isfunction(fn) else ""
@@ -218,6 +222,15 @@ class Step(Generic[P, R]):
         """The step as it is for these arguments."""
         return self
 
+    @property
+    def impact(self) -> Impact:
+        """What it leaves behind outside."""
+        if self.effect == "pure":
+            return "none"
+        if self.reversible:
+            return "reversible"
+        return "irreversible" if self.effect == "at_most_once" else "repeatable"
+
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outcome = self.fn(*args, **kwargs)
         result: R = await outcome if self.is_async else outcome
@@ -225,7 +238,7 @@ class Step(Generic[P, R]):
 
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
-        `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`."""
+        `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`, `reversible`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
@@ -259,6 +272,7 @@ _STEP_OPTIONS = (
     "resources",
     "needs",
     "cost",
+    "reversible",
 )
 
 
@@ -403,6 +417,7 @@ def step(
     resources: Mapping[str, Any] | Resources | None = None,
     needs: Needs = (),
     cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
+    reversible: bool = False,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -417,7 +432,8 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     of them that gives (action, resource) pairs; so it can be asked for, and used once. What it does without a word is
     checked when it does it, but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call
     may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what
-    it did spend it says by `weft.charge(...)`.
+    it did spend it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step
+    (`weft checkpoint show` says so).
     """
     if fn is not None:
         return Step(fn)

@@ -50,6 +50,21 @@ class Cancelled(WeftError):
     """The run was cancelled."""
 
 
+class Restored(Cancelled):
+    """The run was ended because a checkpoint was restored. `goes_on`: it is in the checkpoint, and another run goes on
+    from there in its place."""
+
+    def __init__(self, run: str, checkpoint: str, goes_on: bool) -> None:
+        self.run = run
+        self.checkpoint = checkpoint
+        self.goes_on = goes_on
+        super().__init__(run, checkpoint, goes_on)
+
+    def __str__(self) -> str:
+        what = "another run goes on from there in its place" if self.goes_on else "it did not exist then"
+        return f"run {self.run} was killed, for checkpoint {self.checkpoint} was restored: {what}"
+
+
 class ExecutorError(WeftError):
     """The executor that a step is declared for (a Ray cluster) cannot be reached or cannot run it."""
 
@@ -180,6 +195,10 @@ class UnknownRun(WeftError, LookupError):
 
 class RunMoved(UnknownRun):
     """The run goes on in another store; the message names it."""
+
+
+class UnknownCheckpoint(UnknownRun):
+    """No checkpoint has this id or name (or more than one fits the abbreviation), or part of it was deleted."""
 
 
 class UnknownWorkflow(WeftError, LookupError):

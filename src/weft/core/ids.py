@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from time import time
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+LENGTH = 16
 _urandom = os.urandom
 
 
@@ -14,7 +15,7 @@ def new_id(now: float | None = None) -> str:
     milliseconds = int((time() if now is None else now) * 1000)
     number = (milliseconds << 35) | (int.from_bytes(_urandom(5), "big") >> 5)
     characters = []
-    for _ in range(16):
-        characters.append(_ALPHABET[number & 31])
+    for _ in range(LENGTH):
+        characters.append(ALPHABET[number & 31])
         number >>= 5
     return "".join(reversed(characters))

@@ -27,6 +27,17 @@ Value = bytes | Blob
 _MARK = b"\xc1"  # a byte that no msgpack begins with
 
 
+def length_of(records: bytes) -> int:
+    """How many records these encoded ones are; the first 5 bytes will do."""
+    match records[0]:
+        case 0xDC:
+            return int.from_bytes(records[1:3], "big")
+        case 0xDD:
+            return int.from_bytes(records[1:5], "big")
+        case head:
+            return head & 0x0F
+
+
 def to_column(value: Value) -> bytes:
     """A value as a process row holds it: the bytes themselves, or the name of a payload."""
     return _MARK + msgspec.msgpack.encode(value) if isinstance(value, Blob) else value
@@ -66,6 +77,8 @@ class Outcome(Record, tag="o"):
     """Numbers of the capabilities of this process that allowed or refused it."""
     label: Label | None = None
     """What the program carries from here on besides what it carried before; None: nothing more."""
+    impact: str = ""
+    """What a step leaves behind outside (`weft.core.declare.Impact`); empty for other kinds."""
 
 
 class Started(Record, tag="s"):
@@ -78,6 +91,8 @@ class Started(Record, tag="s"):
     args: Value
     intent: bool = False
     """True if this was durable before the effect began."""
+    impact: str = ""
+    """As in Outcome."""
 
 
 class Attempt(Record, tag="a"):

@@ -79,10 +79,12 @@ class Children:
             return
         self.told.add(child)
         process = self.process
-        process.immediate(
-            "cancel", child, "", NOTHING, lambda _: None,
-            lambda _: process.runtime.post.put(child, CANCEL_BOX, None, process.mark),
-        )  # fmt: skip
+        process.immediate("cancel", child, "", NOTHING, lambda _: None, lambda _: self._ask(child))
+
+    def _ask(self, child: str) -> None:
+        """It is to stop, or what goes on in its place."""
+        process, runtime = self.process, self.process.runtime
+        runtime.post.put(runtime.ends.known_heir(child), CANCEL_BOX, None, process.mark)
 
     async def finish(self) -> None:
         """The parent is done: wait for the rest, and fail with the first of them that fails."""

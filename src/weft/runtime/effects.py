@@ -26,6 +26,8 @@ from weft.core.schema import schema_of
 from weft.core.sealed import Labelled
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
+from weft.runtime.checkpoint import begin as begin_checkpoint
+from weft.runtime.checkpoint import check
 from weft.runtime.enforce import executing
 from weft.runtime.inbox import Asked
 from weft.runtime.leaving import end
@@ -249,6 +251,18 @@ def exit(result: Any = None) -> NoReturn:
     data = encode(result, f"{process.workflow}() result")
     process.depart(partial(end, process, DONE, data))
     raise asyncio.CancelledError
+
+
+async def checkpoint(name: str = "", *, note: str = "") -> str:
+    """Remember this process and all below it as they are now; returns the checkpoint's id, the same on every replay.
+    Who goes on from it later (`Runtime.fork_checkpoint`, `weft checkpoint restore`) goes on behind this line."""
+    process = require("weft.checkpoint()")
+    words = check(name, note)
+    begin = partial(begin_checkpoint, process, words)
+    made: str = await process.outcome(
+        process.issue("checkpoint", name, place(), encode_args(words, {}, "checkpoint"), begin)
+    )
+    return made
 
 
 async def publish(key: str, value: Any) -> None:

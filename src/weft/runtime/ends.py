@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from weft.core.codec import decode
 from weft.core.declare import find_queue
 from weft.core.errors import RunBusy, WeftError
 from weft.runtime.commit import settle
-from weft.runtime.handle import outcome_of
+from weft.runtime.handle import outcome_of, restored
 from weft.runtime.look import Look
+from weft.runtime.mail import CANCEL_BOX
 from weft.store.base import DONE, ENDED, FINISHED, PAUSED, QUEUED, ProcessRow
 
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending
     from weft.runtime.process import Process
     from weft.runtime.runtime import Runtime
+    from weft.runtime.writing import Writing
 
+GLANCE = 0.1
+"""Seconds between two looks for an heir that is still to come."""
 Waiter = Callable[[ProcessRow | WeftError], None]
 
 
@@ -34,16 +39,18 @@ class Ends:
         self.waiters: dict[str, list[Waiter]] = {}
         self.stuck: dict[str, WeftError] = {}
         """Processes that could not go on here, and why."""
+        self._heirs: dict[str, str] = {}
+        """Restored processes -> those that go on in their place, as far as they were met here."""
         self._elsewhere: set[str] = set()
         self._unfollowed: set[str] = set()
         self._look = Look(runtime, self._see)
 
     # --- of processes here -------------------------------------------------------------------------------
 
-    def finished(self, process: Process, data: bytes) -> None:
+    def finished(self, writing: Writing, data: bytes) -> None:
         """`data`: the encoded result or error."""
-        row = process.row
-        row.length = process.length
+        row = writing.row
+        row.length = writing.length
         self.runtime.put(row)
         self.runtime.active.pop(row.id, None)
         self._leave(row)
@@ -99,7 +106,7 @@ class Ends:
             row = await runtime.row(id)
             if row.state in FINISHED:
                 await runtime.journal.barrier()
-                return await runtime.recovery.opened(row)
+                return await self._last(row)
         ended: asyncio.Future[ProcessRow | WeftError] = runtime.host.create_future()
         self.waiters.setdefault(id, []).append(partial(settle, ended))
         if runtime.journal.broken:
@@ -109,16 +116,21 @@ class Ends:
         end = await ended
         if isinstance(end, WeftError):
             raise end
-        return end
+        return await self._last(end)
+
+    async def _last(self, row: ProcessRow) -> ProcessRow:
+        """The end of a run is the end of what goes on in its place."""
+        heir = await self.heir(row)
+        return await self.of(heir) if heir is not None else await self.runtime.recovery.opened(row)
 
     def join(self, parent: Process, pending: Pending, child: str) -> None:
         """Deliver the end of `child` to `parent`."""
 
         def tell(end: ProcessRow | WeftError) -> None:
-            if isinstance(end, ProcessRow):
-                ok, value, label = outcome_of(end)
-                pending.brings(label)
-                parent.arrive(pending, ok, value)
+            if isinstance(end, ProcessRow) and restored(end) is not None:
+                self.runtime.task(self._follow(parent, pending, end))
+            elif isinstance(end, ProcessRow):
+                _deliver(parent, pending, end)
             else:  # the child can't go on, so neither can its parent: both can be resumed
                 parent.error = end
                 self.runtime.wake(parent)
@@ -147,6 +159,48 @@ class Ends:
         worker = self.runtime.worker
         return worker is not None and row.queue is not None and row.queue not in worker.queues
 
+    # --- restored ones -----------------------------------------------------------------------------------
+
+    async def heir(self, row: ProcessRow, *, patient: bool = True) -> str | None:
+        """The process that goes on in place of one that was restored; None if none does. `patient`: wait for it if
+        whoever restores is not that far (or died: then it is to be done again)."""
+        reason = restored(row)
+        while reason is not None and reason.goes_on:
+            checkpoint = await self.runtime.store.checkpoint(reason.checkpoint)
+            if checkpoint is None:
+                return None
+            heirs = decode(checkpoint.heirs) if checkpoint.heirs else {}
+            if row.id in heirs:
+                self._heirs[row.id] = heirs[row.id]
+                return self._heirs[row.id]
+            if not patient:
+                return None
+            await asyncio.sleep(GLANCE)
+        return None
+
+    async def present(self, id: str) -> ProcessRow:
+        """The row of a process, or of the one that goes on in its place. Raises UnknownRun."""
+        row = await self.runtime.row(id)
+        while (heir := await self.heir(row, patient=False)) is not None:
+            row = await self.runtime.row(heir)
+        return row
+
+    def known_heir(self, id: str) -> str:
+        """The same, as far as it was met here; `id` itself if it has none."""
+        while id in self._heirs:
+            id = self._heirs[id]
+        return id
+
+    async def _follow(self, parent: Process, pending: Pending, end: ProcessRow) -> None:
+        """`parent` waits on, for the heir of its child."""
+        heir = await self.heir(end)
+        if heir is None:
+            _deliver(parent, pending, end)
+        elif pending.number in parent.pending and not parent.over:
+            if pending.name in parent.children.told:
+                self.runtime.post.put(heir, CANCEL_BOX, None, parent.mark)
+            self.join(parent, pending, heir)
+
     # --- of processes elsewhere --------------------------------------------------------------------------
 
     def watch(self, id: str) -> None:
@@ -169,3 +223,9 @@ class Ends:
             await runtime.store.follow(runtime.owner, [ENDED + id for id in fresh])
         for row in await runtime.store.ended(list(self._elsewhere)):
             self.tell(row.id, await runtime.recovery.opened(row))
+
+
+def _deliver(parent: Process, pending: Pending, end: ProcessRow) -> None:
+    ok, value, label = outcome_of(end)
+    pending.brings(label)
+    parent.arrive(pending, ok, value)

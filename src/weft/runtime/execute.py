@@ -117,6 +117,10 @@ class Execution(Pending):
     def unseen(self) -> bool:  # type: ignore[override]
         return self.step.executor is not None
 
+    @property
+    def impact(self) -> str:  # type: ignore[override]
+        return self.step.impact
+
     def arguments(self) -> dict[str, Any]:
         """By name, defaults too."""
         return self.step.arguments(*self.call)

@@ -224,8 +224,8 @@ async def release(runtime: Runtime, id: str, to: str, value: str, who: str) -> N
         digest = bytes.fromhex(value)
     except ValueError:
         raise BadInput(f"{value!r} names no value; the refusal does, in its `value`") from None
-    await runtime.post.address(id)
-    runtime.post.put(id, RELEASE_BOX, {"sink": to, "value": digest, "who": who})
+    row = await runtime.post.address(id)
+    runtime.post.put(row.id, RELEASE_BOX, {"sink": to, "value": digest, "who": who})
     await runtime.journal.barrier()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from weft.core.errors import Cancelled, RemoteError
+from weft.core.errors import Cancelled, RemoteError, Restored
 from weft.core.label import PUBLIC, Label
 from weft.core.sealed import carried
 from weft.store.base import CANCELLED, DONE, KILLED, MOVED, ProcessRow
@@ -52,9 +52,17 @@ def outcome_of(row: ProcessRow) -> tuple[bool, Any, Label]:
     value, label = carried((row.result if row.state == DONE else row.error) or b"")
     if row.state == DONE:
         return True, value, label
+    if isinstance(value, Restored):
+        return False, value, label
     if row.state in (CANCELLED, KILLED):
         return False, Cancelled(f"run {row.id} ({row.workflow}) was {row.state}"), label
     return False, value if isinstance(value, BaseException) else RemoteError("unknown", repr(value)), label
+
+
+def restored(row: ProcessRow) -> Restored | None:
+    """Why a process was killed, if that was because it was restored."""
+    error = carried(row.error).value if row.state == KILLED and row.error else None
+    return error if isinstance(error, Restored) else None
 
 
 def result_of(row: ProcessRow) -> Any:

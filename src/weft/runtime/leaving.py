@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode_args, encode
 from weft.core.errors import WeftError
+from weft.core.label import PUBLIC, Label
 from weft.core.record import End, to_column
 from weft.core.sealed import carry
 from weft.runtime.pending import Pending, Stopped
+from weft.runtime.writing import Writing
 from weft.store.base import CANCELLED, DONE, ENDED, FAILED, WAITING
 
 if TYPE_CHECKING:
+    from weft.runtime.ends import Ends
     from weft.runtime.process import Process
 
 
@@ -46,21 +49,26 @@ def finish(process: Process) -> None:
 
 def end(process: Process, state: str, data: bytes) -> None:
     """It is over, with this encoded result or error."""
-    journal, row = process.runtime.journal, process.row
-    data = carry(journal.clean(data), process.mark)
-    value = journal.keep(process.id, data)
-    process.append(End(process.tick(), state, value))
     for pending in process.pending.values():
         if pending.bill is not None:
             pending.bill.settle(begun=pending.started > 0)
     process.runtime.people.ended(process)
     _put_away(process)
+    conclude(process, state, data, process.mark)
+
+
+def conclude(writing: Writing, state: str, data: bytes, mark: Label = PUBLIC) -> None:
+    """The last word in the journal of a process that is out of memory, and in its row."""
+    journal, row = writing.runtime.journal, writing.row
+    data = carry(journal.clean(data), mark)
+    value = journal.keep(writing.id, data)
+    writing.append(End(writing.tick(), state, value))
     row.state, row.wake_at = state, None
     if state == DONE:
         row.result = to_column(value)
     else:
         row.error = to_column(value)
-    process.runtime.ends.finished(process, data)
+    writing.runtime.ends.finished(writing, data)
 
 
 def abort(process: Process, error: WeftError) -> None:
@@ -91,15 +99,15 @@ def park(process: Process, now: float, after: float, *, timed: bool) -> bool:
     process.mail.drop_stale()
     process.row.state = WAITING
     process.row.wake_at = wake
-    events = [_awaited(p) for p in pending if p.kind in ("event", "child")]
+    events = [_awaited(p, process.runtime.ends) for p in pending if p.kind in ("event", "child")]
     process.runtime.parked(process, events, for_others=len(deadlines) < len(pending))
     evict(process)
     return True
 
 
-def _awaited(pending: Pending) -> str:
+def _awaited(pending: Pending, ends: Ends) -> str:
     """What a parked process waits for, as the store knows it."""
-    return pending.name if pending.kind == "event" else f"{ENDED}{decode_args(pending.args)[0][0]}"
+    return pending.name if pending.kind == "event" else ENDED + ends.known_heir(decode_args(pending.args)[0][0])
 
 
 def _put_away(process: Process) -> None:

@@ -60,6 +60,8 @@ class Pending:
     """Digest of the code that would be run."""
     unseen = False
     """It is carried out where nobody watches what it does."""
+    impact: str = ""
+    """What it leaves behind outside, if it is a step."""
     future: asyncio.Future[Any]
     """What the body awaits (a timer has a callback instead)."""
 

@@ -58,9 +58,9 @@ class Post:
                 process.mail.put([letter])
 
     async def address(self, to: str) -> ProcessRow:
-        """The row of process `to`. Raises UnknownRun unless it exists and has not ended, RunBusy if it is only being
-        moved here."""
-        row = await self.runtime.row(to)
+        """The row of process `to`, or of the one that goes on in its place. Raises UnknownRun unless it exists and has
+        not ended, RunBusy if it is only being moved here."""
+        row = await self.runtime.ends.present(to)
         check_present(row)
         if row.state in FINISHED:
             raise UnknownRun(f"run {to} has ended ({row.state}); nobody will receive a letter there")
@@ -77,7 +77,7 @@ class Post:
             except WeftError as error:
                 process.arrive(pending, False, error)
             else:
-                process.arrive(pending, True, None, lambda _: self.put(to, box, value, mark))
+                process.arrive(pending, True, None, lambda _: self.put(row.id, box, value, mark))
 
         self.runtime.task(send())
 

@@ -419,7 +419,7 @@ class Process(Writing):
             stored = _NONE
         self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
-            pending.attempts, pending.by, label,
+            pending.attempts, pending.by, label, pending.impact,
         )  # fmt: skip
         if also is not None:
             also(value)

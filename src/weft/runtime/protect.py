@@ -36,6 +36,7 @@ ACTION = {
     "sleep": "clock.read", "now": "clock.read", "random": "chance.draw", "uuid": "chance.draw",
     "spawn": "process.spawn", "detach": "process.spawn", "publish": "event.publish", "send": "process.send",
     "ask": "human.ask", "signal": "process.signal", "exec": "process.exec", "step": "step.run",
+    "checkpoint": "checkpoint.create",
 }  # fmt: skip
 """What a kind of effect does; the others (waits for what others do, timers of the loop) are nobody's business."""
 

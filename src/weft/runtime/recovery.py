@@ -18,6 +18,7 @@ from weft.runtime.beginning import Beginning, beginning
 from weft.runtime.handle import Run
 from weft.runtime.process import Process
 from weft.store.base import (
+    CLAIMABLE,
     FINISHED,
     MAX_STRIKES,
     PAUSED,
@@ -150,6 +151,17 @@ class Recovery:
         self.runtime.alarms.expect(row.wake_at)
         return False
 
+    async def set_going(self, rows: Sequence[ProcessRow], *, here: bool) -> None:
+        """Execute those of these that nobody does: here, or by the workers of their queues."""
+        runtime = self.runtime
+        for_workers = {row.id for row in rows if row.state == QUEUED and (runtime.worker is not None or not here)}
+        ids = [row.id for row in rows if here and row.state in CLAIMABLE and row.id not in for_workers]
+        with self.reading() as left:
+            await self.take(await runtime.store.claim(runtime.owner, ids, len(ids)), left)
+        runtime.gates.poke()
+        if runtime.worker is not None:
+            runtime.worker.wake()
+
     async def give_back(self, rows: Sequence[ProcessRow]) -> None:
         """Let others have processes that were just claimed; durable on return."""
         for row in rows:
@@ -176,7 +188,7 @@ class Recovery:
                 late.append(row.id)
                 continue
             try:
-                records = self._decoded(row.id, segments.get(row.id, []))
+                records = self.decoded(row.id, segments.get(row.id, []))
                 begin = await self._beginning(row, records)
             except WeftError as error:
                 if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
@@ -207,7 +219,7 @@ class Recovery:
         find_workflow(begin.workflow)
         if isinstance(begin.input, Blob):
             begin = begin._replace(input=await self.runtime.store.payload(begin.input.hash))
-        await self.runtime.rights.image(begin.image)
+        await self.runtime.rights.image(begin.image, carried=begin.number > 0)
         return begin
 
     async def revive(self, ids: Sequence[str]) -> None:
@@ -242,9 +254,10 @@ class Recovery:
 
     async def records(self, id: str) -> list[AnyRecord]:
         """The journal of process `id`. StoreCorrupt if it can't be read."""
-        return self._decoded(id, await self.runtime.store.segments([id]))
+        return self.decoded(id, await self.runtime.store.segments([id]))
 
-    def _decoded(self, id: str, segments: Sequence[Segment]) -> list[AnyRecord]:
+    def decoded(self, id: str, segments: Sequence[Segment]) -> list[AnyRecord]:
+        """All records of a journal. StoreCorrupt if it can't be read."""
         records: list[AnyRecord] = []
         for segment in segments:
             if segment.first != len(records):

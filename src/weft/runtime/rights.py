@@ -23,7 +23,8 @@ from weft.core.declare import Workflow
 from weft.core.errors import Denied
 from weft.core.image import Image, decode_image, encode_image, image_hash
 from weft.core.pattern import EVERYTHING
-from weft.core.record import AnyRecord, Granted, Outcome, Released, Reserved, Started
+from weft.core.record import AnyRecord, Granted, Outcome, Released, Reserved, Started, content_hash
+from weft.runtime.heritage import inherited
 from weft.runtime.look import Look
 from weft.runtime.policy import Policy
 
@@ -66,7 +67,7 @@ class Rights:
 
     def of(self, workflow: Workflow[..., object], parent: Process | None) -> bytes:
         """The hash of the image of a new process."""
-        return self._of_root(workflow) if parent is None else self._of_child(parent, workflow)
+        return self._of_root(workflow) if parent is None else self._keep(self._childs(parent, workflow))
 
     def _of_root(self, workflow: Workflow[..., object]) -> bytes:
         """The hash of the image of a run that is started from outside."""
@@ -85,7 +86,7 @@ class Rights:
             self._roots[key] = hash, self.runtime.journal.batch.images[hash]
         return hash
 
-    def _of_child(self, parent: Process, workflow: Workflow[..., object]) -> bytes:
+    def _childs(self, parent: Process, workflow: Workflow[..., object]) -> Image:
         """That of a child: of its parent's rights what it asks for, or all that may be handed on."""
         holder = narrowed.get() or parent.rights
         if workflow.rights is None:
@@ -99,7 +100,7 @@ class Rights:
         if taken:
             parent.rights.used.update(taken)
             self.runtime.append(parent, Reserved(self.runtime.clock(), parent.issued, taken))
-        image = Image(
+        return Image(
             workflow=workflow.name,
             version=workflow.version,
             workspace=holder.image.workspace,
@@ -110,7 +111,6 @@ class Rights:
             labels=holder.image.labels,
             clear=holder.image.clear,
         )
-        return self._keep(image)
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
         """That of what a process becomes by its effect `number`, and the name under which its rights are known."""
@@ -120,21 +120,22 @@ class Rights:
                 holder.image, workflow=workflow.name, version=workflow.version, account=process.account, budget=None,
                 mark=process.mark,
             )  # fmt: skip
-            return self._keep(changed), holder.id
-        return self._of_child(process, workflow), f"{process.id}@{number}"
+            return self.carry(process.id, changed), holder.id
+        return self.carry(process.id, self._childs(process, workflow)), f"{process.id}@{number}"
 
     def of_fork(self, origin: str, image: Image, more: Policy | None = None) -> bytes:
         """That of a fork: what its origin held when it began, under the same revocations, and nothing that may be used
-        only so often; and what whoever forks it allows `more`, or forbids."""
-        held = tuple(
-            replace(one, lineage=(*one.lineage, (origin, number)))
-            for number, one in enumerate(image.capabilities)
-            if one.uses is None or one.effect != "allow"
-        )
+        only so often; and what whoever forks it allows `more`, or forbids. It spends its origin's budget."""
+        account = origin if image.budget is not None else image.account
+        budget = image.budget if more is None else tighter(image.budget, more.budget)
+        return self._keep(replace(self.forked(origin, image, more), account=account, budget=budget))
+
+    def forked(self, holder: str, image: Image, more: Policy | None = None) -> Image:
+        """What a fork holds of the rights of `holder`, each under its number, and `more`."""
+        held = tuple(inherited(one, holder, number) for number, one in enumerate(image.capabilities))
         if more is not None:
             held += more.besides(self.runtime.clock(), image.workspace)
-            image = replace(image, budget=tighter(image.budget, more.budget))
-        return self._keep(replace(image, capabilities=held))
+        return replace(image, capabilities=held)
 
     def _given(self, policy: Policy, workflow: str = "", version: str = "", budget: Budget | None = None) -> Image:
         """What a policy gives to a run from outside."""
@@ -156,15 +157,29 @@ class Rights:
         self.runtime.journal.batch.images[hash] = data
         return hash
 
+    def carry(self, process: str, image: Image) -> bytes:
+        """Keep an image that stands in the journal of a process, not in its row, with the payloads of that journal."""
+        data = encode_image(image)
+        hash = content_hash(data)
+        self._images.setdefault(hash, image)
+        self.runtime.journal.batch.payloads[hash] = data
+        self.runtime.journal.batch.references.add((process, hash))
+        return hash
+
     def known(self, hash: bytes) -> Image:
         """An image that is in memory."""
         return self._images[hash]
 
-    async def image(self, hash: bytes) -> Image:
-        """The image of this hash; for a run from before there were any, what the policy gives to anybody."""
+    async def image(self, hash: bytes, *, carried: bool = False) -> Image:
+        """The image of this hash; for a run from before there were any, what the policy gives to anybody. `carried`:
+        it stands in a journal, where a process went on as another program."""
         found = self._images.get(hash)
         if found is None:
-            found = decode_image(await self.runtime.store.image(hash)) if hash else self._given(self.policy)
+            if hash:
+                store = self.runtime.store
+                found = decode_image(await (store.payload(hash) if carried else store.image(hash)))
+            else:
+                found = self._given(self.policy)
             self._images[hash] = found
         return found
 

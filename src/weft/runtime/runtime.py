@@ -18,8 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from weft.core.codec import encode_args
-from weft.core.declare import Workflow, find_workflow, registry
+from weft.core.declare import Workflow, registry
 from weft.core.errors import (
     BadInput,
     LeaseLost,
@@ -29,16 +28,15 @@ from weft.core.errors import (
     WeftError,
 )
 from weft.core.ids import new_id
-from weft.core.record import AnyRecord, Blob
-from weft.runtime import guard
+from weft.core.record import AnyRecord
+from weft.runtime import checkpoint, guard
 from weft.runtime.admission import Gates
 from weft.runtime.alarms import Alarms
-from weft.runtime.beginning import beginning
 from weft.runtime.commit import Committer, settle
 from weft.runtime.ends import Ends
 from weft.runtime.execute import Steps
 from weft.runtime.flow import release
-from weft.runtime.fork import forked
+from weft.runtime.fork import fork
 from weft.runtime.handle import Run
 from weft.runtime.inbox import OpenQuestion
 from weft.runtime.leaving import evict, park
@@ -51,12 +49,13 @@ from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
 from weft.runtime.rights import Rights
 from weft.runtime.signals import Signal, signal
+from weft.runtime.since import Touch, effects_since
 from weft.runtime.starting import Starting
 from weft.runtime.watch import Watch
 from weft.runtime.worker import Worker
 from weft.runtime.writing import Writing
 from weft.store import Durability, open_store
-from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Hint, ProcessRow, Store
+from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Checkpoint, Hint, ProcessRow, Store
 from weft.store.handover import check_present
 
 P = ParamSpec("P")
@@ -391,8 +390,7 @@ class Runtime:
         self._check_open()
         if box.startswith("weft."):
             raise BadInput(f"box {box!r} is Weft's own; answer a question with runtime.answer(...) or `weft answer`")
-        await self.post.address(id)
-        self.post.put(id, box, value)
+        self.post.put((await self.post.address(id)).id, box, value)
         await self.journal.barrier()
 
     async def questions(self, queue: str | None = None) -> list[OpenQuestion]:
@@ -416,15 +414,15 @@ class Runtime:
     async def cancel(self, id: str) -> None:
         """Ask a run to stop, wherever it is executed. If nobody executes it, it is continued here to be cancelled."""
         self._check_open()
-        row = await self.row(id)
+        row = await self.ends.present(id)
         check_present(row)
         if row.state in FINISHED:
             return
-        self.post.put(id, CANCEL_BOX, None)
+        self.post.put(row.id, CANCEL_BOX, None)
         await self.journal.barrier()
-        if id not in self.active:
+        if row.id not in self.active:
             with contextlib.suppress(RunBusy):  # its executor finds the letter
-                await self.resume(id)
+                await self.resume(row.id)
 
     async def signal(self, id: str, what: Signal, *, tree: bool = False) -> None:
         """Pause a process, or kill it, wherever it is executed; with `tree`, all below it too. A paused one ends the
@@ -452,34 +450,44 @@ class Runtime:
         It holds what `id` held when it began, and what `policy` allows, asks for and denies besides.
         """
         self._check_open()
-        origin = await self.row(id)
-        await self.journal.barrier()
-        workflow = find_workflow(origin.workflow)
-        if input is not None:
-            workflow.bind(*input)
-        given = encode_args(*input, workflow.name) if input else (await self.recovery.opened(origin)).input
-        given = self.journal.clean(given)
-        image = self.rights.of_fork(origin.id, await self.rights.image(origin.image), policy)
-        row = self.starting.new_row(workflow, given, image=image)
-        row.started, row.forked, row.key, row.queue = origin.started, f"{id}@{at}", None, None
-        records = forked(
-            origin, await self.recovery.records(id), at, checked=input is None, value=value, now=self.clock()
-        )
-        self.journal.opened(row)
-        for number, record in enumerate(records):
-            self.journal.append(row.id, number, record)
-        self.journal.batch.references |= {(row.id, blob.hash) for blob in _blobs(records)}
-        begin = beginning(row, records)
-        if not begin.number:
-            begin = begin._replace(input=given)
-        self.starting.enter(Process(self, row, begin, len(records)), None)
-        await self.journal.barrier()
-        return Run(self, row.id)
+        return await fork(self, id, at, input, value, policy)
 
+    # --- checkpoints --------------------------------------------------------------------------------------------
 
-def _blobs(records: Sequence[AnyRecord]) -> list[Blob]:
-    fields = (getattr(record, name, None) for record in records for name in ("args", "value", "error"))
-    return [field for field in fields if isinstance(field, Blob)]
+    async def checkpoint(self, id: str, name: str = "", note: str = "") -> str:
+        """Remember a process and all below it as they are now, wherever they are executed; returns the checkpoint's id.
+        They are not stopped. Durable on return."""
+        self._check_open()
+        return await checkpoint.create(self, id, name, note)
+
+    async def checkpoints(self, id: str | None = None) -> list[Checkpoint]:
+        """Those of process `id`, or all, the newest first."""
+        self._check_open()
+        await self.journal.barrier()
+        return await self.store.checkpoints(id)
+
+    async def fork_checkpoint(self, checkpoint_id: str, *, here: bool = True) -> Run[Any]:
+        """A new run that goes on from a checkpoint (given by id or name), with all that was below it; the origin goes
+        on as it is. It has its origin's rights, but for those revoked (whenever that is) or used only so often, and
+        spends its origin's budget. `here`: execute it in this runtime, else leave it to workers. Raises
+        UnknownCheckpoint."""
+        self._check_open()
+        return await checkpoint.fork(self, checkpoint_id, here)
+
+    async def restore(self, checkpoint_id: str, *, here: bool = True) -> Run[Any]:
+        """Go back to a checkpoint: fork it, and end what goes on now (its origin with all below it, or what it was
+        restored as before) in the same transaction. Who waits for the old run waits for the new one; effects done
+        since are not undone (`effects_since`). Raises UnknownCheckpoint; RunBusy if another runtime does not end what
+        it executes."""
+        self._check_open()
+        return await checkpoint.restore(self, checkpoint_id, here)
+
+    async def effects_since(self, checkpoint_id: str) -> list[Touch]:
+        """What was done outside since a checkpoint was made, or is under way, by its origin and all below it: the
+        oldest first. Raises UnknownCheckpoint."""
+        self._check_open()
+        await self.journal.barrier()
+        return await effects_since(self.store, await checkpoint.find(self.store, checkpoint_id), self.active)
 
 
 def _as_weft(id: str, error: Exception) -> WeftError:

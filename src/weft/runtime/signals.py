@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Literal, get_args
 
 from weft.core.codec import encode
-from weft.core.errors import BadInput, Cancelled, RunBusy
+from weft.core.errors import BadInput, Cancelled, Restored, RunBusy
 from weft.runtime.leaving import end, evict
 from weft.runtime.mail import SIGNAL_BOX
 from weft.store.base import CLAIMABLE, FINISHED, KILLED, PAUSED, QUEUED, RUNNING, UNFINISHED
@@ -32,11 +32,14 @@ class Signals:
         self.held = False
         """It is being paused: no effect begins."""
 
-    def take(self, what: Signal) -> None:
+    def take(self, what: Signal | Restored) -> None:
         process = self.process
         if process.over:
             return
-        if what == "kill":
+        if isinstance(what, Restored):
+            with process.loop.running():
+                end(process, KILLED, encode(what))
+        elif what == "kill":
             with process.loop.running():
                 end(process, KILLED, encode(Cancelled(f"run {process.id} ({process.workflow}) was killed")))
         elif what == "pause":
@@ -60,6 +63,7 @@ async def signal(runtime: Runtime, id: str, what: Signal, tree: bool) -> None:
     """See `Runtime.signal`."""
     if what not in SIGNALS:
         raise BadInput(f"{what!r} is no signal; there are {', '.join(SIGNALS)}")
+    id = (await runtime.ends.present(id)).id
     ids = [id, *(await below(runtime, id) if tree or what == "kill" else ())]
     for one in ids:
         await _send(runtime, one, what)

@@ -29,7 +29,8 @@ class Starting:
         self.entered: set[str] | None = None
         """Processes that came into memory since this was set (by `Recovery.reconcile`)."""
         self.inserting: set[str] = set()
-        """Runs with a key that the store may have already, and that begin when it has answered: by nobody else."""
+        """What nothing else takes into memory: runs with a key that the store may have already, which begin when it has
+        answered; and those that are ended to be restored."""
 
     async def here(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
         row, input = self._new(workflow, args, kwargs)

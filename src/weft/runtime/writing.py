@@ -26,13 +26,14 @@ class Writing:
     def record(
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
         started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (), label: Label | None = None,
+        impact: str = "",
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
         self.runtime.counters.effects += 1
-        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label)
+        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label, impact)
         self.append(record)
 
     def append(self, record: AnyRecord) -> None:
@@ -44,8 +45,11 @@ class Writing:
         args = self.runtime.journal.value(self.id, pending.args)
         # Not part of the order of deliveries: the body's clock stands still.
         self.append(
-            Started(self.runtime.clock(), pending.number, pending.kind, pending.name, pending.place, args, intent)
-        )
+            Started(
+                self.runtime.clock(), pending.number, pending.kind, pending.name, pending.place, args, intent,
+                pending.impact,
+            )
+        )  # fmt: skip
 
     def tick(self) -> float:
         """Let the body's clock follow the host's, never backwards."""

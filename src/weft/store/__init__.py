@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from weft.core.errors import BadInput, StoreError
 from weft.core.url import mask
-from weft.store.base import Batch, Message, ProcessRow, Question, Revocation, Segment, Store
+from weft.store.base import Batch, Checkpoint, Message, ProcessRow, Question, Revocation, Segment, Store
 from weft.store.ledger import Account, Charge, Refusal
 
 __all__ = [
-    "Account", "Batch", "Charge", "Message", "ProcessRow", "Question", "Refusal", "Revocation", "Segment", "Store",
-    "open_store",
+    "Account", "Batch", "Charge", "Checkpoint", "Message", "ProcessRow", "Question", "Refusal", "Revocation", "Segment",
+    "Store", "open_store",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

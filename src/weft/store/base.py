@@ -63,7 +63,7 @@ class ProcessRow(msgspec.Struct, kw_only=True):
     parent: str | None = None
     """Set for children, detached ones too."""
     forked: str | None = None
-    """`<run id>@<effect number>` this run was forked from."""
+    """`<run id>@<effect number>` or `<run id>@<checkpoint>` this run was forked from."""
     key: str | None = None
     """Idempotency key, unique in the store."""
     queue: str | None = None
@@ -132,6 +132,25 @@ class Revocation(msgspec.Struct):
     by: str = ""
 
 
+class Checkpoint(msgspec.Struct):
+    """What a process and all below it were at one moment. Their journals are not in it: they only ever grow."""
+
+    id: str
+    process: str
+    """The uppermost of them; the checkpoint is deleted with it."""
+    name: str = ""
+    note: str = ""
+    at: float = 0.0
+    effect: int = 0
+    """Number of the effect by which that process made it; 0 if it was made from outside."""
+    heir: str = ""
+    """The run by which it was restored last."""
+    heirs: bytes = b""
+    """Every process that was ended by that -> the one that goes on in its place, encoded."""
+    body: bytes = b""
+    """`weft.runtime.cut.Cut`, encoded."""
+
+
 class Batch(msgspec.Struct):
     """All writes of one transaction, applied in the order of the fields below."""
 
@@ -164,6 +183,8 @@ class Batch(msgspec.Struct):
     """(process, number of its capability, by whom); once is enough."""
     revocations: list[Revocation] = []
     """In a copy: the same, with the time when it was done."""
+    checkpoints: dict[str, Checkpoint] = {}
+    """By id. Of one that is there already only the heirs change."""
     accounts: dict[str, Account] = {}
     """By process; those there already are skipped."""
     charges: dict[str, Charge] = {}
@@ -176,10 +197,11 @@ class Batch(msgspec.Struct):
         return any(astuple(self))
 
     def of_rights(self) -> bool:
-        """Whether there is anything of lineage, questions, revocations or accounts in it; most batches are without."""
+        """Whether there is anything of lineage, questions, revocations, checkpoints or accounts in it; most batches are
+        without."""
         return bool(
             self.lineage or self.questions or self.answered or self.revoked or self.revocations
-            or self.accounts or self.charges or self.settled
+            or self.checkpoints or self.accounts or self.charges or self.settled
         )  # fmt: skip
 
 
@@ -260,8 +282,9 @@ class Store(Protocol):
         """Insert a row that has an idempotency key, at once and durably. The existing row if the key is taken."""
 
     async def delete(self, ids: Sequence[str]) -> int:
-        """Delete finished processes with journals, mail, questions and charges, and the payloads and images that
-        nobody else needs; accounts and revocations once all descendants are deleted too. Returns how many."""
+        """Delete finished processes with journals, mail, questions, charges and checkpoints, and the payloads and
+        images that nobody else needs; accounts once all that they bound are deleted too. Revocations stay: a fork of a
+        fork may be bound by them. Returns how many."""
 
     async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
         """Reserve each charge in its account and all above it, durably, in one transaction; or refuse it, and reserve
@@ -316,6 +339,14 @@ class Store(Protocol):
 
     async def accounts(self, process: str) -> list[Account]:
         """The account of this process, or of its nearest ancestor that has one, then those above it."""
+
+    async def checkpoint(self, id: str) -> Checkpoint | None: ...
+    async def checkpoints(self, process: str | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """The newest first, without heirs and bodies."""
+
+    async def subtree(self, id: str) -> Batch:
+        """A process and all below it, as they are at one moment: rows (the first is its own; `length` as the journals
+        are then), letters, events, waits, questions, their accounts and those above. Empty if it is not there."""
 
     async def stats(self) -> Stats: ...
     def everything(self) -> AsyncIterator[Batch]:

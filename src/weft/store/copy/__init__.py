@@ -20,11 +20,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from weft.core.errors import StoreError
-from weft.store.base import MOVED, Family, Store
+from weft.store.base import MOVED, Batch, Family, Store
 from weft.store.copy.claims import Claims
 from weft.store.copy.crossing import Crossing
 from weft.store.copy.handing import Handing
-from weft.store.copy.journey import DIGESTS, Journey, Left, Report, Route, Unfit, groups
+from weft.store.copy.journey import DIGESTS, Journey, Left, Report, Route, Unfit, commit, groups
 
 __all__ = ["Left", "Report", "copy", "size"]
 
@@ -48,6 +48,7 @@ async def copy(source: Store, target: Store, saw: Callable[[int], None] = lambda
     """
     copying = _Copying(Route(source, target))
     await copying.route.register()
+    await commit(target, Batch(revocations=await source.revocations()))  # a fork may be bound by those of any run
     after = 0
     try:
         while families := await source.families(after):

@@ -111,6 +111,7 @@ class Crossing:
             batch.messages += content.letters
             batch.revocations += content.revocations
             batch.questions |= {question.id: question for question in content.questions}
+            batch.checkpoints |= {checkpoint.id: checkpoint for checkpoint in content.checkpoints}
             batch.charges |= {charge.key: charge for charge in content.charges}
             if content.waits:
                 batch.waits[content.row.id] = content.waits

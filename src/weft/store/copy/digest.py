@@ -15,7 +15,7 @@ from msgspec.structs import astuple, replace
 
 from weft.core.errors import StoreCorrupt
 from weft.core.record import AnyRecord, Blob, content_hash, decode_records, from_column
-from weft.store.base import ARRIVING, Batch, Message, ProcessRow, Question, Revocation, Segment, Store
+from weft.store.base import ARRIVING, Batch, Checkpoint, Message, ProcessRow, Question, Revocation, Segment, Store
 from weft.store.handover import arrival, arrived
 from weft.store.ledger import Account, Charge
 
@@ -36,6 +36,7 @@ class Content(msgspec.Struct):
     events: list[tuple[str, bytes, str]] = []
     questions: list[Question] = []
     revocations: list[Revocation] = []
+    checkpoints: list[Checkpoint] = []
     account: Account | None = None
     charges: list[Charge] = []
     payloads: list[bytes] = []
@@ -68,6 +69,8 @@ def contents(batch: Batch) -> dict[str, Content]:
     for revocation in batch.revocations:
         if revocation.process in found:  # else it is a deleted ancestor's
             found[revocation.process].revocations.append(revocation)
+    for checkpoint in batch.checkpoints.values():
+        found[checkpoint.process].checkpoints.append(checkpoint)
     for id, account in batch.accounts.items():
         if id in found:
             found[id].account = account
@@ -121,6 +124,7 @@ def _digest(content: Content) -> bytes:
         content.waits,
         sorted(astuple(question) for question in content.questions),
         sorted((one.number, one.at, one.by) for one in content.revocations),
+        sorted(astuple(checkpoint) for checkpoint in content.checkpoints),
         None if content.account is None else _balances(content.account),
         sorted((one.key, one.account, sorted(one.amounts.items()), one.settled) for one in content.charges),
         len(content.segments),

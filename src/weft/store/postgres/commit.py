@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from weft.store.base import Batch, ProcessRow, Question
+from weft.store.base import Batch, Checkpoint, ProcessRow, Question
 from weft.store.postgres import ledger
 from weft.store.postgres.part import Part, columns, insert
 
@@ -21,6 +21,7 @@ COLUMNS = ProcessRow.__struct_fields__
 ROW = ", ".join(COLUMNS)
 CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error", "image")
 """What an upsert replaces: the rest is what a process is."""
+CHECKPOINT = ", ".join(Checkpoint.__struct_fields__)
 REVOKE_LOCK = 0x57454655
 _TYPES = {
     "priority": "int", "strikes": "int", "length": "bigint", "created": "float8", "started": "float8",
@@ -75,6 +76,12 @@ _PARTS = {
                 unnest({0}::text[], {1}::int[], {2}::float8[], {3}::text[]) AS a (process, number, at, "by")
             ON CONFLICT DO NOTHING""",
         f"turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({REVOKE_LOCK}) FROM fence),",
+    ),
+    "checkpoints": insert(
+        "checkpoints",
+        CHECKPOINT,
+        "text text text text float8 bigint text bytea bytea",
+        "ON CONFLICT (id) DO UPDATE SET heir = excluded.heir, heirs = excluded.heirs",
     ),
     **ledger.PARTS,
 }
@@ -148,8 +155,16 @@ def _arrays_of_rights(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
         "questions": columns([astuple(q) for q in questions.values() if q is not None], 7),
         "answered": [[id for id, question in questions.items() if question is None]],
         "revoked": columns([values for b in batches for values in _revocations(b)], 4),
+        "checkpoints": columns([astuple(one) for one in _checkpoints(batches).values()], 9),
         **ledger.arrays(batches),
     }
+
+
+def _checkpoints(batches: Sequence[Batch]) -> dict[str, Checkpoint]:
+    found: dict[str, Checkpoint] = {}
+    for batch in batches:
+        found.update(batch.checkpoints)
+    return found
 
 
 def _revocations(batch: Batch) -> Iterator[tuple[str, int, float | None, str]]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.core.errors import StoreCorrupt, StoreError
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.postgres.checkpoints import Checkpoints, subtree
 from weft.store.postgres.commit import ROW
 from weft.store.postgres.queue import process
-from weft.store.postgres.rights import Rights
 from weft.store.postgres.schema import IS_CLAIMABLE
 from weft.store.postgres.server import Server
 
@@ -22,7 +22,7 @@ PAGE = 500
 """Processes read at once where everything is read."""
 
 
-class Reading(Rights):
+class Reading(Checkpoints):
     def __init__(self, server: Server) -> None:
         self._server = server
         self.url = server.where
@@ -108,6 +108,9 @@ class Reading(Rights):
 
     def last_revocation(self) -> None:
         return None
+
+    async def subtree(self, id: str) -> Batch:
+        return await self._ask(lambda connection: subtree(connection, id))
 
     async def stats(self) -> Stats:
         states = await self._fetch(

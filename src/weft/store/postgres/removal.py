@@ -23,6 +23,11 @@ _FORGET = """DELETE FROM weft.graves g WHERE process = ANY($1::text[])
     AND NOT EXISTS (SELECT FROM weft.processes p WHERE p.parent = g.process)
     AND NOT EXISTS (SELECT FROM weft.graves other WHERE other.parent = g.process)
     RETURNING process, parent"""
+_CLOSE = """DELETE FROM weft.accounts a WHERE process = ANY($1::text[])
+    AND NOT EXISTS (SELECT FROM weft.accounts below WHERE below.parent = a.process)
+    AND NOT EXISTS (SELECT FROM weft.processes p WHERE p.id = a.process)
+    AND NOT EXISTS (SELECT FROM weft.graves g WHERE g.process = a.process)
+    RETURNING process, parent"""
 
 
 async def delete(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
@@ -35,7 +40,7 @@ async def delete(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     await connection.execute(_PAYLOADS, doomed)
     query = "SELECT key FROM weft.charges WHERE process = ANY($1::text[]) AND NOT settled"
     await release(connection, [key for (key,) in await connection.fetch(query, doomed)])
-    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges"):
+    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
         await connection.execute(f"DELETE FROM weft.{table} WHERE process = ANY($1::text[])", doomed)
     await connection.execute("DELETE FROM weft.processes WHERE id = ANY($1::text[])", doomed)
     await connection.execute(_IMAGES)
@@ -50,8 +55,14 @@ async def _bury(connection: asyncpg.Connection, finished: Sequence[tuple[str, st
     childless = {name for pair in finished for name in pair if name is not None}
     while childless:
         gone = await connection.fetch(_FORGET, list(childless))
-        names = [process for process, _ in gone]
-        await connection.execute("DELETE FROM weft.revocations WHERE process = ANY($1::text[])", names)
-        await connection.execute("DELETE FROM weft.accounts WHERE process = ANY($1::text[])", names)
-        await connection.execute("DELETE FROM weft.balances WHERE account = ANY($1::text[])", names)
+        await _close([process for process, _ in gone], connection)
         childless = {parent for _, parent in gone if parent is not None}
+
+
+async def _close(names: Sequence[str], connection: asyncpg.Connection) -> None:
+    """Accounts of these that no other hangs below: that of a fork hangs below its origin's."""
+    while names:
+        gone = await connection.fetch(_CLOSE, names)
+        query = "DELETE FROM weft.balances WHERE account = ANY($1::text[])"
+        await connection.execute(query, [process for process, _ in gone])
+        names = [parent for _, parent in gone if parent is not None]

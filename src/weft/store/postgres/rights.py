@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import StoreCorrupt
-from weft.store.base import Batch, ProcessRow, Question, Revocation
+from weft.store.base import Batch, Checkpoint, ProcessRow, Question, Revocation
 from weft.store.ledger import Account, Charge, chain
+from weft.store.postgres.commit import CHECKPOINT
 from weft.store.postgres.ledger import ACCOUNTS, gathered
 
 QUESTION = ", ".join(Question.__struct_fields__)
 _REVOCATION = 'seq, process, number, at, "by"'
-_NEAREST = """WITH RECURSIVE up (process, parent, depth) AS (
+NEAREST = """WITH RECURSIVE up (process, parent, depth) AS (
         SELECT $1::text, NULL::text, 0
         UNION ALL SELECT u.parent, NULL, depth + 1 FROM (
             SELECT depth, coalesce((SELECT parent FROM weft.processes WHERE id = process),
@@ -57,7 +58,7 @@ class Rights:
         return [Revocation(*row) for row in await self._fetch(query, after)]
 
     async def accounts(self, process: str) -> list[Account]:
-        nearest: str = (await self._fetch(_NEAREST, process))[0][0]
+        nearest: str = (await self._fetch(NEAREST, process))[0][0]
         return list(chain(gathered(await self._fetch(ACCOUNTS, [nearest])), nearest))
 
     async def _complete(self, batch: Batch, rows: Sequence[ProcessRow]) -> None:
@@ -72,8 +73,12 @@ class Rights:
         batch.questions = {row[0]: Question(*row) for row in await self._fetch(query, ids)}
         query = f"SELECT {_REVOCATION} FROM weft.revocations WHERE process = ANY($1::text[]) ORDER BY seq"
         batch.revocations = [Revocation(*row) for row in await self._fetch(query, names)]
-        own, accounts = set(names), gathered(await self._fetch(ACCOUNTS, names))
-        batch.accounts = {process: account for process, account in accounts.items() if process in own}
+        query = f"SELECT {CHECKPOINT} FROM weft.checkpoints WHERE process = ANY($1::text[]) ORDER BY seq"
+        batch.checkpoints = {row[0]: Checkpoint(*row) for row in await self._fetch(query, ids)}
+        accounts = gathered(await self._fetch(ACCOUNTS, names))
+        query = "SELECT id FROM weft.processes WHERE id = ANY($1::text[])"
+        elsewhere = {id for (id,) in await self._fetch(query, list(accounts))}.difference(names)
+        batch.accounts = {process: account for process, account in accounts.items() if process not in elsewhere}
         query = "SELECT key, account, amounts, settled FROM weft.charges WHERE process = ANY($1::text[])"
         batch.charges = {
             key: Charge(key, account, json.loads(amounts), settled)

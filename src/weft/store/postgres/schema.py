@@ -14,7 +14,7 @@ from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly,
 if TYPE_CHECKING:
     import asyncpg
 
-VERSION = 2
+VERSION = 3
 LOCK = 0x57454654  # "WEFT": the advisory lock of migrations; queues' locks have two keys and so never meet it
 
 IS_CLAIMABLE = "state IN ('running', 'waiting', 'queued')"
@@ -97,6 +97,16 @@ MIGRATIONS = (
         key text PRIMARY KEY, process text NOT NULL, account text NOT NULL, amounts jsonb NOT NULL,
         settled boolean NOT NULL);
     CREATE INDEX charges_process ON weft.charges (process);
+    """,
+    """
+    CREATE TABLE weft.checkpoints (
+        id text PRIMARY KEY, process text NOT NULL, name text NOT NULL, note text NOT NULL,
+        at double precision NOT NULL, effect bigint NOT NULL, heir text NOT NULL, heirs bytea NOT NULL,
+        body bytea NOT NULL,
+        seq bigint GENERATED ALWAYS AS IDENTITY);
+    ALTER TABLE weft.checkpoints ALTER COLUMN body SET STORAGE EXTERNAL;
+    CREATE INDEX checkpoints_process ON weft.checkpoints (process);
+    CREATE INDEX accounts_parent ON weft.accounts (parent) WHERE parent IS NOT NULL;
     """,
 )
 

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from weft.core.clock import time
 from weft.store.base import Batch, ProcessRow, Question
 from weft.store.sqlite import ledger
-from weft.store.sqlite.statements import IDS, QUESTION, ROW
+from weft.store.sqlite.statements import CHECKPOINT, IDS, QUESTION, ROW
 
 CHANGING = ("state", "started", "updated", "wake_at", "owner", "strikes", "length", "result", "error", "image")
 """Columns that an upsert replaces: the others are what a process is, and keep their indexes as they are."""
@@ -40,6 +40,7 @@ _INSERTS = {
         "expires = excluded.expires, body = excluded.body",
     ),
     "revocations": ('process, number, at, "by"', "ON CONFLICT DO NOTHING"),
+    "checkpoints": (CHECKPOINT, "ON CONFLICT (id) DO UPDATE SET heir = excluded.heir, heirs = excluded.heirs"),
 }
 
 
@@ -90,6 +91,8 @@ def _apply_rights(connection: sqlite3.Connection, batches: Sequence[Batch]) -> N
     if answered:
         connection.execute(f"DELETE FROM questions WHERE id IN {IDS}", (json.dumps(answered),))
     _insert(connection, "revocations", [v for batch in batches for revoked in revocations(batch) for v in revoked])
+    for batch in batches:
+        _insert(connection, "checkpoints", [v for one in batch.checkpoints.values() for v in astuple(one)])
 
 
 def revocations(batch: Batch) -> Iterator[tuple[str, int, float, str]]:

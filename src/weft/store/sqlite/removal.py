@@ -28,7 +28,7 @@ def delete(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
     held = connection.execute(f"SELECT key FROM charges WHERE process IN {IDS} AND NOT settled", (doomed,)).fetchall()
     if held:
         settle(connection, {key: {} for (key,) in held})
-    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges"):
+    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
         connection.execute(f"DELETE FROM {table} WHERE process IN {IDS}", (doomed,))
     connection.execute(f"DELETE FROM processes WHERE id IN {IDS}", (doomed,))
     connection.execute(
@@ -51,8 +51,20 @@ def _bury(connection: sqlite3.Connection, finished: Sequence[tuple[str, str | No
                 RETURNING process, parent""",
             (json.dumps(list(childless)),),
         ).fetchall()
-        names = (json.dumps([process for process, _ in gone]),)
-        connection.execute(f"DELETE FROM revocations WHERE process IN {IDS}", names)
-        connection.execute(f"DELETE FROM accounts WHERE process IN {IDS}", names)
-        connection.execute(f"DELETE FROM balances WHERE account IN {IDS}", names)
+        _close([process for process, _ in gone], connection)
         childless = {parent for _, parent in gone if parent is not None}
+
+
+def _close(names: Sequence[str], connection: sqlite3.Connection) -> None:
+    """Accounts of these that no other hangs below: that of a fork hangs below its origin's."""
+    while names:
+        gone = connection.execute(
+            f"""DELETE FROM accounts WHERE process IN {IDS}
+                AND NOT EXISTS (SELECT 1 FROM accounts AS below WHERE below.parent = accounts.process)
+                AND NOT EXISTS (SELECT 1 FROM processes WHERE processes.id = accounts.process)
+                AND NOT EXISTS (SELECT 1 FROM graves WHERE graves.process = accounts.process)
+                RETURNING process, parent""",
+            (json.dumps(names),),
+        ).fetchall()
+        connection.execute(f"DELETE FROM balances WHERE account IN {IDS}", (json.dumps([one for one, _ in gone]),))
+        names = [parent for _, parent in gone if parent is not None]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from weft.core.errors import StoreCorrupt
-from weft.store.base import Batch, ProcessRow, Question, Revocation
+from weft.store.base import Batch, Checkpoint, ProcessRow, Question, Revocation
 from weft.store.ledger import Account, Charge, chain
 from weft.store.sqlite import ledger
 from weft.store.sqlite.schema import explain
-from weft.store.sqlite.statements import IDS, QUESTION, REVOCATION
+from weft.store.sqlite.statements import CHECKPOINT, IDS, QUESTION, REVOCATION
 
 _PARENT = """SELECT parent FROM processes WHERE id = ?1
     UNION ALL SELECT parent FROM graves WHERE process = ?1 LIMIT 1"""
@@ -81,8 +81,13 @@ class Rights:
         batch.questions = {values[0]: Question(*values) for values in self._read(query, ids)}
         query = f"SELECT {REVOCATION} FROM revocations WHERE process IN {IDS} ORDER BY seq"
         batch.revocations = [Revocation(*values) for values in self._read(query, names)]
-        own = {process for (process,) in self._read(f"SELECT process FROM accounts WHERE process IN {IDS}", names)}
-        batch.accounts = {process: account for process, account in self._accounts(list(own)).items() if process in own}
+        query = f"SELECT {CHECKPOINT} FROM checkpoints WHERE process IN {IDS} ORDER BY rowid"
+        batch.checkpoints = {values[0]: Checkpoint(*values) for values in self._read(query, ids)}
+        own = [process for (process,) in self._read(f"SELECT process FROM accounts WHERE process IN {IDS}", names)]
+        accounts = self._accounts(own)
+        query = f"SELECT id FROM processes WHERE id IN {IDS}"
+        elsewhere = {id for (id,) in self._read(query, json.dumps(list(accounts)))}.difference(own)
+        batch.accounts = {process: account for process, account in accounts.items() if process not in elsewhere}
         query = f"SELECT key, account, amounts, settled FROM charges WHERE process IN {IDS}"
         batch.charges = {
             key: Charge(key, account, json.loads(amounts), bool(settled))

@@ -15,7 +15,7 @@ from pathlib import Path
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 
 APPLICATION_ID = 0x57454654  # "WEFT"
-VERSION = 3
+VERSION = 4
 BUSY_SECONDS = 10.0
 """How long to wait for another operating-system process that is writing."""
 
@@ -94,6 +94,14 @@ MIGRATIONS = (
             key TEXT PRIMARY KEY NOT NULL, process TEXT NOT NULL, account TEXT NOT NULL, amounts TEXT NOT NULL,
             settled INTEGER NOT NULL) WITHOUT ROWID""",
         "CREATE INDEX charges_process ON charges (process)",
+    ),
+    (
+        """CREATE TABLE checkpoints (
+            id TEXT PRIMARY KEY NOT NULL, process TEXT NOT NULL, name TEXT NOT NULL, note TEXT NOT NULL,
+            at REAL NOT NULL, effect INTEGER NOT NULL, heir TEXT NOT NULL, heirs BLOB NOT NULL,
+            body BLOB NOT NULL)""",
+        "CREATE INDEX checkpoints_process ON checkpoints (process)",
+        "CREATE INDEX accounts_parent ON accounts (parent) WHERE parent IS NOT NULL",
     ),
 )
 """Statements from each version to the next."""

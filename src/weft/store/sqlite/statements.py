@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from weft.store.base import ProcessRow, Question
+from weft.store.base import Checkpoint, ProcessRow, Question
 from weft.store.sqlite.schema import IS_CLAIMABLE
 
 COLUMNS = ProcessRow.__struct_fields__
 ROW = ", ".join(COLUMNS)
 QUESTION = ", ".join(Question.__struct_fields__)
+CHECKPOINT = ", ".join(Checkpoint.__struct_fields__)
 REVOCATION = 'seq, process, number, at, "by"'
 IDS = "(SELECT value FROM json_each(?))"
 BY_OWNER = "INDEXED BY processes_unfinished"
