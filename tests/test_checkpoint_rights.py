@@ -11,7 +11,7 @@ import pytest
 
 import weft
 from tests.programs import drive, fresh, ran  # noqa: F401
-from weft.core.errors import BudgetExceeded, Denied
+from weft.core.errors import BudgetExceeded, Denied, ReleaseNeeded
 from weft.store import open_store
 from weft.store.copy import copy
 from weft.trace.audit import verify
@@ -314,6 +314,64 @@ def test_what_a_person_allows_the_origin_once_a_fork_asks_for_itself(store: str,
         assert (workspace / "b.txt").read_text() == done
 
     drive(store, use, policy=weft.Policy(ask=("write:./b.txt",), allow=("write:./b.txt",)))
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+@weft.workflow
+async def leaks(path: str) -> list[str]:
+    text, found = await read(path), []
+    while (what := await go.receive()) != "stop":
+        try:
+            found.append(await write(what, text))
+        except ReleaseNeeded as error:
+            await weft.publish("needed", [error.sink, error.value])
+            found.append("refused")
+    return found
+
+
+@weft.workflow
+async def needed() -> list[str]:
+    found: list[str] = await weft.wait_for("needed")
+    return found
+
+
+def test_a_release_is_the_origins_and_what_was_seen_a_fork_has_seen(store: str, workspace: Path) -> None:
+    async def use(runtime: weft.Runtime) -> None:
+        run = await runtime.start(leaks, "a.txt")
+        await runtime.send(run.id, "go", "b.txt")
+        sink, value = await runtime.run(needed)
+        await at_rest(runtime, run.id)
+        await runtime.release(run.id, sink, value)
+        await at_rest(runtime, run.id)
+        unused = await runtime.checkpoint(run.id)
+        await runtime.send(run.id, "go", "b.txt")
+        while not (workspace / "b.txt").exists():
+            await asyncio.sleep(0.02)
+        await at_rest(runtime, run.id)
+        used = await runtime.checkpoint(run.id)
+        for made, before in ((unused, ["refused"]), (used, ["refused", "a"])):
+            fork = await runtime.fork_checkpoint(made)
+            for word in ("b.txt", "b.txt", "stop"):
+                await runtime.send(fork.id, "go", word)
+            assert await fork == [*before, "refused", "refused"]
+        fork = await runtime.fork_checkpoint(used)
+        await runtime.release(fork.id, sink, value)  # a person may release it there too
+        for word in ("b.txt", "b.txt", "stop"):
+            await runtime.send(fork.id, "go", word)
+        assert await fork == ["refused", "a", "a", "refused"]
+        assert (workspace / "b.txt").read_text() == "aa"
+        assert await sound(runtime)
+
+    policy = weft.Policy(allow=("write:./",), label=("secret file:./a.txt",))
+    drive(store, use, policy=policy)
+
+
+async def at_rest(runtime: weft.Runtime, id: str) -> None:
+    async with asyncio.timeout(20):
+        while id in runtime.active:
+            await asyncio.sleep(0.02)
 
 
 # --- budgets --------------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class Branch:
 
     async def _mail(self) -> None:
         cut, names = self.cut, self.names
-        approvals = {(q.process, box(int(q.id.rpartition(":")[2]))) for q in cut.questions if q.kind == "approval"}
+        approvals = {(q.process, box(int(q.id.rpartition(":")[2]))) for q in cut.questions if q.kind != "question"}
         for letter in cut.letters:
             if letter.box not in (SIGNAL_BOX, RELEASE_BOX) and (letter.process, letter.box) not in approvals:
                 new = replace(letter, id=0, process=names.new[letter.process], payload=names.data(letter.payload))
