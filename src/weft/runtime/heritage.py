@@ -51,7 +51,7 @@ class Heritage:
     def uppermost(self, image: Image) -> Image:
         """That of the root: its account hangs below the one that its origin spends from."""
         found = self.image(image, self.root)
-        if self.root in self.accounts:
+        if image.budget is not None:
             return replace(found, account=self.root)
         if image.account is None:
             return found
