@@ -444,7 +444,8 @@ def test_a_killed_run_moves_and_is_finished_there(shell: Shell, postgres_url: st
     assert "moved" in shell("ps", "--store", "here.db")[0] and "interrupted" in shell("ps", "--store", postgres_url)[0]
     assert "1 runs resumed" in shell("resume", "--all", "--store", postgres_url)[0]
     whole = [r["record"] for r in json.loads(shell("show", id, "--store", postgres_url, "--json")[0])["journal"]]
-    assert whole == ["outcome"] * 30 + ["end"] and journal(postgres_url, id).startswith(before)
+    done = [one for one in whole if one != "started"]  # a step with which it was perhaps killed is begun with care
+    assert done == ["outcome"] * 30 + ["end"] and journal(postgres_url, id).startswith(before)
     again = json.loads(shell("store", "copy", "here.db", postgres_url, "--json")[0])
     assert (again["copied"], again["there"], again["gone"], again["left"]) == (0, 1, 1, [])
     assert again["digest"] == again["digest_there"]
