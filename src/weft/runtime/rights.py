@@ -125,10 +125,10 @@ class Rights:
 
     def of_fork(self, origin: str, image: Image, more: Policy | None = None) -> bytes:
         """That of a fork: what its origin held when it began, under the same revocations, and nothing that may be used
-        only so often; and what whoever forks it allows `more`, or forbids. It spends its origin's budget."""
-        account = origin if image.budget is not None else image.account
+        only so often; and what whoever forks it allows `more`, or forbids. Its owner begins it anew, with its origin's
+        budget for itself; what goes on from a checkpoint has not (`Heritage`)."""
         budget = image.budget if more is None else tighter(image.budget, more.budget)
-        return self._keep(replace(self.forked(origin, image, more), account=account, budget=budget))
+        return self._keep(replace(self.forked(origin, image, more), budget=budget))
 
     def forked(self, holder: str, image: Image, more: Policy | None = None) -> Image:
         """What a fork holds of the rights of `holder`, each under its number, and `more`."""
