@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.stores import KINDS, Place, commit, eventually, ids, row, rows
 from weft.core import chain
-from weft.core.errors import StoreCorrupt
+from weft.core.errors import StoreCorrupt, StoreTooNew
 from weft.store import Account, Batch, Charge, Question, Revocation, Segment, Store
 from weft.store.base import CLAIMABLE, FINISHED, KILLED, PAUSED, UNFINISHED
 from weft.store.postgres import schema as postgres_schema
@@ -350,7 +350,9 @@ def test_a_file_of_an_older_schema(tmp_path: Path, version: int) -> None:
     place.run(main)
 
 
-def test_a_server_of_an_older_schema_serves_both(postgres_url: str) -> None:
+def test_a_server_of_an_older_schema_is_brought_up_and_serves_the_older_weft_no_more(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import asyncpg
 
     place = Place("postgres", postgres_url)
@@ -369,8 +371,11 @@ def test_a_server_of_an_older_schema_serves_both(postgres_url: str) -> None:
         (old,) = await store.rows()
         assert (old.id, old.image) == ("p", b"")
         assert await store.segments(["p"]) == [Segment("p", 0, b"", b"")]
-        assert tuple(await older.fetchrow("SELECT version, oldest FROM weft.schema")) == (postgres_schema.VERSION, 1)
-        # The older one goes on writing, and leaves be what it does not know.
+        with monkeypatch.context() as patch:  # it checks no rights
+            patch.setattr(postgres_schema, "VERSION", 1)
+            with pytest.raises(StoreTooNew, match="it needs schema 2, this one knows 1"):
+                await place.open(patience=600.0).rows()
+        # Until one that is still there sees that, it goes on writing, and leaves be what it does not know.
         await commit(store, rows=rows(replace(old, image=b"i")), images={b"i": b"image"})
         await older.execute(insert, "p")
         await older.execute(insert, "q")

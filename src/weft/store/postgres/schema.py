@@ -129,8 +129,8 @@ async def migrate(connection: asyncpg.Connection, where: str) -> None:
             await connection.execute("INSERT INTO weft.schema VALUES ($1, $2)", VERSION, OLDEST)
 
 
-OLDEST = 1
-"""The oldest schema number whose Weft can work with these tables."""
+OLDEST = 2
+"""The oldest schema number whose Weft can work with these tables: before 2 nobody checked what a process may do."""
 
 
 async def _version(connection: asyncpg.Connection, where: str) -> int:
