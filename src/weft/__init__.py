@@ -42,16 +42,19 @@ if TYPE_CHECKING:
     from weft.runtime.handle import Run as Run
     from weft.runtime.map import Results as Results
     from weft.runtime.map import map as map
+    from weft.runtime.memory import Memory as Memory
+    from weft.runtime.memory import Operation as Operation
     from weft.runtime.narrow import grant as grant
     from weft.runtime.policy import Policy as Policy
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
+    from weft.runtime.turns import turn as turn
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label", "Labelled": "core.sealed",
-    "Mailbox": "runtime.effects", "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map",
+    "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory", "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map",
     "Retry": "core.declare", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret",
     "Step": "core.declare", "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects",
     "charge": "runtime.effects", "checkpoint": "runtime.effects", "current": "runtime.effects",
@@ -59,7 +62,7 @@ _HOMES = {
     "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map",
     "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects",
     "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects",
-    "spend": "runtime.effects", "step": "core.declare", "uuid": "runtime.effects", "wait_for": "runtime.effects",
+    "spend": "runtime.effects", "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
     "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")

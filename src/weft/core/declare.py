@@ -22,6 +22,7 @@ from weft.core.boundary import place, require
 from weft.core.budget import Budget
 from weft.core.crossing import crossing, executing
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
+from weft.core.memory import ORDERS, Order
 from weft.core.needs import Needs, needs_of
 from weft.core.resources import Resources, resources_of
 from weft.core.sealed import Labelled, closed, held, opened_args
@@ -164,6 +165,7 @@ class Step(Generic[P, R]):
         needs: Needs = (),
         cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
         reversible: bool = False,
+        order: Order | None = None,
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -189,12 +191,27 @@ class Step(Generic[P, R]):
         self.cost = cost
         self.reversible = reversible
         self.is_async = inspect.iscoroutinefunction(fn)
+        self.order = self._order(order)
         self.names = _parameters(fn)
         self.version = _version(fn.__code__) if inspect.isfunction(fn) else ""
         self._defaults = _defaults(fn)
         self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
         """Nothing to do but run it."""
         update_wrapper(self, fn)
+
+    def _order(self, given: Order | None) -> Order:
+        if given is None:
+            return "none" if self.effect == "pure" else "ordered"
+        if given not in ORDERS:
+            raise BadInput(f"@step(order={given!r}): must be one of {', '.join(ORDERS)}")
+        if given == "staged" and (not self.is_async or self.executor is not None):
+            raise BadInput(f"@step(order='staged'): {self.name} must be an `async def` that runs in this process")
+        return given
+
+    @property
+    def signature(self) -> str:
+        """Digest of what it is to its callers: name, parameters, code."""
+        return hashlib.blake2b(repr((self.name, self.names, self.version)).encode(), digest_size=8).hexdigest()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         boundary = getattr(_get_running_loop(), "boundary", None)
@@ -238,7 +255,8 @@ class Step(Generic[P, R]):
 
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
-        `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`, `reversible`."""
+        `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`, `reversible`,
+        `order`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
@@ -273,6 +291,7 @@ _STEP_OPTIONS = (
     "needs",
     "cost",
     "reversible",
+    "order",
 )
 
 
@@ -306,6 +325,9 @@ class Primitive(Step[P, R]):
         finally:
             executing.reset(token)
 
+
+steps: dict[str, Step[..., Any]] = {}
+"""Every step declared in this interpreter, by name."""
 
 registry: dict[str, Workflow[..., Any]] = {}
 """Every workflow declared in this interpreter, by name."""
@@ -418,6 +440,7 @@ def step(
     needs: Needs = (),
     cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
     reversible: bool = False,
+    order: Order | None = None,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -433,11 +456,16 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     checked when it does it, but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call
     may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what
     it did spend it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step
-    (`weft checkpoint show` says so).
+    (`weft checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
+    (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says otherwise.
     """
-    if fn is not None:
-        return Step(fn)
-    return lambda fn: Step(fn, **options)
+
+    def declare(fn: Any) -> Step[..., Any]:
+        declared: Step[..., Any] = Step(fn, **options)
+        steps[declared.name] = declared
+        return declared
+
+    return declare if fn is None else declare(fn)
 
 
 def primitive(*, name: str, effect: Effect, needs: Needs, **options: Any) -> _Decorator:

@@ -158,6 +158,40 @@ class ReleaseNeeded(Denied):
         return f"{self.action}:{self.resource}"
 
 
+# --- shared memory ---------------------------------------------------------------------------------------
+
+
+class MemoryConflict(WeftError):
+    """An operation's commit was refused, and nothing of it was written. `stale`: cells that others wrote since it read
+    them; `dead`: operations that it builds on and that were retracted."""
+
+    def __init__(self, operation: str, level: str, stale: list[str], dead: list[str]) -> None:
+        self.operation = operation
+        self.level = level
+        self.stale = stale
+        self.dead = dead
+        super().__init__(operation, level, stale, dead)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.stale:
+            parts.append(f"others have written {', '.join(self.stale)} since it was read")
+        if self.dead:
+            parts.append(f"it builds on {', '.join(self.dead)}, which was retracted or builds on what was")
+        return (
+            f"operation {self.operation} ({self.level}) was refused: {' and '.join(parts)}; do it again, as a function "
+            f"under @memory.operation() does by itself, give it a merge function, or choose a lower level"
+        )
+
+
+class NoObject(WeftError, LookupError):
+    """Nothing is in this cell of shared memory."""
+
+
+class PhantomTool(WeftError, LookupError):
+    """A tool that was planned with is not there any more, or is another by now."""
+
+
 # --- stores and runs --------------------------------------------------------------------------------
 
 

@@ -51,6 +51,11 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
+def hashed(data: bytes) -> Value:
+    """`data`, or its name if it is large."""
+    return data if len(data) <= BLOB_OVER else Blob(content_hash(data), len(data))
+
+
 class Record(msgspec.Struct, array_like=True, tag_field="t", kw_only=False):
     """Base of all records. `at`: when it was appended, seconds since the epoch, never decreasing within a run."""
 
@@ -79,6 +84,10 @@ class Outcome(Record, tag="o"):
     """What the program carries from here on besides what it carried before; None: nothing more."""
     impact: str = ""
     """What a step leaves behind outside (`weft.core.declare.Impact`); empty for other kinds."""
+    operation: int = 0
+    """Of a step: number of the effect that began the operation on shared memory that it is part of."""
+    turn: int = 0
+    """Place of its effects among those of the operation, in the order in which they took place, from 1."""
 
 
 class Started(Record, tag="s"):

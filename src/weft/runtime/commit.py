@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from weft.core.chain import link
 from weft.core.errors import StoreError
-from weft.core.record import BLOB_OVER, AnyRecord, Blob, Value, content_hash, encode_records
+from weft.core.record import AnyRecord, Blob, Value, encode_records, hashed
 from weft.core.secret import Redactor
 from weft.store.base import Batch, ProcessRow, Segment, Store
 from weft.store.links import audit_key, origin
@@ -83,12 +83,11 @@ class Committer:
         return self.redactor.redact(data) or data
 
     def keep(self, process: str, data: bytes) -> Value:
-        if len(data) <= BLOB_OVER:
-            return data
-        hash = content_hash(data)
-        self.batch.payloads[hash] = data
-        self.batch.references.add((process, hash))
-        return Blob(hash, len(data))
+        found = hashed(data)
+        if isinstance(found, Blob):
+            self.batch.payloads[found.hash] = data
+            self.batch.references.add((process, found.hash))
+        return found
 
     # --- when it is written ---------------------------------------------------------------------------
 

@@ -161,6 +161,13 @@ class Execution(Pending):
         return self.protected is not None and bool(self.protected.uses)
 
     def start(self) -> None:
+        """Start, as soon as it is its turn among the steps of its operation."""
+        if self.turn is None or self.turn.order == "staged":
+            self._start()
+        else:
+            self.turn.when(self._start)
+
+    def _start(self) -> None:
         steps = self.process.runtime.steps
         if self.dead or steps.draining:
             return
@@ -253,7 +260,12 @@ class Execution(Pending):
         self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if not self.dead:
             self._note_seen()
+            self._took_place()
             self.process.arrive(self, True, value)
+
+    def _took_place(self) -> None:
+        if self.turn is not None and self.turn.order == "ordered":
+            self.turn.note()
 
     def _failed(self, error: BaseException) -> None:
         executing.set(None)
@@ -269,6 +281,7 @@ class Execution(Pending):
         if self.refused is not None and str(self.refused) not in str(error):
             error.add_note(f"Before that, {self.refused}")  # whoever caught it took it for something else
         self._note_seen()
+        self._took_place()
         self.process.arrive(self, False, error)
 
     # --- retries, time limits, queues, threads -----------------------------------------------------------

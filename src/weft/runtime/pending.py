@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from weft.runtime.process import Process
     from weft.runtime.protect import Protected
     from weft.runtime.rights import Holder
+    from weft.runtime.turns import Turn
 
 PARKABLE = frozenset({"timer", "sleep", "receive", "event", "child", "ask"})
 """Kinds of effects that need no memory to wait for."""
@@ -49,7 +50,7 @@ class Load:
 class Pending:
     __slots__ = (
         "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "load", "name",
-        "noted", "number", "parkable", "place", "price", "protected", "started", "timer",
+        "noted", "number", "parkable", "place", "price", "protected", "started", "timer", "turn",
     )  # fmt: skip
 
     action: str | None = None
@@ -96,6 +97,8 @@ class Pending:
         """Capabilities that allowed or refused it."""
         self.load: Load | None = Load(held(args)) if SEAL in args else None
         """What it carries, if there are labels."""
+        self.turn: Turn | None = None
+        """When its effects may take place, if it is a step in an operation on shared memory."""
 
     @property
     def label(self) -> Label:

@@ -37,6 +37,7 @@ from weft.runtime.pending import NOTHING, Also, Launch, Pending, Stopped
 from weft.runtime.protect import check, launch
 from weft.runtime.rights import Holder, narrowed
 from weft.runtime.signals import Signals
+from weft.runtime.turns import turning
 from weft.runtime.writing import Writing
 from weft.store.base import FAILED, ProcessRow
 
@@ -151,6 +152,9 @@ class Process(Writing):
                 self._forget(pending)
                 if record.label is not None:
                     self.mark |= record.label
+                if pending.turn is not None:
+                    pending.turn.turns.passed(record.turn)
+                    pending.turn.over()
                 self._resolve(pending, record.ok, decode(self._bytes(record.value)))
             elif type(record) is Cancel:
                 history.cursor += 1
@@ -241,10 +245,14 @@ class Process(Writing):
                 self.clock = record.at
                 if record.label is not None:
                     self.mark |= record.label
+                if record.turn and (turns := turning.get()) is not None:
+                    turns.passed(record.turn)
                 if record.ok:
                     return decode(record.value)
                 raise decode(record.value)
         call = Execution(self, step, args, kwargs, place, data)
+        if step.order != "none" and (turns := turning.get()) is not None:
+            call.turn = turns.enter(step.order)
         if sealed:
             call.laden().sealed = True
         self.enlist(call)
@@ -335,6 +343,8 @@ class Process(Writing):
     def drop(self, pending: Pending) -> None:
         """The body no longer waits for this effect: stop working on it."""
         self._forget(pending)
+        if pending.turn is not None:
+            pending.turn.over()
         if pending.host is not None:
             pending.host.cancel()
             pending.host = None
@@ -420,7 +430,10 @@ class Process(Writing):
         self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
             pending.attempts, pending.by, label, pending.impact,
+            (0, 0) if pending.turn is None else pending.turn.said(),
         )  # fmt: skip
+        if pending.turn is not None:
+            self.runtime.journal.when_durable(pending.turn.over)
         if also is not None:
             also(value)
         if pending.bill is not None:

@@ -48,6 +48,7 @@ from weft.runtime.post import Post
 from weft.runtime.process import Process
 from weft.runtime.recovery import PARK_AFTER, Recovery
 from weft.runtime.rights import Rights
+from weft.runtime.shared import Shared
 from weft.runtime.signals import Signal, signal
 from weft.runtime.since import Touch, effects_since
 from weft.runtime.starting import Starting
@@ -140,6 +141,7 @@ class Runtime:
         self.alarms = Alarms(self)
         self.people = People(self)
         self.ledger = Ledger(self)
+        self.shared = Shared(self)
         self.post = Post(self)
         self.recovery = Recovery(self)
         self.starting = Starting(self)

@@ -27,13 +27,16 @@ class Writing:
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
         started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (), label: Label | None = None,
         impact: str = "",
+        turn: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
             self.row.strikes = 0  # it gets on
             self.runtime.put(self.row)
         self.runtime.counters.effects += 1
-        record = Outcome(self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label, impact)
+        record = Outcome(
+            self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label, impact, *turn
+        )
         self.append(record)
 
     def append(self, record: AnyRecord) -> None:

@@ -18,7 +18,9 @@ from msgspec.structs import astuple
 
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.memory import Level
 from weft.store.ledger import Account, Charge, Refusal
+from weft.store.memory import Commit, Hold, Look, Object, Operation, Retraction, Verdict
 
 RUNNING, WAITING, QUEUED, PAUSED = "running", "waiting", "queued", "paused"
 CLAIMABLE = (RUNNING, WAITING, QUEUED)
@@ -291,6 +293,22 @@ class Store(Protocol):
         nothing of it, where a limit would be broken. A key that was reserved before, settled or not, is let in and
         reserves nothing more. All runtimes together never exceed a limit by reserving."""
 
+    async def operate(self, commits: Sequence[Commit]) -> list[Verdict]:
+        """Commit operations on shared memory in their order, durably, in one transaction: each is let in or refused as
+        its level says (`weft.store.memory.decide`). One that was let in before gets the same answer again."""
+
+    async def hold(self, hold: Hold) -> bool:
+        """Keep others from writing these cells until it commits, or until `hold.until`; stands in line behind those who
+        hold one of them already. Whether it is first in the line; ask again if not."""
+
+    async def let_go(self, operation: str) -> None:
+        """It holds nothing any more."""
+
+    async def retract(self, operation: str, level: Level) -> Retraction | None:
+        """Take a committed operation back: mark it and all that goes with it (`weft.store.memory.cascade`), and restore
+        the cells that they wrote last. None: there is no such operation. One that was retracted before gives what was
+        done then."""
+
     # --- reading -----------------------------------------------------------------------------------------
 
     async def row(self, id: str) -> ProcessRow | None: ...
@@ -357,6 +375,24 @@ class Store(Protocol):
 
     async def about(self, ids: Sequence[str]) -> Batch:
         """All that belongs to these processes, but for the contents of their payloads."""
+
+    async def look(self, namespace: str, cells: Sequence[str]) -> Look:
+        """The newest versions of these cells of one namespace, and its clock, at one moment."""
+
+    async def under(self, namespace: str, prefix: str = "", after: str = "", limit: int = 1000) -> Look:
+        """The same of cells that are not deleted and whose name begins with `prefix` and comes after `after`, by
+        name."""
+
+    async def versions(self, cell: str, limit: int = 1000) -> list[Object]:
+        """Newest first."""
+
+    async def operations(self, ids: Sequence[str]) -> list[Operation]:
+        """Those of these that were committed."""
+
+    async def written(self, operation: str) -> list[str]:
+        """The cells that it wrote."""
+
+    async def namespaces(self) -> list[str]: ...
 
     # --- who executes what -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from weft.core.errors import StoreCorrupt, StoreError
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.postgres.checkpoints import Checkpoints, subtree
 from weft.store.postgres.commit import ROW
+from weft.store.postgres.memory import Recall
 from weft.store.postgres.queue import process
 from weft.store.postgres.schema import IS_CLAIMABLE
 from weft.store.postgres.server import Server
@@ -22,7 +23,7 @@ PAGE = 500
 """Processes read at once where everything is read."""
 
 
-class Reading(Checkpoints):
+class Reading(Checkpoints, Recall):
     def __init__(self, server: Server) -> None:
         self._server = server
         self.url = server.where

@@ -14,7 +14,7 @@ from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly,
 if TYPE_CHECKING:
     import asyncpg
 
-VERSION = 3
+VERSION = 4
 LOCK = 0x57454654  # "WEFT": the advisory lock of migrations; queues' locks have two keys and so never meet it
 
 IS_CLAIMABLE = "state IN ('running', 'waiting', 'queued')"
@@ -107,6 +107,22 @@ MIGRATIONS = (
     ALTER TABLE weft.checkpoints ALTER COLUMN body SET STORAGE EXTERNAL;
     CREATE INDEX checkpoints_process ON weft.checkpoints (process);
     CREATE INDEX accounts_parent ON weft.accounts (parent) WHERE parent IS NOT NULL;
+    """,
+    """
+    CREATE TABLE weft.memories (namespace text COLLATE "C" PRIMARY KEY, at bigint NOT NULL) WITH (fillfactor = 50);
+    CREATE TABLE weft.objects (
+        cell text COLLATE "C", version bigint, at bigint NOT NULL, operation text NOT NULL, value bytea,
+        links text NOT NULL, updated double precision NOT NULL, "by" text NOT NULL, PRIMARY KEY (cell, version));
+    CREATE INDEX objects_operation ON weft.objects (operation);
+    CREATE TABLE weft.operations (
+        id text PRIMARY KEY, namespace text NOT NULL, process text NOT NULL, level text NOT NULL, at bigint NOT NULL,
+        state text NOT NULL, retracted_at bigint NOT NULL);
+    CREATE INDEX operations_retracted ON weft.operations (namespace, retracted_at) WHERE retracted_at > 0;
+    CREATE TABLE weft.dependencies (operation text, predecessor text, PRIMARY KEY (predecessor, operation));
+    CREATE INDEX dependencies_operation ON weft.dependencies (operation);
+    CREATE TABLE weft.holds (
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, operation text NOT NULL UNIQUE, namespace text NOT NULL,
+        cells text[] NOT NULL, until double precision NOT NULL);
     """,
 )
 

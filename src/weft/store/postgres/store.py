@@ -20,6 +20,7 @@ from msgspec.structs import astuple
 from weft.core.clock import monotonic, time
 from weft.core.declare import Queue
 from weft.core.errors import LeaseLost, StoreError
+from weft.core.memory import Level
 from weft.store.base import (
     CLAIMABLE,
     UNFINISHED,
@@ -31,7 +32,8 @@ from weft.store.base import (
     Want,
 )
 from weft.store.ledger import Charge, Refusal
-from weft.store.postgres import ledger, removal
+from weft.store.memory import Commit, Hold, Retraction, Verdict
+from weft.store.postgres import ledger, memory, removal
 from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE, SPARE
 from weft.store.postgres.commit import INSERT, ROW, statement
 from weft.store.postgres.herald import SERVES, Herald
@@ -251,21 +253,40 @@ class PostgresStore(Reading):
         return count
 
     async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
+        return await self._fenced(lambda connection: ledger.reserve(connection, charges))
+
+    async def operate(self, commits: Sequence[Commit]) -> list[Verdict]:
+        now = self.clock()
+        return await self._fenced(lambda connection: memory.operate(connection, commits, now))
+
+    async def hold(self, hold: Hold) -> bool:
+        now = self.clock()
+        return await self._fenced(lambda connection: memory.hold(connection, hold, now))
+
+    async def let_go(self, operation: str) -> None:
+        await self._fenced(lambda connection: memory.let_go(connection, [operation]))
+
+    async def retract(self, operation: str, level: Level) -> Retraction | None:
+        now = self.clock()
+        return await self._fenced(lambda connection: memory.retract(connection, operation, level, now))
+
+    async def _fenced(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Write in a transaction, if this owner is alive. Repeated if its answer gets lost: `work` must bear that."""
         if self._lease is None:
             raise StoreError(f"nobody is registered to write to {self.url}; use `await store.register(name, {{}})`")
         owner = self._lease.owner
 
-        async def work(connection: asyncpg.Connection) -> list[Refusal | None] | None:
+        async def fenced(connection: asyncpg.Connection) -> tuple[T] | None:
             async with connection.transaction():
-                # Locked, so that nobody takes over what this owner executes before its reservations are seen.
+                # Locked, so that nobody takes over what this owner executes before what it writes is seen.
                 query = "SELECT FROM weft.owners WHERE owner = $1 FOR KEY SHARE"
                 alive = await connection.fetchrow(query, owner) is not None
-                return await ledger.reserve(connection, charges) if alive else None
+                return (await work(connection),) if alive else None
 
-        answers = await self._ask(work)
-        if answers is None:
+        done = await self._ask(fenced)
+        if done is None:
             raise self._taken_over()
-        return answers
+        return done[0]
 
     # --- who executes what -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
 from weft.store.sqlite.checkpoints import Checkpoints
+from weft.store.sqlite.memory import Recall
 from weft.store.sqlite.owners import Owners
 from weft.store.sqlite.schema import IS_CLAIMABLE, explain
 from weft.store.sqlite.statements import IDS, ROW, process
@@ -17,7 +18,7 @@ PAGE = 500
 """Processes read at once where everything is read."""
 
 
-class Reading(Checkpoints):
+class Reading(Checkpoints, Recall):
     _owners: Owners
 
     clock = staticmethod(time)

@@ -15,7 +15,7 @@ from pathlib import Path
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 
 APPLICATION_ID = 0x57454654  # "WEFT"
-VERSION = 4
+VERSION = 5
 BUSY_SECONDS = 10.0
 """How long to wait for another operating-system process that is writing."""
 
@@ -102,6 +102,23 @@ MIGRATIONS = (
             body BLOB NOT NULL)""",
         "CREATE INDEX checkpoints_process ON checkpoints (process)",
         "CREATE INDEX accounts_parent ON accounts (parent) WHERE parent IS NOT NULL",
+    ),
+    (
+        "CREATE TABLE memories (namespace TEXT PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE objects (
+            cell TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL, operation TEXT NOT NULL, value BLOB,
+            links TEXT NOT NULL, updated REAL NOT NULL, "by" TEXT NOT NULL, PRIMARY KEY (cell, version))""",
+        "CREATE INDEX objects_operation ON objects (operation)",
+        """CREATE TABLE operations (
+            id TEXT PRIMARY KEY NOT NULL, namespace TEXT NOT NULL, process TEXT NOT NULL, level TEXT NOT NULL,
+            at INTEGER NOT NULL, state TEXT NOT NULL, retracted_at INTEGER NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX operations_retracted ON operations (namespace, retracted_at) WHERE retracted_at > 0",
+        """CREATE TABLE dependencies (
+            operation TEXT NOT NULL, predecessor TEXT NOT NULL, PRIMARY KEY (predecessor, operation)) WITHOUT ROWID""",
+        "CREATE INDEX dependencies_operation ON dependencies (operation)",
+        """CREATE TABLE holds (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL,
+            cells TEXT NOT NULL, until REAL NOT NULL)""",
     ),
 )
 """Statements from each version to the next."""

@@ -23,6 +23,7 @@ from msgspec.structs import astuple, replace
 
 from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.memory import Level
 from weft.store.base import (
     CLAIMABLE,
     COPY,
@@ -38,7 +39,8 @@ from weft.store.base import (
     Want,
 )
 from weft.store.ledger import Charge, Refusal
-from weft.store.sqlite import ledger, removal
+from weft.store.memory import Commit, Hold, Retraction, Verdict
+from weft.store.sqlite import ledger, memory, removal
 from weft.store.sqlite.commit import apply
 from weft.store.sqlite.owners import Owners
 from weft.store.sqlite.queue import Line
@@ -132,6 +134,18 @@ class SQLiteStore(Reading):
 
     async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
         return await self._ask(lambda connection: ledger.reserve(connection, charges))
+
+    async def operate(self, commits: Sequence[Commit]) -> list[Verdict]:
+        return await self._ask(lambda connection: memory.operate(connection, commits, self.clock()))
+
+    async def hold(self, hold: Hold) -> bool:
+        return await self._ask(lambda connection: memory.hold(connection, hold, self.clock()))
+
+    async def let_go(self, operation: str) -> None:
+        await self._ask(lambda connection: memory.let_go(connection, [operation]))
+
+    async def retract(self, operation: str, level: Level) -> Retraction | None:
+        return await self._ask(lambda connection: memory.retract(connection, operation, level, self.clock()))
 
     async def vacuum(self) -> None:
         """Give the space of deleted runs back to the disk. Needs room for a second copy meanwhile."""

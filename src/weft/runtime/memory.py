@@ -1,0 +1,400 @@
+"""Shared memory that keeps its promises: typed, versioned cells, read and written by operations with a level.
+
+    notes = weft.Memory("notes", Note)                     # at module level
+
+    async with notes.operation() as op:                    # one attempt: refused, it raises MemoryConflict
+        plan = await op.read("plan")
+        op.write("plan", await revise(plan))               # written when the block ends, all at once
+
+    @notes.operation(level="L2")                           # attempts: refused, the function runs again
+    async def review(op: weft.Operation[Note], topic: str) -> Note: ...
+
+Nobody is locked out while a model thinks; at the commit the store checks what the level promises, and refuses what
+breaks it (optimistic concurrency). The levels are those of arXiv 2606.17182 (`weft.core.memory`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Token
+from functools import partial, update_wrapper
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from weft.core.boundary import place, require
+from weft.core.codec import encode, encode_args, from_plain
+from weft.core.declare import Step, steps
+from weft.core.errors import BadInput, MemoryConflict, NoObject, PhantomTool
+from weft.core.memory import TOOLS, Level, check_name, check_namespace, level_of
+from weft.core.sealed import Labelled, carry
+from weft.runtime.pending import NOTHING
+from weft.runtime.shared import Writing
+from weft.runtime.turns import Turns, turning
+from weft.store.memory import Commit, Seen, Written
+
+if TYPE_CHECKING:
+    from weft.runtime.process import Process
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+Merge = Callable[[Any, Any, Any], Any]
+"""(what was read, what is to be written, what is there now) -> what is written instead; None where nothing is."""
+
+RETRIES = 5
+PATIENCE = 2
+"""After so many refusals an operation holds its cells, so that quicker ones do not always come before it."""
+
+
+class Retracted(msgspec.Struct, frozen=True):
+    """What a retraction did: `operations` were taken back, the one that was asked for first; `restored`: names, and the
+    version that brought the last good value back."""
+
+    operations: list[str]
+    restored: dict[str, int]
+
+
+class Memory(Generic[T]):
+    """A namespace of objects of one type, shared by all processes that may (`memory.read:notes/**`), or `private`
+    to each process. Declare it at module level. `level`: of its operations, unless they say otherwise."""
+
+    @overload
+    def __init__(self: Memory[Any], namespace: str, *, level: Level = "L1", private: bool = False) -> None: ...
+    @overload
+    def __init__(self, namespace: str, type: type[T], *, level: Level = "L1", private: bool = False) -> None: ...
+    def __init__(self, namespace: str, type: Any = Any, *, level: Level = "L1", private: bool = False) -> None:
+        self.namespace = check_namespace(namespace)
+        self.type = type
+        self.level = level_of(level, f"Memory({namespace!r})")
+        self.private = private
+
+    def operation(
+        self, *, level: Level | None = None, retries: int = RETRIES, merge: Merge | None = None, agent: str = ""
+    ) -> Attempts[T]:
+        """An operation: what is read in it is checked when it ends, and what is written in it is written then, all or
+        nothing. Use it with `async with` for one attempt, or as a decorator of an ``async def f(op, ...)`` that is run
+        again when it is refused, up to `retries` times.
+
+        `merge(base, mine, theirs)`: makes of a write that was refused one that fits; it can't help where a cell was
+        only read. `agent`: on whose behalf; one agent does one operation at a time (default: the task that asks).
+        """
+        if not isinstance(retries, int) or retries < 0:
+            raise BadInput(f"operation(retries={retries!r}): give a number of at least 0")
+        chosen = self.level if level is None else level_of(level, f"operation of {self.namespace}")
+        return Attempts(self, chosen, retries, merge, agent)
+
+    async def retract(self, operation: str, *, level: Level | None = None) -> Retracted:
+        """Take a committed operation back: what it wrote last is restored to the last value of an operation that is not
+        retracted. From L2 on all that builds on it is retracted too, and restored. BadInput if there is none."""
+        process: Process = require("Memory.retract()")
+        chosen = self.level if level is None else level_of(level, "Memory.retract()")
+        where, shared = place(), process.runtime.shared
+        look = process.issue("memory.written", operation, where, NOTHING, partial(shared.written, process))
+        cells: list[str] | None = await process.outcome(look)
+        space = self._space(process)
+        if cells is None or any(not cell.startswith(f"{space}/") for cell in cells):
+            raise BadInput(f"{operation!r} is no operation that was committed in {self.namespace}")
+        args = encode_args((chosen,), {}, "retract")
+        launch = partial(shared.retract, process, level=chosen)
+        pending = Writing(process, "memory.retract", operation, where, args, launch, cells)
+        process.enlist(pending)
+        done = await process.outcome(pending)
+        restored = {cell.removeprefix(f"{space}/"): version for cell, version in done["restored"].items()}
+        return Retracted(done["operations"], restored)
+
+    async def offer(self, step: Step[..., Any], name: str | None = None) -> None:
+        """Put a step among the tools of this namespace, under `name` (default: the last part of its own)."""
+        if not isinstance(step, Step):
+            raise BadInput(f"{step!r} is not a step; mark the function with @weft.step")
+        known = check_name(step.name.rpartition(".")[2] if name is None else name, "Memory.offer")
+        async with self.operation(level="L0") as op:
+            op._write(TOOLS + known, {"step": step.name, "signature": step.signature}, (), None)
+
+    async def withdraw(self, name: str) -> None:
+        """Take a tool out of this namespace."""
+        async with self.operation(level="L0") as op:
+            op.delete(TOOLS + check_name(name, "Memory.withdraw"))
+
+    def _space(self, process: Process) -> str:
+        return f"{self.namespace}@{process.id}" if self.private else self.namespace
+
+    def check(self, value: Any) -> T:
+        """`value` as the type of this memory: itself, or converted from JSON-like data. A handle passes as it is."""
+        if self.type is Any or isinstance(value, Labelled):
+            return cast(T, value)
+        if isinstance(self.type, type) and isinstance(value, self.type):
+            return cast(T, value)
+        try:
+            converted: T = from_plain(value, self.type)
+        except BadInput as error:
+            raise BadInput(f"memory {self.namespace!r} holds {self.type!r}: {error}") from None
+        return converted
+
+
+class Attempts(Generic[T]):
+    """What `Memory.operation` gives: one attempt under `async with`, as many as it takes around a function."""
+
+    def __init__(self, memory: Memory[T], level: Level, retries: int, merge: Merge | None, agent: str) -> None:
+        self.memory = memory
+        self.level = level
+        self.retries = retries
+        self.merge = merge
+        self.agent = agent
+        self._open: Operation[T] | None = None
+
+    async def __aenter__(self) -> Operation[T]:
+        if self._open is not None:
+            raise BadInput("this operation is under way; call .operation() for another one")
+        self._open = Operation(self, require("Memory.operation()"), place(), 1)
+        return await self._open._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        op, self._open = self._open, None
+        assert op is not None
+        await op._end(error is None)
+
+    def __call__(self, fn: Callable[Concatenate[Operation[T], P], Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        async def attempts(*args: P.args, **kwargs: P.kwargs) -> R:
+            process, where = require("Memory.operation()"), place()
+            attempt, needed = 1, list[str]()
+            while True:
+                op = Operation(self, process, where, attempt, needed if attempt > PATIENCE else [])
+                try:
+                    await op._begin()
+                    committing = False
+                    try:
+                        result = await fn(op, *args, **kwargs)
+                        committing = True
+                    finally:
+                        await op._end(committing)
+                except MemoryConflict as conflict:
+                    if conflict.operation != op.id or attempt > self.retries:
+                        raise
+                    attempt, needed = attempt + 1, op._cells()
+                else:
+                    return result
+
+        return cast(Callable[P, Awaitable[R]], update_wrapper(attempts, fn))
+
+
+_agents: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+"""Who a task is, if nobody says so: the process, and the task's first operation."""
+
+
+class Operation(Generic[T]):
+    """One attempt of an operation. `id`: `<process>:<effect>`, once it has begun; what it commits goes by it."""
+
+    def __init__(
+        self, attempts: Attempts[T], process: Process, where: str, attempt: int, hold: Sequence[str] = ()
+    ) -> None:
+        """`hold`: cells to hold while it is under way."""
+        self.memory = attempts.memory
+        self.level = attempts.level
+        self.attempt = attempt
+        self.id = ""
+        self.at = 0
+        """When it was committed, by the namespace's clock."""
+        self._attempts = attempts
+        self._process = process
+        self._where = where
+        self._space = attempts.memory._space(process)
+        self._reads: dict[str, Seen] = {}
+        self._values: dict[str, Any] = {}
+        """What was read, as it was; cells where nothing is are not there."""
+        self._writes: dict[str, tuple[Any, tuple[str, ...], int | None]] = {}
+        self._pinned: dict[str, Any] | None = None
+        self._token: Token[Turns | None] | None = None
+        self._hold = list(hold)
+        self._over = False
+
+    # --- reading and writing ------------------------------------------------------------------------------------
+
+    async def read(self, name: str, default: Any = msgspec.UNSET) -> T:
+        """What is in the cell: what this operation wrote, or else the newest version; read again, it is what it was.
+        NoObject if nothing is there and no `default` is given."""
+        cell = self._cell(name, "op.read")
+        if cell in self._writes:
+            found = self._writes[cell][0]
+        else:
+            await self._see(cell)
+            found = self._values.get(cell, msgspec.UNSET)
+        if found is msgspec.UNSET:
+            if default is not msgspec.UNSET:
+                return cast(T, default)
+            raise NoObject(f"nothing is in {cell}; write it first, or read it with a default")
+        return self.memory.check(found)
+
+    async def version(self, name: str) -> int:
+        """The newest version of the cell, for `expect=`; 0 if there never was one."""
+        cell = self._cell(name, "op.version")
+        await self._see(cell)
+        return self._reads[cell].version
+
+    def write(self, name: str, value: T, *, links: tuple[str, ...] = (), expect: int | None = None) -> None:
+        """Write the cell when the operation commits. `links`: cells that the value refers to. `expect`: refuse all of
+        the operation, at any level, unless this is the newest version then (0: there is none)."""
+        self._write(self._name(name, "op.write"), self.memory.check(value), tuple(links), expect)
+
+    def delete(self, name: str, *, expect: int | None = None) -> None:
+        """Leave nothing in the cell; its history stays."""
+        self._write(self._name(name, "op.delete"), msgspec.UNSET, (), expect)
+
+    def _write(self, name: str, value: Any, links: tuple[str, ...], expect: int | None) -> None:
+        if expect is not None and (not isinstance(expect, int) or expect < 0):
+            raise BadInput(f"expect={expect!r}: a version is a number of at least 0")
+        linked = tuple(f"{self._space}/{check_name(link, 'links=')}" for link in links)
+        self._writes[f"{self._space}/{name}"] = (value, linked, expect)
+
+    def _name(self, name: str, what: str) -> str:
+        if self._over:
+            raise BadInput(f"{what}({name!r}): operation {self.id} is over")
+        return check_name(name, what)
+
+    def _cell(self, name: str, what: str) -> str:
+        return f"{self._space}/{self._name(name, what)}"
+
+    async def _see(self, cell: str) -> None:
+        if cell not in self._reads:
+            seen = await self._fetch(cell)
+            if cell not in self._reads:
+                self._take(cell, seen)
+
+    def _take(self, cell: str, seen: Mapping[str, Any]) -> None:
+        self._reads[cell] = Seen(seen["version"], seen["operation"])
+        if seen["there"]:
+            self._values[cell] = seen["value"]
+        else:
+            self._values.pop(cell, None)
+
+    async def _fetch(self, cell: str) -> Mapping[str, Any]:
+        process = self._process
+        args = encode_args((self.id,), {}, "read")
+        pending = process.issue("memory.read", cell, place(4), args, partial(process.runtime.shared.read, process))
+        found: Mapping[str, Any] = await process.outcome(pending)
+        return found
+
+    # --- tools ---------------------------------------------------------------------------------------------------
+
+    async def tools(self) -> list[str]:
+        """The names of the namespace's tools; at L4 as they were when the operation began."""
+        return sorted(await self._registry(place()))
+
+    async def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a tool. At L4 the one that was there when the operation began, whatever has become of it. PhantomTool if
+        there is none, or this program has another one."""
+        where = place()
+        entry = (await self._registry(where)).get(name)
+        if entry is None:
+            raise PhantomTool(f"{self.memory.namespace} has no tool {name!r} any more; plan anew, or use level L4")
+        step = steps.get(entry["step"])
+        if step is None:
+            raise PhantomTool(f"tool {name!r} is the step {entry['step']}, which is not declared here; import its file")
+        if self.level >= "L4" and step.signature != entry["signature"]:
+            raise PhantomTool(
+                f"tool {name!r} was pinned as {entry['step']} {entry['signature']}, and this program has "
+                f"{step.signature}: plan anew with the new one"
+            )
+        return await step(*args, **kwargs)
+
+    async def _registry(self, where: str) -> dict[str, Any]:
+        if self._pinned is not None:
+            return self._pinned
+        process = self._process
+        launch = partial(process.runtime.shared.tools, process, namespace=self._space)
+        args = encode_args((self.id,), {}, "tools")
+        found = await process.outcome(process.issue("memory.tools", f"{self._space}/{TOOLS}*", where, args, launch))
+        tools: dict[str, Any] = found["tools"]
+        return tools
+
+    # --- from its beginning to its end ---------------------------------------------------------------------------
+
+    async def _begin(self) -> Operation[T]:
+        process, attempts = self._process, self._attempts
+        task = asyncio.current_task()
+        assert task is not None
+        agent = attempts.agent or _agents.setdefault(task, f"{process.id}/{process.issued + 1}")
+        args = encode_args((self.level, self.attempt, agent), {}, "operation")
+        number: int = process.immediate("memory.begin", self._space, self._where, args, lambda number: number)
+        self.id = f"{process.id}:{number}"
+        if self._hold:
+            launch = partial(process.runtime.shared.hold, process, cells=self._hold)
+            data = encode_args((self._hold,), {}, "hold")
+            await process.outcome(process.issue("memory.hold", self.id, self._where, data, launch))
+        if self.level >= "L4":
+            self._pinned = await self._registry(self._where)
+        self._token = turning.set(Turns(number, strict=self.level >= "L3"))
+        return self
+
+    async def _end(self, good: bool) -> None:
+        if self._token is not None:
+            turning.reset(self._token)
+        self._over = True
+        if not good:
+            self._give_up()
+            return
+        for _ in range(self._attempts.retries + 1):
+            verdict = await self._commit()
+            if verdict["at"]:
+                self.at = verdict["at"]
+                return
+            stale = verdict["stale"]
+            if verdict["dead"] or self._attempts.merge is None or not all(c in self._writes for c in stale):
+                break
+            for cell in stale:
+                await self._merge(cell, self._attempts.merge)
+        self._give_up()
+        raise MemoryConflict(self.id, self.level, verdict["stale"], verdict["dead"])
+
+    def _give_up(self) -> None:
+        if self._hold and self._process.live:
+            self._process.runtime.shared.let_go(self.id)
+
+    def _cells(self) -> list[str]:
+        return sorted({*self._reads, *self._writes})
+
+    async def _merge(self, cell: str, merge: Merge) -> None:
+        base, (mine, links, _) = self._values.get(cell), self._writes[cell]
+        seen = await self._fetch(cell)
+        self._take(cell, seen)
+        merged = merge(base, None if mine is msgspec.UNSET else mine, self._values.get(cell))
+        self._writes[cell] = (self.memory.check(merged), links, seen["version"])
+
+    async def _commit(self) -> Mapping[str, Any]:
+        process = self._process
+        shared, clean = process.runtime.shared, process.runtime.journal.clean
+        commit = Commit(
+            operation=self.id, namespace=self._space, process=process.id, level=self.level, reads=dict(self._reads)
+        )
+        told: dict[str, Any] = {}
+        for cell, (value, links, expect) in self._writes.items():
+            there = value is not msgspec.UNSET
+            told[cell] = [there, value if there else None, list(links), expect]
+            data = carry(clean(encode(value, cell)), process.mark) if there else None
+            commit.writes[cell] = Written(None if data is None else shared.kept(data, commit), links, expect)
+        args = encode_args((self.id, self.level, {c: s.version for c, s in self._reads.items()}, told), {}, "commit")
+        launch = partial(shared.commit, process, commit=commit)
+        pending = Writing(process, "memory.commit", self._space, self._where, args, launch, list(self._writes))
+        process.enlist(pending)
+        return await _to_the_end(process, pending)
+
+
+async def _to_the_end(process: Process, pending: Writing) -> Mapping[str, Any]:
+    """The outcome of a commit, even if the task is cancelled meanwhile: it must be known whether it was let in."""
+    cancelled: asyncio.CancelledError | None = None
+    while not pending.future.done():
+        try:
+            await asyncio.shield(pending.future)
+        except asyncio.CancelledError as error:
+            if process.stopping or pending.future.cancelled():
+                raise
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    found: Mapping[str, Any] = pending.future.result()
+    return found

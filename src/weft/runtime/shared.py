@@ -1,0 +1,187 @@
+"""Shared memory, from the runtime's side: what bodies ask of it in one turn goes to the store in one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from weft.core.memory import TOOLS, Level
+from weft.core.needs import Computed
+from weft.core.record import Blob, Value, hashed
+from weft.core.sealed import carried
+from weft.runtime.look import Look
+from weft.runtime.pending import Launch, Pending
+from weft.store.memory import Commit, Hold, Object, Verdict, namespace_of
+
+if TYPE_CHECKING:
+    from weft.core.needs import Need
+    from weft.runtime.process import Process
+    from weft.runtime.runtime import Runtime
+
+PAGE = 1000
+"""Tools of a namespace read at once."""
+HOLD = 60.0
+"""Seconds for which an operation may hold cells."""
+SOON = (0.005, 0.1)
+"""Seconds after which one that is kept waiting asks again: at first, and at most."""
+
+
+class Shared:
+    """Of one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._reads: list[tuple[str, Callable[[int, Object], None]]] = []
+        self._commits: list[tuple[Commit, Callable[[Verdict], None]]] = []
+        self._look = Look(runtime, self._see, runtime.journal.fail)
+
+    async def _see(self) -> None:
+        commits, self._commits = self._commits, []
+        reads, self._reads = self._reads, []
+        store = self.runtime.store
+        if commits:
+            verdicts = await store.operate([commit for commit, _ in commits])
+            for (_, then), verdict in zip(commits, verdicts, strict=True):
+                then(verdict)
+        wanted: dict[str, list[str]] = {}
+        for cell, _ in reads:
+            wanted.setdefault(namespace_of(cell), []).append(cell)
+        for namespace, cells in wanted.items():
+            names = list(dict.fromkeys(cells))
+            seen = await store.look(namespace, names)
+            found = dict(zip(names, seen.objects, strict=True))
+            for cell, hear in reads:
+                if cell in found:
+                    hear(seen.at, found[cell])
+
+    # --- what an effect begins with, on the host ---------------------------------------------------------------
+
+    def read(self, process: Process, pending: Pending) -> None:
+        """Deliver the newest version of the cell that `pending` names."""
+
+        def hear(at: int, found: Object) -> None:
+            if isinstance(found.value, Blob):
+                self.runtime.task(fetch(at, found, found.value))
+            else:
+                self._arrive(process, pending, at, found, found.value)
+
+        async def fetch(at: int, found: Object, blob: Blob) -> None:
+            self._arrive(process, pending, at, found, await self.runtime.store.payload(blob.hash))
+
+        pending.started = self.runtime.clock()
+        self._reads.append((pending.name, hear))
+        self._look.ask()
+
+    def _arrive(self, process: Process, pending: Pending, at: int, found: Object, data: bytes | None) -> None:
+        value, label = (None, None) if data is None else carried(data)
+        if label is not None:
+            pending.brings(label)
+        seen = {"value": value, "there": data is not None, "version": found.version, "at": at}
+        process.arrive(pending, True, {**seen, "operation": found.operation, "links": list(found.links)})
+
+    def commit(self, process: Process, pending: Pending, commit: Commit) -> None:
+        """Commit once all that the body knows is durable: if this process dies, it comes back to the same commit."""
+
+        waits = 0
+
+        def decided(verdict: Verdict) -> None:
+            nonlocal waits
+            if verdict.held:
+                self.runtime.host.call_later(min(SOON[0] * 2**waits, SOON[1]), start)
+                waits += 1
+                return
+            told = {"at": verdict.at, "versions": verdict.versions, "stale": verdict.stale, "dead": verdict.dead}
+            process.arrive(pending, True, told)
+
+        def start() -> None:
+            if process.pending.get(pending.number) is pending:
+                pending.started = commit.now = self.runtime.clock()
+                self._commits.append((commit, decided))
+                self._look.ask()
+
+        self.runtime.journal.when_durable(start)
+
+    def hold(self, process: Process, pending: Pending, cells: list[str]) -> None:
+        """Deliver when the operation that `pending` names holds these cells."""
+        hold = Hold(
+            operation=pending.name, namespace=namespace_of(cells[0]), cells=cells, until=self.runtime.clock() + HOLD
+        )
+
+        async def stand_in_line() -> None:
+            wait = SOON[0]
+            while process.pending.get(pending.number) is pending and not await self.runtime.store.hold(hold):
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, SOON[1])
+            process.arrive(pending, True, None)
+
+        self.runtime.task(stand_in_line())
+
+    def let_go(self, operation: str) -> None:
+        """It is given up, and holds nothing any more."""
+        self.runtime.task(self.runtime.store.let_go(operation))
+
+    def written(self, process: Process, pending: Pending) -> None:
+        """Deliver which cells the operation wrote that `pending` names; None if there is no such operation."""
+
+        async def look() -> None:
+            known = await self.runtime.store.operations([pending.name])
+            cells = await self.runtime.store.written(pending.name) if known else None
+            process.arrive(pending, True, cells)
+
+        self.runtime.task(look())
+
+    def retract(self, process: Process, pending: Pending, level: Level) -> None:
+        async def retract() -> None:
+            done = await self.runtime.store.retract(pending.name, level)
+            assert done is not None
+            process.arrive(pending, True, {"at": done.at, "operations": done.operations, "restored": done.restored})
+
+        self.runtime.journal.when_durable(lambda: self.runtime.task(retract()))
+
+    def tools(self, process: Process, pending: Pending, namespace: str) -> None:
+        """Deliver all tools of a namespace, as they are at one moment."""
+
+        async def look() -> None:
+            seen = await self.runtime.store.under(namespace, TOOLS, limit=PAGE)
+            found: dict[str, Any] = {}
+            for one in seen.objects:
+                assert isinstance(one.value, bytes)
+                value, label = carried(one.value)
+                pending.brings(label)
+                found[one.cell.partition(f"/{TOOLS}")[2]] = value
+            process.arrive(pending, True, {"at": seen.at, "tools": found})
+
+        self.runtime.task(look())
+
+    def kept(self, data: bytes, commit: Commit) -> Value:
+        """A value as a cell holds it: by content hash if it is large."""
+        found = hashed(data)
+        if isinstance(found, Blob):
+            commit.payloads[found.hash] = data
+        return found
+
+
+class Writing(Pending):
+    """An effect that writes these cells."""
+
+    __slots__ = ("cells", "process")
+
+    def __init__(
+        self, process: Process, kind: str, name: str, place: str, args: bytes, launch: Launch, cells: list[str]
+    ) -> None:
+        super().__init__(kind, name, place, args, launch)
+        self.process = process
+        self.cells = cells
+
+    @property
+    def needs(self) -> tuple[Need, ...]:  # type: ignore[override]
+        holder, rules = self.holder or self.process.rights, self.process.rules
+        free = holder.free.get("memory.write")
+        if free is not None and (rules is None or not rules.speaks_of("memory.write")):
+            self.by = free
+            return ()
+        return (Computed("", "", tell=lambda: [("memory.write", cell) for cell in self.cells]),)
+
+    def arguments(self) -> dict[str, Any]:
+        return {}

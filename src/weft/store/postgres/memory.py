@@ -1,0 +1,226 @@
+"""Shared memory on the server: what the rule of `weft.store.memory` decides, under locks on the namespaces' clocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from weft.core.memory import Level
+from weft.core.record import from_column, to_column
+from weft.store.memory import (
+    Applied,
+    Built,
+    Commit,
+    Held,
+    Hold,
+    Look,
+    Object,
+    Operation,
+    Retraction,
+    Verdict,
+    blobs,
+    cascade,
+    decide,
+    first,
+    restored,
+    span,
+)
+from weft.store.postgres.part import columns
+from weft.store.postgres.rights import Rights
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
+_O = ", ".join(f"o.{name}" for name in _FIELDS.split(", "))
+_OPERATION = "id, namespace, process, level, at, state, retracted_at"
+_NEWEST = f"""unnest({{}}::text[]) WITH ORDINALITY AS c (asked, place) LEFT JOIN LATERAL (
+    SELECT {_FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o ON true"""
+CLOCK = "SELECT coalesce((SELECT at FROM weft.memories WHERE namespace = $1), 0)"
+LOOK = f"SELECT ({CLOCK}) AS clock, asked, {_O} FROM {_NEWEST.format('$2')} ORDER BY place"
+UNDER = f"""SELECT ({CLOCK}) AS clock, {_FIELDS} FROM (
+        SELECT DISTINCT ON (cell) {_FIELDS} FROM weft.objects WHERE cell >= $2 AND cell > $3 AND cell < $4
+        ORDER BY cell, version DESC) AS o WHERE value IS NOT NULL ORDER BY cell LIMIT $5"""
+VERSIONS = f"SELECT {_FIELDS} FROM weft.objects WHERE cell = $1 ORDER BY version DESC LIMIT $2"
+OPERATIONS = f"SELECT {_OPERATION} FROM weft.operations WHERE id = ANY($1::text[])"
+WRITTEN = """SELECT cell FROM weft.objects JOIN weft.operations ON id = operation
+    WHERE operation = $1 AND objects.at = operations.at ORDER BY cell"""
+NAMESPACES = "SELECT namespace FROM weft.memories ORDER BY namespace"
+_LOCK = """INSERT INTO weft.memories (namespace, at) SELECT n, 0 FROM unnest($1::text[]) AS n ORDER BY n
+    ON CONFLICT (namespace) DO UPDATE SET at = memories.at RETURNING namespace, at"""
+_KNOWN = """SELECT operation, cell, version FROM weft.objects JOIN weft.operations ON id = operation
+    WHERE operation = ANY($1::text[]) AND objects.at = operations.at"""
+_WRITE = f"""WITH
+    kept AS (INSERT INTO weft.payloads (hash, data) SELECT * FROM unnest($1::bytea[], $2::bytea[])
+        ON CONFLICT DO NOTHING),
+    needed AS (INSERT INTO weft.payload_references (process, hash) SELECT * FROM unnest($3::text[], $4::bytea[])
+        ON CONFLICT DO NOTHING),
+    objects AS (INSERT INTO weft.objects ({_FIELDS}) SELECT * FROM unnest($5::text[], $6::bigint[], $7::bigint[],
+        $8::text[], $9::bytea[], $10::text[], $11::float8[], $12::text[])),
+    built AS (INSERT INTO weft.dependencies (operation, predecessor) SELECT * FROM unnest($13::text[], $14::text[])
+        ON CONFLICT DO NOTHING),
+    clocks AS (UPDATE weft.memories m SET at = c.at FROM unnest($15::text[], $16::bigint[]) AS c (namespace, at)
+        WHERE m.namespace = c.namespace)
+    INSERT INTO weft.operations ({_OPERATION}) SELECT * FROM unnest($17::text[], $18::text[], $19::text[],
+        $20::text[], $21::bigint[], $22::text[], $23::bigint[]) ON CONFLICT DO NOTHING"""
+_BUILT = f"""WITH RECURSIVE built (id) AS (
+        SELECT operation FROM weft.dependencies WHERE predecessor = $1
+        UNION SELECT d.operation FROM built JOIN weft.dependencies d ON d.predecessor = built.id)
+    SELECT {", ".join(f"o.{name}" for name in _OPERATION.split(", "))}, d.predecessor FROM built
+        JOIN weft.operations o ON o.id = built.id JOIN weft.dependencies d ON d.operation = o.id ORDER BY o.at"""
+_SPOILT = f"""SELECT {_O} FROM (SELECT DISTINCT cell AS asked FROM weft.objects WHERE operation = ANY($1::text[])) AS c
+    CROSS JOIN LATERAL (SELECT {_FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o
+    WHERE o.operation = ANY($1::text[])"""
+_LIVE = f"""SELECT {_O} FROM weft.objects AS o WHERE o.cell = $1 AND (o.operation = ''
+        OR NOT EXISTS (SELECT FROM weft.operations WHERE id = o.operation AND state = 'retracted'))
+    ORDER BY o.version DESC LIMIT 1"""
+
+
+def made(values: Any) -> Object:
+    cell, version, at, operation, value, links, updated, by = values
+    return Object(
+        cell=cell, version=version, at=at, operation=operation, value=None if value is None else from_column(value),
+        links=tuple(json.loads(links)), updated=updated, by=by,
+    )  # fmt: skip
+
+
+def operation(values: Any) -> Operation:
+    return Operation(**dict(zip(Operation.__struct_fields__, values, strict=True)))
+
+
+def look(rows: Sequence[Any]) -> Look:
+    """What `LOOK` found."""
+    found = [Object(cell=row[1]) if row[2] is None else made(tuple(row)[2:]) for row in rows]
+    return Look(rows[0][0] if rows else 0, found)
+
+
+class Recall(Rights):
+    """What the shared store can be asked about shared memory."""
+
+    async def look(self, namespace: str, cells: Sequence[str]) -> Look:
+        if not cells:
+            return Look((await self._fetch(CLOCK, namespace))[0][0], [])
+        return look(await self._fetch(LOOK, namespace, list(cells)))
+
+    async def under(self, namespace: str, prefix: str = "", after: str = "", limit: int = 1000) -> Look:
+        found = await self._fetch(UNDER, namespace, *span(namespace, prefix, after), limit)
+        at = found[0][0] if found else (await self._fetch(CLOCK, namespace))[0][0]
+        return Look(at, [made(tuple(row)[1:]) for row in found])
+
+    async def versions(self, cell: str, limit: int = 1000) -> list[Object]:
+        return [made(row) for row in await self._fetch(VERSIONS, cell, limit)]
+
+    async def operations(self, ids: Sequence[str]) -> list[Operation]:
+        return [operation(row) for row in await self._fetch(OPERATIONS, list(ids))]
+
+    async def written(self, operation: str) -> list[str]:
+        return [row[0] for row in await self._fetch(WRITTEN, operation)]
+
+    async def namespaces(self) -> list[str]:
+        return [row[0] for row in await self._fetch(NAMESPACES)]
+
+
+async def operate(connection: asyncpg.Connection, commits: Sequence[Commit], now: float) -> list[Verdict]:
+    """Decide these commits in their order, and apply those that are let in. In a transaction of the caller."""
+    held = await _held(connection, commits, now)
+    verdicts, applied = decide(commits, held)
+    if applied.operations:
+        await _write(connection, applied, held.clocks)
+        if held.holds:
+            await let_go(connection, [one.id for one in applied.operations])
+    return verdicts
+
+
+async def hold(connection: asyncpg.Connection, hold: Hold, now: float) -> bool:
+    """In a transaction of the caller."""
+    await connection.execute(_LOCK, [hold.namespace])
+    await connection.execute("DELETE FROM weft.holds WHERE namespace = $1 AND until <= $2", hold.namespace, now)
+    query = "INSERT INTO weft.holds (operation, namespace, cells, until) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+    await connection.execute(query, hold.operation, hold.namespace, hold.cells, hold.until)
+    line = await _holds(connection, [hold.namespace], now)
+    return first(next(one for one in line if one.operation == hold.operation), line)
+
+
+async def let_go(connection: asyncpg.Connection, operations: Sequence[str]) -> None:
+    await connection.execute("DELETE FROM weft.holds WHERE operation = ANY($1::text[])", list(operations))
+
+
+async def _holds(connection: asyncpg.Connection, namespaces: Sequence[str], now: float) -> list[Hold]:
+    query = """SELECT operation, namespace, cells, until, seq FROM weft.holds
+        WHERE namespace = ANY($1::text[]) AND until > $2 ORDER BY seq"""
+    return [Hold(**dict(row)) for row in await connection.fetch(query, list(namespaces), now)]
+
+
+async def _held(connection: asyncpg.Connection, commits: Sequence[Commit], now: float) -> Held:
+    namespaces = sorted({commit.namespace for commit in commits})
+    clocks = {row[0]: row[1] for row in await connection.fetch(_LOCK, namespaces)}
+    cells = sorted({cell for commit in commits for cell in (*commit.reads, *commit.writes)})
+    rows = await connection.fetch(f"SELECT {_O} FROM {_NEWEST.format('$1')} WHERE o.cell IS NOT NULL", cells)
+    wanted = {commit.operation for commit in commits}
+    wanted |= {one.operation for commit in commits for one in commit.reads.values() if one.operation}
+    found = [operation(row) for row in await connection.fetch(OPERATIONS, sorted(wanted))]
+    known = [one.id for one in found if one.id in {commit.operation for commit in commits}]
+    versions: dict[str, dict[str, int]] = {}
+    for id, cell, version in await connection.fetch(_KNOWN, known) if known else ():
+        versions.setdefault(id, {})[cell] = version
+    newest = {row[0]: made(row) for row in rows}
+    holds = await _holds(connection, namespaces, now)
+    return Held(clocks, newest, {one.id: one for one in found}, versions, holds)
+
+
+async def _write(connection: asyncpg.Connection, applied: Applied, clocks: dict[str, int]) -> None:
+    await connection.execute(
+        _WRITE,
+        *columns(list(applied.payloads.items()), 2),
+        *columns(blobs(applied.objects), 2),
+        *columns([_row(one) for one in applied.objects], 8),
+        *columns(applied.dependencies, 2),
+        *columns(list(clocks.items()), 2),
+        *columns([(o.id, o.namespace, o.process, o.level, o.at, o.state, o.retracted_at)
+                  for o in applied.operations], 7),
+    )  # fmt: skip
+
+
+def _row(one: Object) -> tuple[Any, ...]:
+    value = None if one.value is None else to_column(one.value)
+    return one.cell, one.version, one.at, one.operation, value, json.dumps(one.links), one.updated, one.by
+
+
+async def retract(connection: asyncpg.Connection, id: str, level: Level, now: float) -> Retraction | None:
+    """None: there is no such operation. In a transaction of the caller."""
+    found = await connection.fetchrow(OPERATIONS, [id])
+    if found is None:
+        return None
+    namespace = operation(found).namespace
+    clock = (await connection.fetch(_LOCK, [namespace]))[0][1]
+    one = operation(await connection.fetchrow(OPERATIONS, [id]))  # as it is now that nobody else can change it
+    if one.state == "retracted":
+        return await _done_before(connection, one)
+    at = clock + 1
+    gone, tainted = cascade(id, level, await _built(connection, id))
+    query = "UPDATE weft.operations SET state = $1, retracted_at = $2 WHERE id = ANY($3::text[]) AND state = ANY($4)"
+    await connection.execute(query, "retracted", at, gone, ["live", "tainted"])
+    await connection.execute(query, "tainted", 0, tainted, ["live"])
+    back = []
+    for row in await connection.fetch(_SPOILT, gone):
+        live = await connection.fetchrow(_LIVE, row[0])
+        back.append(restored(row[0], made(row), None if live is None else made(live), at, now))
+    await _write(connection, Applied(objects=back), {namespace: at})
+    return Retraction(at, gone, {each.cell: each.version for each in back})
+
+
+async def _built(connection: asyncpg.Connection, id: str) -> dict[str, Built]:
+    found: dict[str, Built] = {}
+    for row in await connection.fetch(_BUILT, id):
+        *values, predecessor = row
+        found.setdefault(values[0], Built(operation(values), [])).on.append(predecessor)
+    return found
+
+
+async def _done_before(connection: asyncpg.Connection, one: Operation) -> Retraction:
+    query = "SELECT id FROM weft.operations WHERE namespace = $1 AND retracted_at = $2 ORDER BY id <> $3, at"
+    gone = [row[0] for row in await connection.fetch(query, one.namespace, one.retracted_at, one.id)]
+    query = "SELECT cell, version FROM weft.objects WHERE cell > $1 AND cell < $2 AND at = $3"
+    cells = await connection.fetch(query, one.namespace + "/", one.namespace + "0", one.retracted_at)
+    return Retraction(one.retracted_at, gone, {row[0]: row[1] for row in cells})
