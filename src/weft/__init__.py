@@ -54,16 +54,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label", "Labelled": "core.sealed",
-    "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory", "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map",
-    "Retry": "core.declare", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret",
-    "Step": "core.declare", "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects",
-    "charge": "runtime.effects", "checkpoint": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "exec": "runtime.effects",
-    "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map",
-    "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects",
-    "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects",
-    "spend": "runtime.effects", "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
-    "workflow": "core.declare",
+    "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory", "Policy": "runtime.policy",
+    "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
+    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
+    "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "checkpoint": "runtime.effects",
+    "current": "runtime.effects", "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects",
+    "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects",
+    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
+    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
+    "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 
