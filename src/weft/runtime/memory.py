@@ -289,7 +289,7 @@ class Operation(Generic[T]):
         """Call a tool. At L4 the one that was there when the operation began, whatever has become of it. PhantomTool if
         there is none, or this program has another one."""
         where = place()
-        entry = (await self._registry(where)).get(name)
+        entry = (await self._registry(where, name)).get(name)
         if entry is None:
             raise PhantomTool(f"{self.memory.namespace} has no tool {name!r} any more; plan anew, or use level L4")
         step = steps.get(entry["step"])
@@ -302,12 +302,13 @@ class Operation(Generic[T]):
             )
         return await step(*args, **kwargs)
 
-    async def _registry(self, where: str) -> dict[str, Any]:
+    async def _registry(self, where: str, called: str = "") -> dict[str, Any]:
+        """`called`: the tool that is about to be called, if one is."""
         if self._pinned is not None:
             return self._pinned
         process = self._process
         launch = partial(process.runtime.shared.tools, process, namespace=self._space)
-        args = encode_args((self.id,), {}, "tools")
+        args = encode_args((self.id, called), {}, "tools")
         found = await process.outcome(process.issue("memory.tools", f"{self._space}/{TOOLS}*", where, args, launch))
         tools: dict[str, Any] = found["tools"]
         return tools

@@ -1,0 +1,150 @@
+"""The history of operations on shared memory, read from the journals of the processes that did them.
+
+Times are those of the namespace's clock, which counts its commits: exact, whatever the machines' clocks say. Each
+namespace has its own, and no operation spans two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from weft.core.codec import decode, decode_args, decode_plain
+from weft.core.memory import TOOLS
+from weft.core.record import AnyRecord, Blob, Outcome, Value, content_hash, decode_records
+from weft.core.sealed import SEAL
+from weft.store.base import Store
+from weft.trace.history import Call, Operation, Read, Write
+
+PAGE = 200
+"""Journals read at once."""
+LONGEST = 80
+"""Characters of a value that stand in a history; a longer one is named by its digest."""
+ABSENT = "(nothing)"
+
+
+class _Draft(msgspec.Struct):
+    """An operation, as far as it was read."""
+
+    id: str
+    agent: str
+    level: str
+    reads: dict[str, Read] = {}
+    registries: list[dict[str, str]] = []
+    planned: dict[str, None] = {}
+    predecessors: dict[str, None] = {}
+    calls: list[Call] = []
+
+
+async def history_of_runs(store: Store, ids: Sequence[str]) -> list[Operation]:
+    """The committed operations of these processes, in the order of their commits in each namespace."""
+    found: list[Operation] = []
+    retracted: set[str] = set()
+    for at in range(0, len(ids), PAGE):
+        journals: dict[str, list[AnyRecord]] = {id: [] for id in ids[at : at + PAGE]}
+        for segment in await store.segments(list(journals)):
+            journals[segment.process] += decode_records(segment.records)
+        for id, records in journals.items():
+            reader = _Reader(id, {hash: await store.payload(hash) for hash in _large(records)})
+            found += reader.read(records)
+            retracted |= reader.retracted
+    return [msgspec.structs.replace(one, retracted=one.id in retracted) for one in sorted(found, key=lambda o: o.end)]
+
+
+def _large(records: Iterable[AnyRecord]) -> set[bytes]:
+    values = (value for one in records if _of_memory(one) for value in (one.args, one.value))  # type: ignore[union-attr]
+    return {value.hash for value in values if isinstance(value, Blob)}
+
+
+def _of_memory(record: AnyRecord) -> bool:
+    return type(record) is Outcome and record.ok and (record.kind.startswith("memory.") or record.operation > 0)
+
+
+class _Reader:
+    """Of one journal."""
+
+    def __init__(self, process: str, payloads: Mapping[bytes, bytes]) -> None:
+        self.process = process
+        self.payloads = payloads
+        self.open: dict[str, _Draft] = {}
+        self.retracted: set[str] = set()
+
+    def read(self, records: Iterable[AnyRecord]) -> Iterable[Operation]:
+        for record in records:
+            if not _of_memory(record):
+                continue
+            assert type(record) is Outcome
+            if record.kind == "step":
+                self._call(record)
+            elif record.kind == "memory.begin":
+                (level, _, agent), _ = decode_args(self._bytes(record.args))
+                id = f"{self.process}:{record.effect}"
+                self.open[id] = _Draft(id, agent, level)
+            elif record.kind == "memory.retract":
+                self.retracted.update(decode(self._bytes(record.value))["operations"])
+            elif record.kind in ("memory.read", "memory.tools", "memory.commit"):
+                args, _ = decode_args(self._bytes(record.args))
+                draft = self.open.get(args[0])
+                if draft is not None and record.kind == "memory.read":
+                    self._read(draft, record)
+                elif draft is not None and record.kind == "memory.tools":
+                    self._tools(draft, args[1], record)
+                elif draft is not None and (done := decode(self._bytes(record.value)))["at"]:
+                    yield self._committed(draft, done["at"], record)
+
+    def _read(self, draft: _Draft, record: Outcome) -> None:
+        data = self._bytes(record.value)
+        found = decode(data)
+        value = _text(decode_plain(data, True)["value"], data, found["version"]) if found["there"] else ABSENT
+        draft.reads[record.name] = Read(record.name, value, found["at"])
+        if found["operation"]:
+            draft.predecessors[found["operation"]] = None
+
+    def _tools(self, draft: _Draft, called: str, record: Outcome) -> None:
+        tools = decode(self._bytes(record.value))["tools"]
+        draft.registries.append({name: one["signature"] for name, one in tools.items()})
+        if called:
+            draft.planned[called] = None
+
+    def _call(self, record: Outcome) -> None:
+        draft = self.open.get(f"{self.process}:{record.operation}")
+        if draft is not None:
+            effect = "ordered" if record.turn else "commutes"
+            draft.calls.append(Call(record.name, record.effect, record.turn or None, effect=effect))  # type: ignore[arg-type]
+
+    def _committed(self, draft: _Draft, at: int, record: Outcome) -> Operation:
+        data = self._bytes(record.args)
+        writes = decode_plain(data, True)
+        told: dict[str, Any] = (writes["*"] if isinstance(writes, dict) else writes)[3]
+        versions = decode(self._bytes(record.value))["versions"]
+        space = record.name
+        reads = [one for one in draft.reads.values() if not one.cell.startswith(f"{space}/{TOOLS}")]
+        return Operation(
+            id=draft.id,
+            agent=draft.agent,
+            begin=min([at, *(one.at for one in reads)]),
+            end=at,
+            reads=tuple(reads),
+            writes=tuple(
+                Write(cell, _text(one[1], data, versions[cell]) if one[0] else ABSENT) for cell, one in told.items()
+            ),
+            calls=tuple(draft.calls),
+            tools=draft.registries[0] if draft.registries else {},
+            tools_at_end=draft.registries[-1] if draft.registries else None,
+            planned=tuple(draft.planned),
+            predecessors=tuple(draft.predecessors),
+            level=draft.level,  # type: ignore[arg-type]
+        )
+
+    def _bytes(self, value: Value) -> bytes:
+        return self.payloads[value.hash] if isinstance(value, Blob) else value
+
+
+def _text(plain: Any, data: bytes, version: int) -> str:
+    """A value in a history. `data`: what it stands in; where something sealed is, only its version is said."""
+    if SEAL in data:
+        return f"(version {version})"
+    text = repr(plain)
+    return text if len(text) <= LONGEST else "#" + content_hash(text.encode()).hex()

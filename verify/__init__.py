@@ -1,0 +1,1 @@
+"""Checks of what Weft promises, larger than a test: models, interleavings, definitions."""
