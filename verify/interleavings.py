@@ -22,7 +22,7 @@ from typing import NamedTuple
 import weft
 from verify.bugs import BUGS, planted
 from verify.judge import Judgement, excluded, judge
-from verify.scheduled import Action, scene
+from verify.scheduled import Action, land, scene
 from weft.core.memory import Level
 
 AT_ONCE = 100
@@ -38,11 +38,11 @@ class Cast(NamedTuple):
     tools: Mapping[str, str] = MappingProxyType({})
 
     def turns(self) -> list[int]:
-        """How many actions each has: an operation's commit is one."""
-        return [_turns(actions) for actions in self.agents]
+        return [turns_of(actions) for actions in self.agents]
 
 
-def _turns(actions: Sequence[Action]) -> int:
+def turns_of(actions: Sequence[Action]) -> int:
+    """How many actions an agent takes: the commit of its operation is one."""
     outside = sum(action[0] in ("retract", "offer", "withdraw") for action in actions)
     inside = [action for action in actions if action[0] in ("read", "plan", "call")]
     writes = any(action[0] == "write" for action in actions)
@@ -143,49 +143,18 @@ async def one(runtime: weft.Runtime, namespace: str, cast: Cast, order: Sequence
 def _faults(level: Level, judgement: Judgement) -> Iterator[str]:
     yield from (finding.words for finding in excluded(level, judgement))
     yield from (f"an agent gave up: {failure}" for failure in judgement.failed)
-    if judgement.serial is False:
+    if not judgement.serial:
         yield "what is in memory is left by no serial order"
 
 
 # --- effects ------------------------------------------------------------------------------------------------------
-
-_landed: list[int] = []
-_gates: dict[int, asyncio.Event] = {}
-
-
-@weft.step(name="verify.effect", order="staged")
-async def effect(number: int) -> None:
-    await _gates[number].wait()
-    await weft.turn()
-    _landed.append(number)
-
-
-@weft.workflow(name="verify.effects")
-async def effects(namespace: str, level: Level, count: int) -> None:
-    memory: weft.Memory[object] = weft.Memory(namespace)
-    async with memory.operation(level=level), asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(effect(number))
-
-
-async def land(runtime: weft.Runtime, level: Level, computed: Sequence[int]) -> list[int]:
-    """Let the steps of one operation finish computing in this order; the order in which their effects landed."""
-    _landed.clear()
-    _gates.update({number: asyncio.Event() for number in computed})
-    run = await runtime.start(effects, "effects", level, len(computed))
-    for number in computed:
-        _gates[number].set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-    await run
-    return list(_landed)
 
 
 async def play_effects(runtime: weft.Runtime, count: int) -> Played:
     cast = Cast(f"{count} effects computed in every order", "L3", [])
     faults, played = list[str](), 0
     for computed in permutations(range(count)):
-        landed = await land(runtime, "L3", computed)
+        _, landed = await land(runtime, f"e{played}", "L3", computed)
         played += 1
         if landed != list(range(count)):
             faults.append(f"computed as {computed}, landed as {landed}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from verify.scheduled import OUTSIDE, Action, made
+from verify.scheduled import Action, made
 from weft.core.memory import TOOLS, Level
 from weft.core.sealed import carried
 from weft.store.base import Store
@@ -23,12 +23,12 @@ MANY = 7
 class Judgement(msgspec.Struct, frozen=True):
     """Of one schedule. `found`: anomalies of any kind, whatever the level. `attempts`: most that any operation took.
     `failed`: what agents gave up for. `serial`: whether what is in memory is what some order of the live operations,
-    one after another, would have left; None if a tool's answer went into it."""
+    one after another, would have left (tools answering as they did)."""
 
     found: list[Finding]
     attempts: int
     failed: list[str]
-    serial: bool | None
+    serial: bool
 
     def kinds(self) -> set[str]:
         return {finding.kind for finding in self.found}
@@ -43,7 +43,7 @@ async def judge(
         found=check(history, "L4"),
         attempts=max(told["attempts"], default=0),
         failed=[failure for failure in told["failed"] if failure],
-        serial=_serial(history, agents, await contents(store, namespace)),
+        serial=_serial(history, agents, told["answers"], await contents(store, namespace)),
     )
 
 
@@ -63,19 +63,27 @@ async def contents(store: Store, namespace: str) -> dict[str, Any]:
     }
 
 
-def _serial(history: Sequence[Operation], agents: Sequence[Sequence[Action]], final: Mapping[str, Any]) -> bool | None:
-    inside = [[action for action in actions if action[0] not in OUTSIDE] for actions in agents]
-    if any(action[0] == "call" for actions in inside for action in actions):
-        return None
-    live = [int(one.agent.removeprefix("agent ")) for one in history if not one.retracted and one.agent]
-    live = [agent for agent in live if inside[agent]]
+def _serial(
+    history: Sequence[Operation],
+    agents: Sequence[Sequence[Action]],
+    answers: Sequence[Sequence[str]],
+    final: Mapping[str, Any],
+) -> bool:
+    live = [int(one.agent.removeprefix("agent ")) for one in history if not one.retracted and "agent " in one.agent]
     orders = [tuple(live), *(permutations(live) if len(live) <= MANY else ())]
-    return any(_one_after_another(order, inside) == final for order in orders)
+    return any(_one_after_another(order, agents, answers) == final for order in orders)
 
 
-def _one_after_another(order: Sequence[int], inside: Sequence[Sequence[Action]]) -> dict[str, Any]:
+def _one_after_another(
+    order: Sequence[int], agents: Sequence[Sequence[Action]], answers: Sequence[Sequence[str]]
+) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for agent in order:
-        read = [(cell, state.get(cell)) for kind, cell in (a for a in inside[agent] if a[0] == "read")]
-        state |= {cell: made(agent, cell, read) for kind, cell in (a for a in inside[agent] if a[0] == "write")}
+        told = iter(answers[agent])
+        read = [
+            (what, state.get(what) if kind == "read" else next(told))
+            for kind, what, *_ in (action for action in agents[agent] if action[0] in ("read", "call"))
+        ]
+        writes = [action[1] for action in agents[agent] if action[0] == "write"]
+        state |= {cell: made(agent, cell, read) for cell in writes}
     return state

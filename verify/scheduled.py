@@ -87,6 +87,8 @@ class Agent:
         self.outside = [action for action in actions if action[0] in OUTSIDE]
         self.attempts = 0
         self.failed = ""
+        self.answers: list[str] = []
+        """Of the tools that it called, in its last attempt."""
 
     async def run(self) -> None:
         baton = self.scene.baton
@@ -109,6 +111,7 @@ class Agent:
             baton.release(self.number)  # it may have to stand in line, which takes more than a turn
             baton.rests[self.number].set()
         read: list[tuple[str, Any]] = []
+        self.answers = []
         for kind, *rest in self.inside:
             if kind == "write":
                 continue
@@ -118,7 +121,8 @@ class Agent:
             elif kind == "plan":
                 await op.tools()
             else:
-                read.append((rest[0], await op.call(rest[0])))
+                self.answers.append(await op.call(rest[0]))
+                read.append((rest[0], self.answers[-1]))
         for kind, *rest in self.inside:
             if kind == "write":
                 op.write(rest[0], made(self.number, rest[0], read))
@@ -154,7 +158,8 @@ class Scene:
 async def scene(
     namespace: str, level: Level, agents: list[list[Action]], order: list[int], tools: dict[str, str]
 ) -> dict[str, Any]:
-    """Play a schedule. `tools`: those that are there from the beginning. Returns attempts and failures by agent."""
+    """Play a schedule. `tools`: those that are there from the beginning. Returns attempts, failures and
+    answers by agent."""
     played = Scene(namespace, level, agents)
     for name, number in tools.items():
         await played.memory.offer(TOOLS[number], name)
@@ -165,4 +170,49 @@ async def scene(
     return {
         "attempts": [agent.attempts for agent in played.agents],
         "failed": [agent.failed for agent in played.agents],
+        "answers": [agent.answers for agent in played.agents],
     }
+
+
+# --- effects of one operation -------------------------------------------------------------------------------------
+
+_begun: dict[tuple[str, int], asyncio.Event] = {}
+_computed: dict[tuple[str, int], asyncio.Event] = {}
+_landed: dict[str, list[int]] = {}
+
+
+@weft.step(name="verify.effect", order="staged")
+async def effect(scene: str, number: int) -> None:
+    """Computes until it is told that it is done; then it takes effect."""
+    _begun[scene, number].set()
+    await _computed[scene, number].wait()
+    await weft.turn()
+    _landed[scene].append(number)
+
+
+@weft.workflow(name="verify.effects")
+async def effects(namespace: str, level: Level, count: int) -> None:
+    memory: weft.Memory[Any] = weft.Memory(namespace)
+    async with memory.operation(level=level), asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(effect(namespace, number))
+
+
+async def land(runtime: weft.Runtime, namespace: str, level: Level, computed: Sequence[int]) -> tuple[str, list[int]]:
+    """Let the steps of one operation, called in the order of their numbers, finish computing in this order. The run,
+    and the order in which their effects took place."""
+    steps = [(namespace, number) for number in computed]
+    _landed[namespace] = []
+    _begun.update({step: asyncio.Event() for step in steps})
+    _computed.update({step: asyncio.Event() for step in steps})
+    run = await runtime.start(effects, namespace, level, len(computed))
+    for step in steps:
+        await _begun[step].wait()
+    for step in steps:
+        _computed[step].set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await run
+    for step in steps:
+        del _begun[step], _computed[step]
+    return run.id, _landed.pop(namespace)
