@@ -62,7 +62,8 @@ _HOMES = {
     "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects",
     "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
     "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
-    "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "workflow": "core.declare",
+    "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
+    "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 
