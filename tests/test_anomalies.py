@@ -215,7 +215,7 @@ def turn(*done: float | None, second: Effect = "ordered") -> list[Operation]:
 def test_effects_in_another_order_than_issued() -> None:
     found = one(turn(3, 1, 2))
     assert (found.kind, found.tools) == ("A6", ("t0", "t1", "t2"))
-    assert found.words == "op of a issued 1:t0, 2:t1, 3:t2; they took effect in the order 2:t1, 3:t2, 1:t0"
+    assert found.words == "op of a issued t0 #1, t1 #2, t2 #3; they took effect in the order t1 #2, t2 #3, t0 #1"
     assert found.times == {"earlier call done": 3, "later call done": 1}
 
 

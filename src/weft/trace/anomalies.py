@@ -304,14 +304,14 @@ def _done(call: Call) -> Time:
 def _reordering(operation: Operation, calls: Sequence[Call]) -> Finding:
     landed = sorted(range(len(calls)), key=lambda number: _done(calls[number]))
     before, after = next((a, b) for a, b in pairwise(calls) if _done(b) < _done(a))
-    numbered = [f"{number}:{call.tool}" for number, call in enumerate(calls, 1)]
+    numbered = [f"{call.tool} #{number}" for number, call in enumerate(calls, 1)]
     return Finding(
         "A6",
         operation.id,
         operation.agent,
         f"{_who(operation)} issued {', '.join(numbered)}; they took effect in the order "
         f"{', '.join(numbered[number] for number in landed)}",
-        values={"issued": " ".join(numbered), "took effect": " ".join(numbered[number] for number in landed)},
+        values={"issued": ", ".join(numbered), "took effect": ", ".join(numbered[number] for number in landed)},
         times={"earlier call done": _done(before), "later call done": _done(after)},
         tools=tuple(call.tool for call in calls),
     )
