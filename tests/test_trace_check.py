@@ -306,6 +306,37 @@ def test_all_forms_of_a_file_tell_the_same(tmp_path: Path) -> None:
         assert load_history(tmp_path / "other") == expected, name
 
 
+def record(**fields: Any) -> str:
+    """A record as the paper's artefacts write it."""
+    base = {"read_set": [], "read_values": {}, "read_time": 0, "write_set": [], "write_values": {}, "write_time": 1}
+    return json.dumps({"agent": "planner", **base, **fields})
+
+
+def session(*, aborted: bool, cascade: bool) -> str:
+    plan, result = {"plan": "fix it"}, {"result": "fixed"}
+    first = record(txn=0, write_set=["plan"], write_values=plan, preds=[], aborted=aborted)
+    read = {"read_set": ["plan"], "read_values": plan, "read_time": 1, "preds": [0]}
+    told = {"write_set": ["result"], "write_values": result, "write_time": 2}
+    return f"{first}\n{record(txn=1, agent='executor', **read, **told, aborted=aborted and cascade)}\n"
+
+
+def test_the_papers_records_with_provenance(tmp_path: Path) -> None:
+    for aborted, cascade, expected in [(True, False, [("A3", "1")]), (True, True, []), (False, False, [])]:
+        (tmp_path / "session.jsonl").write_text(session(aborted=aborted, cascade=cascade))
+        found = check(load_history(tmp_path / "session.jsonl"), "L2")
+        assert [(one.kind, one.operation) for one in found] == expected
+
+
+def test_the_papers_records_of_effects(tmp_path: Path) -> None:
+    io = [["a", "1"], ["b", "1"], ["a", "1"]]
+    for co, expected in [(io[::-1], []), ([io[1], io[0], io[2]], ["A6"]), (io[1:], []), ([*io[::-1], ["c", "1"]], [])]:
+        (tmp_path / "effects.jsonl").write_text(record(io=io, co=co))
+        assert [one.kind for one in check(load_history(tmp_path / "effects.jsonl"), "L3")] == expected
+    (tmp_path / "effects.jsonl").write_text(record(txn=1) + "\n" + record(txn=1))
+    with pytest.raises(BadInput, match=r"effects.jsonl:2: .*another one of that txn"):
+        load_history(tmp_path / "effects.jsonl")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

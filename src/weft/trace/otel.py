@@ -19,6 +19,7 @@ Times are milliseconds since the first span.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from weft.core.errors import BadInput
 from weft.trace import conventions as says
 from weft.trace.conventions import Access
 from weft.trace.history import Call, Operation, Read, Write, flaw, read_history
+from weft.trace.published import MARK, read_published
 from weft.trace.spans import Span, is_spans, json_values, read_spans
 
 
@@ -39,7 +41,7 @@ def load_history(path: str | Path) -> list[Operation]:
     if not is_spans(first):
         if isinstance(first, dict) and "agent" not in first and "id" not in first:
             raise BadInput(f"{path} is neither a history (JSON lines) nor spans of OpenTelemetry (OTLP's JSON)")
-        history = read_history(path)
+        history = read_published(path) if isinstance(first, dict) and MARK in first else read_history(path)
         if not history:
             raise BadInput(f"{path} holds no operation")
         return history
@@ -77,12 +79,16 @@ class _Turn(NamedTuple):
 
 
 class _Part(msgspec.Struct):
-    """Spans that belong together: those of one operation (`whole`), or of one invocation of an agent."""
+    """Spans that belong together: those of one operation (`whole`), or of one invocation of an agent.
+
+    `guests`: ids of calls among them that are operations of their own; what they read and write counts there.
+    """
 
     agent: str
     head: Span
     whole: bool
     spans: list[Span]
+    guests: set[str]
 
     def operations(self, origin: int) -> Iterator[Operation]:
         if self.whole:
@@ -91,7 +97,7 @@ class _Part(msgspec.Struct):
         pending: list[Access] = []
         turns = list(self._turns())
         for number, turn in enumerate(turns):
-            found = _accesses(span for span in turn.spans if not _is_whole(span))
+            found = self._accesses(turn.spans)
             writes = [a for a in found if a.kind == "write"]
             pending += [a for a in found if a.kind == "read"]
             until = max((a.at for a in writes), default=None)
@@ -102,6 +108,10 @@ class _Part(msgspec.Struct):
         if pending:
             yield self._answer(turns, pending, origin)
 
+    def _accesses(self, spans: Iterable[Span]) -> list[Access]:
+        own = (span for span in spans if span.id not in self.guests)
+        return sorted((one for span in own for one in says.accesses(span)), key=lambda one: one.at)
+
     def _turns(self) -> Iterator[_Turn]:
         generations = sorted((s for s in self.spans if says.is_generation(s)), key=lambda s: s.start)
         others = [span for span in self.spans if not says.is_generation(span)]
@@ -109,10 +119,11 @@ class _Part(msgspec.Struct):
             yield from (_Turn(None, group) for group in _overlapping(others))
             return
         by_call = {one.id: n for n, span in enumerate(generations) for one in says.asked(span) if one.id}
+        ends = sorted(generation.end for generation in generations)
         groups: list[list[Span]] = [[] for _ in range(len(generations) + 1)]
         for span in others:
             known = by_call.get(says.call_id(span)) if says.is_call(span) else None
-            before = sum(generation.end <= _moment(span) for generation in generations)
+            before = bisect_right(ends, _moment(span))
             groups[before if known is None else known + 1].append(span)
         yield _Turn(None, groups[0])
         yield from map(_Turn, generations, groups[1:])
@@ -149,7 +160,7 @@ class _Part(msgspec.Struct):
         )
 
     def _marked(self, origin: int) -> Operation:
-        found = _accesses(span for span in self.spans if span is self.head or not _is_whole(span))
+        found = self._accesses(self.spans)
         writes = [a for a in found if a.kind == "write"]
         end = max((a.at for a in writes), default=self.head.end)
         reads = [a for a in found if a.kind == "read" and a.at <= end]
@@ -179,10 +190,11 @@ class _Tree:
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = spans
         self.by_id = {(span.trace, span.id): span for span in spans}
-        self.heads: dict[tuple[str, str], tuple[Span, bool]] = {}
+        self.wholes = {key for key, span in self.by_id.items() if _is_whole(span)}
 
     def parts(self) -> list[_Part]:
         grouped: dict[tuple[str, str, bool], list[Span]] = {}
+        guests: dict[tuple[str, str, bool], set[str]] = {}
         for span in self.spans:
             head, whole = self._head(span)
             grouped.setdefault((head.trace, head.id, whole), []).append(span)
@@ -190,10 +202,11 @@ class _Tree:
             if head is span and whole and says.is_call(span) and around is not None:  # a call of those around it, too
                 head, whole = self._head(around)
                 grouped.setdefault((head.trace, head.id, whole), []).append(span)
+                guests.setdefault((head.trace, head.id, whole), set()).add(span.id)
         units = {key: self._unit(self.by_id[key[:2]]) for key in grouped}
         names = self._names(units.values())
         return [
-            _Part(names[units[key].trace, units[key].id], self.by_id[key[:2]], key[2], spans)
+            _Part(names[units[key].trace, units[key].id], self.by_id[key[:2]], key[2], spans, guests.get(key, set()))
             for key, spans in grouped.items()
         ]
 
@@ -211,7 +224,7 @@ class _Tree:
 
     def _head(self, span: Span) -> tuple[Span, bool]:
         for at in self._up(span):
-            if _is_whole(at):
+            if (at.trace, at.id) in self.wholes:
                 return at, True
             if says.is_agent(at):
                 return at, False
@@ -237,10 +250,6 @@ class _Tree:
             last[free : free + 1] = [unit if free == len(last) or unit.end > last[free].end else last[free]]
             names[key] = name if free == 0 else f"{name} ({free + 1})"
         return names
-
-
-def _accesses(spans: Iterable[Span]) -> list[Access]:
-    return sorted((one for span in spans for one in says.accesses(span)), key=lambda one: one.at)
 
 
 def _moment(span: Span) -> int:
