@@ -128,4 +128,4 @@ def _first(reads: Sequence[tuple[int, ReadSlot]], cell: int, initial: Mapping[in
     if initial is not None:
         return initial.get(cell)
     of_cell = [read for _, read in reads if read.cell == cell]
-    return min(of_cell, key=lambda read: read.at).value
+    return int(min(of_cell, key=lambda read: read.at).value)
