@@ -24,8 +24,9 @@ from verify.detectors import (
 )
 from verify.random_histories import random_history
 from weft.core.errors import BadInput
+from weft.core.memory import Level
 from weft.trace.anomalies import EXCLUDES, Finding, Kind, check
-from weft.trace.history import Call, Effect, Level, Operation, Read, Write, read_history, write_history
+from weft.trace.history import Call, Effect, Operation, Read, Write, read_history, write_history
 
 HISTORIES = int(os.environ.get("WEFT_DETECTOR_HISTORIES", "6000"))
 

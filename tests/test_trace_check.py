@@ -166,6 +166,26 @@ def test_agents_of_one_name_at_the_same_time_are_different_agents(tmp_path: Path
     assert [one.kind for one in check(history)] == ["A1"]
 
 
+def test_spans_that_name_their_agent_belong_together_without_an_invocation(tmp_path: Path) -> None:
+    spans = [
+        span("root", None, 0, 100),
+        span("look", "root", 5, 6, agent="writer", weft__read__plan="v0"),
+        span("think", "root", 10, 80, op="chat", agent="writer"),
+        span("review", "root", 20, 30, agent="editor", weft__write__plan="v1"),
+        span("save", "root", 90, 95, agent="writer", weft__write__plan="v2"),
+    ]
+    [found] = check(loaded(tmp_path, spans))
+    assert (found.agent, found.times) == ("writer", {"read": 5.0, "written": 30.0, "committed": 95.0})
+
+
+def test_a_node_that_names_its_agent_within_an_invocation_of_another(tmp_path: Path) -> None:
+    graph = span("graph", None, 0, 200, op="invoke_agent", agent="graph")
+    history = loaded(tmp_path, [graph, *({**one, "parentSpanId": "graph"} for one in nodes())])
+    assert [(one.kind, one.agent) for one in check(history)] == [("A1", "writer")]
+    named = [{**one, "attributes": one["attributes"] + pairs({"gen_ai.agent.name": "clerk"})} for one in turn()]
+    assert [len(one.calls) for one in loaded(tmp_path, named)] == [3]
+
+
 def memory(id: str, parent: str, start: int, end: int, op: str, content: str | None) -> dict[str, Any]:
     records = {} if content is None else {"gen_ai__memory__records": json.dumps([{"id": "m1", "content": content}])}
     return span(

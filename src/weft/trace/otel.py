@@ -2,9 +2,10 @@
 
 What single spans say stands in `weft.trace.conventions`. Put together they are read so:
 
-- *Agents.* A span belongs to the innermost `invoke_agent` span around it, that is the agent; without one, to the
-  agent that it or a span around it names; else to the root of its trace. The agent is called by `gen_ai.agent.id`,
-  else its name; invocations of that name at the same time, none within the other, are different agents.
+- *Agents.* A span belongs to the innermost `invoke_agent` span around it, unless it, or one in between, names another
+  agent; without one, to the agent that it or the innermost span around it names; else to the root of its trace. The
+  agent is called by `gen_ai.agent.id`, else its name; invocations of that name at the same time, none within the
+  other, are different agents.
 - *Operations.* A span with `weft.operation`, or that both reads and writes, is one, with all below it. All else of an
   agent is cut into turns: a generation, and what is done until the next; where no generation is traced, spans that
   overlap. A turn is one operation. It commits when its last write took effect. What the agent read since its last
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.core.memory import LEVELS
 from weft.trace import conventions as says
 from weft.trace.conventions import Access
 from weft.trace.history import Call, Operation, Read, Write, flaw, read_history
@@ -190,6 +192,7 @@ class _Tree:
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = spans
         self.by_id = {(span.trace, span.id): span for span in spans}
+        self.named: dict[tuple[str, str], Span] = {}
         self.wholes = {key for key, span in self.by_id.items() if _is_whole(span)}
 
     def parts(self) -> list[_Part]:
@@ -227,15 +230,24 @@ class _Tree:
             if (at.trace, at.id) in self.wholes:
                 return at, True
             if says.is_agent(at):
-                return at, False
-        return self._unit(span), False
+                break
+        unit = self._unit(span)
+        name = None if says.is_agent(unit) else says.agent(unit)
+        return unit if name is None else self.named.setdefault((span.trace, name), unit), False
 
     def _unit(self, span: Span) -> Span:
         """The invocation of an agent that a span belongs to, or what stands for it."""
-        around = list(self._up(span))
-        invocations = (one for one in around if says.is_agent(one))
-        named = (one for one in reversed(around) if says.agent(one) is not None)
-        return next(invocations, None) or next(named, None) or around[-1]
+        name: str | None = None
+        named = at = span
+        for at in self._up(span):
+            said = says.agent(at)
+            if says.is_agent(at):
+                if name in (None, said):
+                    return at
+                break
+            name = name or said
+            named = at if name is not None and said == name else named
+        return at if name is None else named
 
     def _names(self, units: Iterable[Span]) -> dict[tuple[str, str], str]:
         """What the agents are called; those of one name that are invoked at the same time get numbers."""
@@ -321,4 +333,4 @@ def _tools_at_end(span: Span) -> dict[str, str] | None:
 
 def _level(span: Span) -> Any:
     level = span.attributes.get("weft.level")
-    return level if level in ("L0", "L1", "L2", "L3", "L4") else None
+    return level if level in LEVELS else None
