@@ -16,6 +16,7 @@ from weft.cli.runs import export, ps, show_
 from weft.cli.signals import signal
 from weft.cli.steer import cancel, send
 from weft.cli.store import stores
+from weft.cli.trace import traces
 from weft.cli.upkeep import doctor, gc
 from weft.cli.work import submit, worker
 
@@ -39,3 +40,4 @@ app.add_typer(policies, name="policy")
 app.add_typer(stores, name="store")
 app.add_typer(audits, name="audit")
 app.add_typer(checkpoints, name="checkpoint")
+app.add_typer(traces, name="trace")

@@ -25,12 +25,13 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.trace.history import Call, Level, Operation, Read, Time
+from weft.core.memory import LEVELS, Level
+from weft.trace.history import Call, Operation, Read, Time
 
 Kind = Literal["A1", "A2", "A3", "A6", "residue"]
 
@@ -83,8 +84,8 @@ def check(
     Without `level`, each operation is judged by the one that it ran at, or L1. `residue`: look for it, too; by default
     where A3 is excluded and the trace has no predecessors at all. `initial`: see `residues`.
     """
-    if level is not None and level not in get_args(Level):
-        raise BadInput(f"there is no level {level!r}; there are {', '.join(get_args(Level))}")
+    if level is not None and level not in LEVELS:
+        raise BadInput(f"there is no level {level!r}; there are {', '.join(LEVELS)}")
     excluded = {one.id: EXCLUDES[level or one.level or DEFAULT] for one in history}
     wanted = {kind for kinds in excluded.values() for kind in kinds}
     found = [one for kind in ("A1", "A2", "A3", "A6") if kind in wanted for one in DETECTORS[kind](history)]
@@ -304,14 +305,14 @@ def _done(call: Call) -> Time:
 def _reordering(operation: Operation, calls: Sequence[Call]) -> Finding:
     landed = sorted(range(len(calls)), key=lambda number: _done(calls[number]))
     before, after = next((a, b) for a, b in pairwise(calls) if _done(b) < _done(a))
-    numbered = [f"{number}:{call.tool}" for number, call in enumerate(calls, 1)]
+    numbered = [f"{call.tool} #{number}" for number, call in enumerate(calls, 1)]
     return Finding(
         "A6",
         operation.id,
         operation.agent,
         f"{_who(operation)} issued {', '.join(numbered)}; they took effect in the order "
         f"{', '.join(numbered[number] for number in landed)}",
-        values={"issued": " ".join(numbered), "took effect": " ".join(numbered[number] for number in landed)},
+        values={"issued": ", ".join(numbered), "took effect": ", ".join(numbered[number] for number in landed)},
         times={"earlier call done": _done(before), "later call done": _done(after)},
         tools=tuple(call.tool for call in calls),
     )

@@ -26,11 +26,11 @@ from typing import Literal, TypeVar
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.core.memory import Level
 
 Time = int | float
 """A moment, or a place in an order. Only comparisons count."""
 
-Level = Literal["L0", "L1", "L2", "L3", "L4"]
 Effect = Literal["ordered", "commutes", "none"]
 
 
