@@ -11,7 +11,7 @@ import msgspec
 
 from weft.core.authority import line
 from weft.core.capability import ACTIONS, Capability, Request, render
-from weft.core.codec import decode
+from weft.core.codec import decode, decode_args
 from weft.core.image import Image, decode_image
 from weft.core.record import AnyRecord, Decision, Granted, Outcome, decode_records
 from weft.runtime.protect import ACTION
@@ -88,11 +88,11 @@ class Dossier:
                 kept = record.label if record.verdict == "deny" else ""
                 yield record.action, record.resource, record.verdict, record.by, kept
             elif type(record) is Outcome and record.by:
-                action = ACTION.get(record.kind, "")
-                numbers = [n for n in record.by if n < len(self.held) and action in self.held[n].actions]
-                known = (record.effect, action, record.name) in noted
-                if numbers and not known and not (record.kind == "step" and _primitive(record.name)):
-                    yield action, record.name, "allow", numbers[0], ""
+                for action, resource in _done(record):
+                    numbers = [n for n in record.by if n < len(self.held) and action in self.held[n].actions]
+                    known = (record.effect, action, resource) in noted
+                    if numbers and not known and not (record.kind == "step" and _primitive(record.name)):
+                        yield action, resource, "allow", numbers[0], ""
 
     def last_refusal(self) -> Decision | None:
         """The last thing that it was refused."""
@@ -176,6 +176,19 @@ def depths(dossiers: Sequence[Dossier]) -> Mapping[str, int]:
 def cleared(label: str, asked: Request, workspace: str) -> str:
     """The line of `clear` for what carries this label."""
     return label + shlex.split(line(asked, workspace))[1]
+
+
+def _done(record: Outcome) -> Iterator[tuple[str, str]]:
+    """What an effect did to which resource, in the words of a capability."""
+    if record.kind == "memory.commit" and isinstance(record.args, bytes):
+        (_, _, _, writes), _ = decode_args(record.args)
+        yield from (("memory.write", cell) for cell in writes)
+    elif record.kind == "memory.commit":
+        yield "memory.write", f"{record.name}/**"
+    elif record.kind == "memory.retract" and record.ok and isinstance(record.value, bytes):
+        yield from (("memory.write", cell) for cell in decode(record.value)["restored"])
+    else:
+        yield ACTION.get(record.kind, ""), record.name
 
 
 def _primitive(name: str) -> bool:
