@@ -274,6 +274,65 @@ def test_once_always_never(store: str, answers: tuple[str, ...], found: list[str
     assert ran == [word.removeprefix("pushed ") for word in found if word.startswith("pushed")]
 
 
+def approvals(**how: Any) -> weft.Policy:
+    return weft.Policy(base="program", ask=("shell:git push **",), approvals=weft.Approvals(**how))
+
+
+def test_an_approval_that_nobody_gives_in_time_is_refused_this_once(store: str) -> None:
+    async def use(runtime: weft.Runtime) -> None:
+        assert await runtime.run(pushes, "a", "a") == ["nobody answered within 0.2 s"] * 2
+        assert await nobody_asks(runtime)
+
+    drive(store, use, policy=approvals(timeout=0.2))
+    assert ran == []
+
+
+def test_it_is_done_if_the_policy_says_so(store: str) -> None:
+    drive(store, lambda runtime: runtime.run(pushes, "a"), policy=approvals(timeout=0.2, otherwise="once"))
+    assert ran == ["a"]
+
+
+def test_the_time_runs_on_while_the_run_is_out_of_memory(store: str) -> None:
+    async def use(runtime: weft.Runtime) -> None:
+        run = await runtime.start(pushes, "a")
+        await parked(runtime, run.id)
+        assert (await question(runtime)).expires is not None
+        assert await run == ["nobody answered within 2.6 s"]
+
+    drive(store, use, policy=approvals(timeout=2.6))
+
+
+@weft.workflow
+async def lets_a_child_push() -> list[Any]:
+    return await pushes("a")
+
+
+def test_an_approval_goes_to_its_queue_and_then_to_another_also_of_a_child(store: str) -> None:
+    async def use(runtime: weft.Runtime) -> None:
+        run = await runtime.start(lets_a_child_push)
+        asked = await question(runtime)
+        assert asked.queue == "desk"
+        await eventually(lambda: runtime.questions("lead"))
+        await runtime.answer(asked.id, "once")
+        assert await run == ["pushed a"]
+
+    drive(store, use, policy=approvals(queue="desk", escalate_after=0.3, escalate_to="lead"))
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": -1.0}, {"queue": ""}, {"escalate_after": 3.0}, {"escalate_to": "lead"}])
+def test_terms_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="approvals"):
+        weft.Approvals(**wrong)
+
+
+def test_terms_stand_in_the_settings_file(store: str) -> None:
+    Path("weft.toml").write_text('[policy]\nask = ["shell:git push **"]\n[policy.approvals]\ntimeout = 0.2\n')
+    assert drive(store, lambda runtime: runtime.run(pushes, "a")) == ["nobody answered within 0.2 s"]
+    Path("weft.toml").write_text("[policy.approvals]\nafter = 3\n")
+    with pytest.raises(BadInput, match="after"):
+        drive(store, lambda runtime: runtime.run(pushes, "a"))
+
+
 def test_what_was_said_stands_in_the_journal(store: str) -> None:
     async def use(runtime: weft.Runtime) -> Any:
         run = await runtime.start(pushes, "main", "main")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft import model as model
     from weft.core import errors as errors
+    from weft.core.approvals import Approvals as Approvals
     from weft.core.budget import Budget as Budget
     from weft.core.declare import Queue as Queue
     from weft.core.declare import Retry as Retry
@@ -53,17 +54,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label", "Labelled": "core.sealed",
-    "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory", "Policy": "runtime.policy",
-    "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare", "Run": "runtime.handle",
-    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare", "WeftError": "core.errors",
-    "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects", "checkpoint": "runtime.effects",
-    "current": "runtime.effects", "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects",
-    "grant": "runtime.narrow", "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects",
-    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
-    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
-    "step": "core.declare", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
-    "workflow": "core.declare",
+    "Approvals": "core.approvals", "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label",
+    "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory",
+    "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare",
+    "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare",
+    "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects",
+    "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
+    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed",
+    "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
+    "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
+    "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "turn": "runtime.turns",
+    "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

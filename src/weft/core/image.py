@@ -9,6 +9,7 @@ import hashlib
 
 import msgspec
 
+from weft.core.approvals import Approvals
 from weft.core.budget import Budget
 from weft.core.capability import Capability
 from weft.core.clearance import Rule
@@ -37,6 +38,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: tuple[Rule, ...] = ()
     clear: tuple[Rule, ...] = ()
     """What carries which label, and where it may go."""
+    approvals: Approvals | None = None
+    """How its approvals are asked for."""
 
 
 encode_image = msgspec.msgpack.Encoder().encode

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from weft.core.approvals import Approvals
 from weft.core.capability import Capability, Request, Verdict
 from weft.core.codec import decode, encode
 from weft.core.errors import BadInput, Denied, QuestionExpired
@@ -48,6 +49,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     escalate_after: float | None = None
     escalate_to: str = ""
 
+    @classmethod
+    def of(cls, approvals: Approvals) -> Terms:
+        """Those of an approval."""
+        after, to = approvals.escalate_after, approvals.escalate_to
+        return cls(timeout=approvals.timeout, default=approvals.otherwise, escalate_after=after, escalate_to=to)
+
 
 class People:
     """Those who answer the processes of one runtime."""
@@ -72,7 +79,7 @@ class People:
             return partial(self._answered, process, pending, value, str(answer.get("who") or "somebody"))
 
         asked.workflow, asked.place = process.workflow, pending.place
-        Waiting(self.runtime, process, pending, asked, terms, "question", judge).begin()
+        Waiting(self.runtime, process, pending, asked, terms, "question", pending.name, judge).begin()
 
     def _answered(self, process: Process, pending: Pending, value: Any, who: str) -> None:
         self.runtime.append(process, Approved(self.runtime.clock(), pending.number, b"", ANSWERED, who))
@@ -85,7 +92,8 @@ class People:
         kind = "release" if sinks else "approval"
         label = pending.full
         wanted = list(dict.fromkeys((*asking, *sinks)))
-        visible = flow.may_see(process, label, DEFAULT)
+        approvals = protected.holder.image.approvals or Approvals()
+        visible = flow.may_see(process, label, approvals.queue)
         requests = [(one.action, flow.told(one, visible)) for one in wanted]
         asked = Asked(
             text=f"{pending.name} wants to: {'; '.join(f'{action} {what}' for action, what in requests)}"
@@ -109,7 +117,10 @@ class People:
             return partial(self._decided, protected, asking, sinks, binding, verdict, who)
 
         process.rests(pending, True)
-        Waiting(self.runtime, process, pending, asked, Terms(), kind, judge, protected).begin()
+        waiting = Waiting(self.runtime, process, pending, asked, Terms.of(approvals), kind, approvals.queue, judge)
+        waiting.protected = protected
+        waiting.expired = partial(self._silence, protected, asking, sinks, approvals)
+        waiting.begin()
 
     # --- what follows ------------------------------------------------------------------------------------
 
@@ -137,6 +148,19 @@ class People:
             protected.approved()
         if verdict != "once":
             self._reconsider(process)
+
+    def _silence(
+        self, protected: Protected, asking: Sequence[Request], sinks: Sequence[Request], approvals: Approvals
+    ) -> None:
+        """Nobody has answered in time. That counts for this effect, and for no other."""
+        if approvals.otherwise == "once":
+            self._decided(protected, asking, sinks, protected.binding(), "once", "nobody, in time")
+            return
+        process, pending, first = protected.process, protected.pending, (*asking, *sinks)[0]
+        process.rests(pending, False)
+        note(process, pending.number, first, protected.holder.decide(first)._replace(verdict="deny"))
+        why = f"nobody answered within {approvals.timeout:g} s"
+        process.arrive(pending, False, Denied(*first, why, "do something else, or ask again later"))
 
     def _grant(self, process: Process, capability: Capability) -> None:
         data = msgspec.msgpack.encode(capability)
@@ -210,8 +234,8 @@ class Waiting:
     """A question that a process in memory waits with; `cancel` when it leaves memory or gives up."""
 
     def __init__(
-        self, runtime: Runtime, process: Process, pending: Pending, asked: Asked, terms: Terms, kind: str,
-        judge: Judge, protected: Protected | None = None,
+        self, runtime: Runtime, process: Process, pending: Pending, asked: Asked, terms: Terms, kind: str, queue: str,
+        judge: Judge,
     ) -> None:  # fmt: skip
         self.runtime = runtime
         self.process = process
@@ -219,9 +243,11 @@ class Waiting:
         self.asked = asked
         self.terms = terms
         self.kind = kind
+        self.queue = queue
         self.judge = judge
-        self.protected = protected
+        self.protected: Protected | None = None
         """What is to be approved."""
+        self.expired: Callable[[], None] = self._unanswered
         self.id = f"{process.id}:{pending.number}"
         self.timer: asyncio.TimerHandle | None = None
 
@@ -241,7 +267,7 @@ class Waiting:
         escalated = terms.escalate_after is not None and now >= terms.escalate_after
         if escalated and not flow.may_see(self.process, self.pending.label, terms.escalate_to):
             escalated = False  # it stays with those who may see it
-        queue = terms.escalate_to if escalated else self.pending.name if self.kind == "question" else DEFAULT
+        queue = terms.escalate_to if escalated else self.queue
         body = encode(msgspec.to_builtins(self.asked, builtin_types=(bytes,)))
         question = Question(
             id=self.id, process=self.process.id, queue=queue, kind=self.kind, asked=self.since,
@@ -269,6 +295,9 @@ class Waiting:
 
     def _expire(self) -> None:
         self.close()
+        self.expired()
+
+    def _unanswered(self) -> None:
         if self.terms.default is not msgspec.UNSET:
             self.process.arrive(self.pending, True, self.terms.default)
         else:

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from weft.core.approvals import Approvals
 from weft.core.budget import KINDS, Budget
 from weft.core.capability import SHORT, Capability, Verdict, nearest, parse
 from weft.core.clearance import Rule, rule
@@ -47,7 +48,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default (that, reading the workspace, and the local models); "all". `allow`, `ask`, `deny`: capabilities such as
     "read:./docs" or "net:*.example.com:443 expires=1h uses=3". `label`, `clear`: such as "secret file:./secrets" and
     "secret model:local/**". `workspace`: a folder; default: the current one. `budget`: what each run may spend at most,
-    whatever its workflow says."""
+    whatever its workflow says. `approvals`: how people are asked about what is in `ask`."""
 
     base: Base | None = None
     allow: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clear: tuple[str, ...] = ()
     workspace: str | None = None
     budget: Budget | None = None
+    approvals: Approvals | None = None
 
     def __post_init__(self) -> None:
         if self.base is not None and self.base not in BASES:
@@ -76,6 +78,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             clear=_both(self.clear, other.clear),
             workspace=other.workspace or self.workspace,
             budget=Budget(**limits) if limits else None,
+            approvals=other.approvals or self.approvals,
         )
 
     @property
@@ -183,7 +186,8 @@ def _of_table(table: Any, where: str) -> Policy:
         return found
     except (msgspec.ValidationError, BadInput) as error:
         raise BadInput(
-            f"{where}: {error}; it has base, workspace, budget (a table), and lists: allow, ask, deny, label, clear"
+            f"{where}: {error}; it has base, workspace, budget and approvals (tables), and lists: allow, ask, deny, "
+            "label, clear"
         ) from None
 
 

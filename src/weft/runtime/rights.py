@@ -110,6 +110,7 @@ class Rights:
             mark=parent.mark,
             labels=holder.image.labels,
             clear=holder.image.clear,
+            approvals=holder.image.approvals,
         )
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:
@@ -148,6 +149,7 @@ class Rights:
             budget=budget,
             labels=labels,
             clear=clear,
+            approvals=policy.approvals,
         )
 
     def _keep(self, image: Image) -> bytes:
