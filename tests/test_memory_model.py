@@ -22,6 +22,7 @@ def deviations(findings: list[Finding]) -> list[str]:
     return [f"{finding.name}: {finding.found}, not {finding.expected}" for finding in findings if not finding.right]
 
 
+@pytest.mark.timeout(300)
 def test_every_level_excludes_what_it_says_and_nothing_more() -> None:
     findings = list(matrix(SMALL, workers=1))
     assert deviations(findings) == []
@@ -29,6 +30,7 @@ def test_every_level_excludes_what_it_says_and_nothing_more() -> None:
     assert cells == {f"L{level} {anomaly}" for level in range(5) for anomaly in ("A1", "A2", "A3", "A6")}
 
 
+@pytest.mark.timeout(300)
 def test_faults_are_found() -> None:
     findings = list(faults(workers=1))
     assert deviations(findings) == []

@@ -11,7 +11,8 @@ As a file it is JSON lines, one history a line:
       {"event": "commit", "op": "a", "writes": {"plan": 1}},
       {"event": "retract", "op": "a", "fell": ["a"], "restored": {"plan": {"version": 2, "copy_of": 0}}}]}
 
-The versions of a cell count 1, 2, ..; 0 means that nothing was there.
+The versions of a cell count 1, 2, ..; 0 means that nothing was there. A merge instead of a retry is a conflict, a new
+beginning, reads of all that it rests on, and a commit. A conditional update is an operation of its own.
 """
 
 from __future__ import annotations
