@@ -6,7 +6,7 @@ import pytest
 
 from verify import tlc
 from verify.bounds import SMALL
-from verify.model import Finding, faults, matrix
+from verify.model import Finding, answers, faults, matrix
 from verify.mutants import MUTANTS
 
 
@@ -19,20 +19,20 @@ def there_is_tlc() -> None:
 
 
 def deviations(findings: list[Finding]) -> list[str]:
-    return [f"{finding.name}: {finding.found}, not {finding.expected}" for finding in findings if not finding.right]
+    return [f"{one.question.name}: {one.found}, not {one.question.expected}" for one in findings if not one.right]
 
 
 @pytest.mark.timeout(300)
 def test_every_level_excludes_what_it_says_and_nothing_more() -> None:
-    findings = list(matrix(SMALL, workers=1))
+    findings = list(answers(matrix(SMALL)))
     assert deviations(findings) == []
-    cells = {cell for finding in findings for cell in finding.cells}
+    cells = {cell for finding in findings for cell in finding.question.cells}
     assert cells == {f"L{level} {anomaly}" for level in range(5) for anomaly in ("A1", "A2", "A3", "A6")}
 
 
 @pytest.mark.timeout(300)
 def test_faults_are_found() -> None:
-    findings = list(faults(workers=1))
+    findings = list(answers(faults()))
     assert deviations(findings) == []
     assert len(findings) == len(MUTANTS)
 

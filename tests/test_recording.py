@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from verify.conformance import deviations
-from verify.recorded import History
-from verify.tlc import Unavailable, find
 
 import weft
 from benchmarks.memory.schedules import ANOMALIES, LEVELS, Schedule, make
 from verify.bugs import BUGS, planted
+from verify.conformance import deviations
+from verify.recorded import History
 from verify.recording import recorded
 from verify.scheduled import land, scene
+from verify.tlc import Unavailable, find
 
 COUNT = 15
 """Schedules for each anomaly."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from verify.bounds import FULL, SMALL, Bounds
 from verify.mutants import MUTANTS
-from verify.tlc import MODELS, Unavailable, Verdict, check
+from verify.tlc import MODELS, Unavailable, check
 
 MODEL = (MODELS / "memory.tla").read_text()
 EXPLORE = (MODELS / "explore.tla").read_text()
@@ -27,18 +29,28 @@ EXCLUDED_FROM = {"A1": 1, "A3": 2, "A6": 3, "A2": 4}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One verdict of TLC and the one that was expected: an invariant, or "holds" for none violated.
+class Question:
+    """What TLC is asked, and the answer that is expected: the invariant that must break, or "holds" if none may.
 
     `cells`: the cells of the matrix that it decides. One exploration decides all that a level excludes: TLC checks
-    every invariant in every state. Counts and seconds as in `verify.tlc.Verdict`.
+    every invariant in every state.
     """
 
     part: str
     name: str
-    bounds: str
-    cells: list[str]
-    expected: str
+    bounds: Bounds
+    levels: tuple[int, ...]
+    invariants: tuple[str, ...]
+    expected: str = "holds"
+    cells: tuple[str, ...] = ()
+    model: str = MODEL
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question and its answer. Counts and seconds as in `verify.tlc.Verdict`."""
+
+    question: Question
     found: str
     states: int
     generated: int
@@ -47,81 +59,72 @@ class Finding:
 
     @property
     def right(self) -> bool:
-        return self.found == self.expected
+        return self.found == self.question.expected
+
+    def told(self) -> dict[str, Any]:
+        """As JSON: without the model's text."""
+        asked = {name: value for name, value in asdict(self.question).items() if name != "model"}
+        return (
+            asked | {name: value for name, value in asdict(self).items() if name != "question"} | {"right": self.right}
+        )
 
 
-def matrix(bounds: Bounds, workers: int) -> Iterator[Finding]:
+def matrix(bounds: Bounds) -> Iterator[Question]:
     """5 levels x 4 anomalies."""
     for level in range(5):
-        for anomaly, lowest in EXCLUDED_FROM.items():
-            if level < lowest:
-                found = _explored(MODEL, bounds.configuration((level,), (f"No{anomaly}",)), workers)
-                yield _finding(
-                    "matrix", f"L{level} admits {anomaly}", bounds, f"No{anomaly}", found, [(level, anomaly)]
-                )
         excluded = [anomaly for anomaly, lowest in EXCLUDED_FROM.items() if level >= lowest]
+        for anomaly in (one for one in EXCLUDED_FROM if one not in excluded):
+            title, broken, cell = f"L{level} admits {anomaly}", f"No{anomaly}", f"L{level} {anomaly}"
+            yield Question("matrix", title, bounds, (level,), (broken,), broken, (cell,))
         if excluded:
             names = (*(f"No{anomaly}" for anomaly in excluded), "LiveValues")
-            found = _explored(MODEL, bounds.configuration((level,), names), workers)
-            title = f"L{level} excludes {', '.join(excluded)}"
-            yield _finding("matrix", title, bounds, "holds", found, [(level, anomaly) for anomaly in excluded])
+            title, cells = f"L{level} excludes {', '.join(excluded)}", tuple(f"L{level} {one}" for one in excluded)
+            yield Question("matrix", title, bounds, (level,), names, cells=cells)
 
 
-WIDER = (
-    ("three operations at L2: no stale generation, no cascade", Bounds(operations=3, tools=0, effects=0), (2,),
-     ("NoA1", "NoA3", "LiveValues")),
-    ("three effects of ordered and free tools at L3: in order", Bounds(cells=1, operations=1, free=1, effects=3,
-     signatures=1), (3,), ("NoA6",)),
-    ("every operation chooses its level: each gets what it chose", Bounds(signatures=1, effects=1), (0, 1, 2, 3, 4),
-     ("Promise", "LiveValues")),
-    ("the same among three operations, without tools", Bounds(cells=1, operations=3, tools=0, signatures=1, effects=0),
-     (0, 1, 2), ("Promise", "LiveValues")),
-)  # fmt: skip
-
-
-def wider(workers: int) -> Iterator[Finding]:
+def wider() -> Iterator[Question]:
     """What must also hold elsewhere."""
-    for name, bounds, levels, invariants in WIDER:
-        found = _explored(MODEL, bounds.configuration(levels, invariants), workers)
-        yield _finding("wider", name, bounds, "holds", found)
+    both = ("Promise", "LiveValues")
+    three, chain = Bounds(operations=3, tools=0, effects=0), Bounds(cells=1, operations=3, tools=0, effects=0)
+    turn, mixed = Bounds(cells=1, operations=1, free=1, effects=3, signatures=1), Bounds(signatures=1, effects=1)
+    yield Question("wider", "three operations at L2", three, (2,), ("NoA1", "NoA3", "LiveValues"))
+    yield Question("wider", "three effects of ordered and free tools at L3", turn, (3,), ("NoA6",))
+    yield Question("wider", "every operation chooses its level, and gets what it chose", mixed, (0, 1, 2, 3, 4), both)
+    yield Question("wider", "the same among three operations at L0 to L2", chain, (0, 1, 2), both)
 
 
-def faults(workers: int) -> Iterator[Finding]:
+def faults() -> Iterator[Question]:
     """Broken models, in which TLC must find the fault."""
-    for mutant in MUTANTS:
-        configuration = mutant.bounds.configuration(mutant.levels, (mutant.broken,))
-        found = _explored(mutant.applied(MODEL), configuration, workers)
-        yield _finding("fault", mutant.name, mutant.bounds, mutant.broken, found)
+    for one in MUTANTS:
+        broken = one.applied(MODEL)
+        yield Question("fault", one.name, one.bounds, one.levels, (one.broken,), one.broken, model=broken)
 
 
-def _explored(model: str, configuration: str, workers: int) -> Verdict:
-    return check(EXPLORE, configuration, workers=workers, beside={"memory": model})
-
-
-def _finding(
-    part: str, name: str, bounds: Bounds, expected: str, found: Verdict, cells: list[tuple[int, str]] | None = None
-) -> Finding:
+def answer(question: Question, workers: int = 1) -> Finding:
+    configuration = question.bounds.configuration(question.levels, question.invariants)
+    verdict = check(EXPLORE, configuration, workers=workers, beside={"memory": question.model})
     return Finding(
-        part=part,
-        name=name,
-        bounds=str(bounds),
-        cells=[f"L{level} {anomaly}" for level, anomaly in cells or []],
-        expected=expected,
-        found=found.violated or "holds",
-        states=found.states,
-        generated=found.generated,
-        seconds=round(found.seconds, 2),
-        witness=found.witness,
+        question=question,
+        found=verdict.violated or "holds",
+        states=verdict.states,
+        generated=verdict.generated,
+        seconds=round(verdict.seconds, 2),
+        witness=verdict.witness,
     )
 
 
+def answers(questions: Iterable[Question]) -> Iterator[Finding]:
+    """For small questions: as many at once as there are cores, since most of the time is TLC's start."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(answer, questions)
+
+
 def everything(small: bool) -> Iterator[Finding]:
-    """`small`: bounds for CI, one core, without the wider ones; else all, on all cores."""
-    workers = 1 if small else os.cpu_count() or 1
-    yield from matrix(SMALL if small else FULL, workers)
+    """`small`: bounds for CI, without the wider ones."""
     if not small:
-        yield from wider(workers)
-    yield from faults(1)
+        for question in (*matrix(FULL), *wider()):
+            yield answer(question, workers=os.cpu_count() or 1)
+    yield from answers([*(matrix(SMALL) if small else ()), *faults()])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,31 +132,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="bounds for CI: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
     chosen = parser.parse_args(arguments)
-    findings = []
+    findings: list[Finding] = []
     try:
         for finding in everything(chosen.small):
+            if not findings or finding.question.bounds != findings[-1].question.bounds:
+                print(f"With {finding.question.bounds}:")
             findings.append(finding)
             print(_line(finding), flush=True)
     except Unavailable as missing:
         print(missing, file=sys.stderr)
         return 2
     if chosen.json:
-        chosen.json.write_bytes(
-            msgspec.json.format(msgspec.json.encode([asdict(f) | {"right": f.right} for f in findings]))
-        )
+        chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode([one.told() for one in findings])))
     wrong = [finding for finding in findings if not finding.right]
-    cells = sum(len(finding.cells) for finding in findings if finding.right)
-    broken = sum(finding.right for finding in findings if finding.part == "fault")
+    cells = sum(len(finding.question.cells) for finding in findings if finding.right)
+    broken = sum(finding.right for finding in findings if finding.question.part == "fault")
     print(f"{cells} of 20 cells as expected, {broken} of {len(MUTANTS)} faults found, {len(wrong)} deviations")
     return 1 if wrong else 0
 
 
 def _line(finding: Finding) -> str:
-    mark = "ok " if finding.right else "BAD"
-    said = (
-        f"{finding.found:<10} {finding.states:>9,} states {finding.seconds:>7.1f} s  {finding.part:<6} {finding.name}"
-    )
-    return f"{mark} {said}" if finding.right else f"{mark} {said} (expected: {finding.expected})"
+    asked, counts = finding.question, f"{finding.states:>9,} states {finding.seconds:>7.1f} s"
+    said = f"{finding.found:<10} {counts}  {asked.part:<6} {asked.name}"
+    return f"ok  {said}" if finding.right else f"BAD {said}; expected: {asked.expected}"
 
 
 if __name__ == "__main__":
