@@ -1,6 +1,6 @@
 """Ways to get shared memory wrong, as edits of the model. TLC must find every one, or its silence would mean nothing.
 
-The first six are what the paper's own artefacts do (docs/methods/consistency.md), or nearly.
+The first three are faults of the paper's own stores (docs/methods/consistency.md).
 """
 
 from __future__ import annotations
