@@ -106,7 +106,7 @@ def main() -> int:
         tell(report, "tasks", tasks, suite)
         tell(report, "variants", [one for task in tasks for one in variants(task) if one.variant], suite)
     killed(report, 12 if given.quick else 200)
-    costs(report, 300 if given.quick else 2000)
+    costs(report, 100 if given.quick else 1000)
     return report.finish(given.json)
 
 
