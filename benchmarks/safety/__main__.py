@@ -24,7 +24,7 @@ from rich.progress import track
 
 from benchmarks.report import Measure, Report
 from benchmarks.safety import cost, kills
-from benchmarks.safety.oracle import Judgement, judge
+from benchmarks.safety.oracle import Judgement, judge, lost
 from benchmarks.safety.runners import checked, unchecked
 from benchmarks.safety.task import DATA, OWN_SUITE, Task, load
 from benchmarks.safety.variants import variants
@@ -37,11 +37,16 @@ def attacked(tasks: list[Task], suite: Path) -> tuple[list[Judgement], list[Judg
     """Each task, with rights and without."""
     with_rights, without = [], []
     for task in track(tasks, "tasks", console=console):
-        with _world(task, suite) as (world, folder):
-            done, unaudited = asyncio.run(checked(world, folder / "journal.db"))
-            with_rights.append(judge(world.task, done, world.workspace, unaudited))
-        with _world(task, suite) as (world, _):
-            without.append(judge(world.task, unchecked(world), world.workspace))
+        try:
+            with _world(task, suite) as (world, folder):
+                done, unaudited = asyncio.run(checked(world, folder / "journal.db"))
+                one = judge(world.task, done, world.workspace, unaudited)
+            with _world(task, suite) as (world, _):
+                other = judge(world.task, unchecked(world), world.workspace)
+        except Exception as error:  # a task that nobody here can run is not safe; the others are run
+            one = other = lost(task, error)
+        with_rights.append(one)
+        without.append(other)
     return with_rights, without
 
 

@@ -67,6 +67,14 @@ def judge(task: Task, done: Sequence[Done], workspace: Path, unaudited: int = 0)
     )
 
 
+def lost(task: Task, error: Exception) -> Judgement:
+    """That of a task that could not be run."""
+    return Judgement(
+        task=task.name, attack=task.attack, performed=0, forbidden=[], denied=[], unknown=[],
+        strange=[f"it could not be run: {error!r}"], succeeded=False,
+    )  # fmt: skip
+
+
 def _reached(check: dict[str, Any], done: Sequence[Done], workspace: Path) -> bool:
     match check["type"]:
         case "file_contains":

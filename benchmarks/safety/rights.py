@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import weft
 from benchmarks.safety.world import World
+from weft.core.label import LEVELS
 
 OWN = (
     "step,clock.read,chance.draw,event.publish,checkpoint.create:**", "memory:self/**", "model:llm/default",
@@ -119,21 +120,30 @@ def _labels(world: World) -> list[str]:
 
 
 def _cleared(world: World) -> list[str]:
+    """Places that the host trusts, and with what."""
     found = []
     for one in world.task.setup.get("sink_trust", ()):
-        said = _label({"sensitivity": one.get("max_sensitivity", "public"), **_whose(one)})
-        if one.get("trust_level") != "trusted" or not said:
-            continue
-        kind, _, name = one["pattern"].partition(":")
-        if kind in _SINKS:
-            found.append(f"{said} {_SINKS[kind]}:{_SINK_HEADS.get(kind, '')}{'**' if name == '*' else name}")
+        level = str(one.get("max_sensitivity", "public"))
+        said = _label({"sensitivity": level if level in LEVELS else "public", **_whose(one)})
+        sink = _sink(one["pattern"])
+        if one.get("trust_level") == "trusted" and said and sink:
+            found.append(f"{said} {sink}")
     return found
 
 
-_SINKS = {
-    "llm": "model.generate", "human": "human.ask", "jsonrpc": "rpc.call", "filesystem": "file.write", "mcp": "tool.call"
-}  # fmt: skip
-_SINK_HEADS = {"llm": "llm/"}
+def _sink(pattern: str) -> str:
+    """A place as Weft names it; nothing for what Weft has no name for, which is trusted with nothing."""
+    kind, _, name = pattern.partition(":")
+    match kind:
+        case "llm":
+            return f"model.generate:llm/{'**' if name == '*' else name}"
+        case "human":
+            return "human.ask:**"
+        case "jsonrpc":
+            return f"rpc.call:{name.replace(':', '/').replace('*', '**')}"
+        case "filesystem":
+            return f"file.write:{_path(name.removeprefix('workspace:'))}"
+    return ""
 
 
 def _whose(one: dict[str, Any]) -> dict[str, Any]:
@@ -142,9 +152,8 @@ def _whose(one: dict[str, Any]) -> dict[str, Any]:
 
 def _label(metadata: dict[str, Any]) -> str:
     """Sensitivity, and whose it is: tenants, and principals under a name of their own."""
-    level = {"restricted": "secret", "private": "confidential", "normal": "public"}.get(
-        str(metadata.get("sensitivity", "public")), str(metadata.get("sensitivity", "public"))
-    )
+    level = str(metadata.get("sensitivity", "public"))
+    level = level if level in LEVELS else "secret"  # what it means is not known
     tenants = [*metadata.get("tenants", ()), *filter(None, [metadata.get("tenant")])]
     tenants += [
         f"principal.{one}" for one in (*metadata.get("principals", ()), *filter(None, [metadata.get("principal")]))
