@@ -1,18 +1,22 @@
 """Agents with narrow rights, attacked: `python -m benchmarks.safety [--tasks FOLDER] [--quick] [--json FILE]`
 
-Every task of the suite, and variants of each attack, is run twice: as a Weft process that holds the task's rights, and
-by tools that check nothing, which shows that the attacks bite. Besides: processes with one-shot rights that are killed
-at random points, and the CPU that a check costs. The actions are scripted; no model runs.
+Every task of the suite, of one of our own with more kinds of effects, and variants of each attack, is run twice: as a
+Weft process that holds the task's rights, and by tools that check nothing, which shows that the attacks bite. Besides:
+processes with one-shot rights that are killed at random points, and the CPU that a check costs. The actions are
+scripted; no model runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -20,10 +24,11 @@ from rich.progress import track
 
 from benchmarks.report import Measure, Report
 from benchmarks.safety import cost, kills
-from benchmarks.safety.oracle import Judgement, judge
+from benchmarks.safety.oracle import Judgement, judge, lost
 from benchmarks.safety.runners import checked, unchecked
-from benchmarks.safety.task import DATA, Task, load, variants
-from benchmarks.safety.world import make
+from benchmarks.safety.task import DATA, OWN_SUITE, Task, load
+from benchmarks.safety.variants import variants
+from benchmarks.safety.world import World, make
 
 console = Console(stderr=True)
 
@@ -32,14 +37,26 @@ def attacked(tasks: list[Task], suite: Path) -> tuple[list[Judgement], list[Judg
     """Each task, with rights and without."""
     with_rights, without = [], []
     for task in track(tasks, "tasks", console=console):
-        with tempfile.TemporaryDirectory(prefix="weft-safety-") as folder:
-            workspace = make(task, suite, Path(folder))
-            done, unaudited = asyncio.run(checked(task, workspace, Path(folder, "journal.db")))
-            with_rights.append(judge(task, done, workspace, unaudited))
-        with tempfile.TemporaryDirectory(prefix="weft-safety-") as folder:
-            workspace = make(task, suite, Path(folder))
-            without.append(judge(task, unchecked(task, workspace), workspace))
+        try:
+            with _world(task, suite) as (world, folder):
+                done, unaudited = asyncio.run(checked(world, folder / "journal.db"))
+                one = judge(world.task, done, world.workspace, unaudited)
+            with _world(task, suite) as (world, _):
+                other = judge(world.task, unchecked(world), world.workspace)
+        except Exception as error:  # a task that nobody here can run is not safe; the others are run
+            one = other = lost(task, error)
+        with_rights.append(one)
+        without.append(other)
     return with_rights, without
+
+
+@contextmanager
+def _world(task: Task, suite: Path) -> Iterator[tuple[World, Path]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="weft-safety-") as folder,
+        closing(make(copy.deepcopy(task), suite, Path(folder))) as world,
+    ):
+        yield world, Path(folder)
 
 
 def tell(report: Report, name: str, tasks: list[Task], suite: Path) -> None:
@@ -58,8 +75,10 @@ def tell(report: Report, name: str, tasks: list[Task], suite: Path) -> None:
 
     add("Weft", weft_)
     add("unchecked tools", bare)
-    unsafe = [f"{one.task}: {one.forbidden or one.unknown}" for one in weft_ if not one.safe]
+    unsafe = [f"{one.task}: {one.forbidden or one.unknown or one.strange}" for one in weft_ if not one.safe]
     report.bar(name, "tasks safe", sum(one.safe for one in weft_), least=len(weft_), why="; ".join(unsafe[:3]))
+    strange = [f"{one.task}: {one.strange}" for one in weft_ if one.strange]
+    report.bar(name, "tasks with something that nobody here knows", len(strange), most=0, why="; ".join(strange[:3]))
     report.bar(name, "forbidden effects", sum(len(one.forbidden) for one in weft_), most=0)
     wrongly = [f"{one.task}: {one.denied}" for one in weft_ if one.denied]
     report.bar(name, "false denials", sum(len(one.denied) for one in weft_), most=0, why="; ".join(wrongly[:3]))
@@ -103,10 +122,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="weft-safety-") as folder:
         suite = given.tasks or unpacked(Path(folder))
         tasks = load(suite)
-        tell(report, "tasks", tasks, suite)
-        tell(report, "variants", [one for task in tasks for one in variants(task) if one.variant], suite)
+        for name, some, where in (("tasks", tasks, suite), ("own tasks", load(OWN_SUITE), OWN_SUITE)):
+            tell(report, name, some, where)
+            tell(report, f"{name}, varied", [one for task in some for one in variants(task) if one.variant], where)
     killed(report, 12 if given.quick else 200)
-    costs(report, 300 if given.quick else 2000)
+    costs(report, 100 if given.quick else 1000)
     return report.finish(given.json)
 
 

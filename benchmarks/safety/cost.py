@@ -9,7 +9,7 @@ from statistics import median
 
 import weft
 
-ROUNDS = 7
+ROUNDS = 21
 
 
 @weft.step(effect="pure")
@@ -38,9 +38,9 @@ async def added(held: int, count: int) -> list[float]:
         async with weft.Runtime(Path(folder, "journal.db"), durability="process", policy=policy) as runtime:
             await runtime.run(effects, "guarded", path, 20)
             rounds = []
-            for _ in range(ROUNDS):
+            for number in range(ROUNDS):
                 spent = {}
-                for step in ("bare", "guarded"):
+                for step in ("bare", "guarded") if number % 2 else ("guarded", "bare"):
                     began = time.process_time()
                     await runtime.run(effects, step, path, count)
                     spent[step] = (time.process_time() - began) / count * 1e6

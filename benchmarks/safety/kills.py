@@ -63,7 +63,8 @@ def scene(kills: int, seed: int) -> dict[str, Any]:
                 child.stdout.readline()  # its runtime is up
                 time.sleep(draw.uniform(0, 0.15))
                 child.send_signal(signal.SIGKILL)
-            said = child.communicate(timeout=60)[0].strip()
+            said = child.stdout.read().strip()  # not communicate(): it would pass over what readline() has taken in
+            child.wait(timeout=60)
             if child.returncode == 0:
                 return _judged(log, said.splitlines()[-1].split("|"), killed)
             killed += 1

@@ -4,205 +4,139 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import weft
+from benchmarks.safety import bare
+from benchmarks.safety.acts import Act, acts, every
+from benchmarks.safety.agent import Found, agent, host, orders
 from benchmarks.safety.oracle import Done
-from benchmarks.safety.task import Task
-from benchmarks.safety.world import effect_of
-from weft.core.errors import Denied
-from weft.core.record import Decision
-from weft.tool import files, shell
+from benchmarks.safety.rights import revoked_after, rights
+from benchmarks.safety.world import World
+from weft.core.capability import Request
+from weft.core.record import AnyRecord, Decision
 
-# --- with rights ----------------------------------------------------------------------------------------------------
-
-
-async def _read(action: dict[str, Any]) -> Any:
-    return await files.read_text(action["path"])
+APART = 10_000
+"""What is added to the numbers of acts that a fork does once more."""
 
 
-async def _write(action: dict[str, Any]) -> Any:
-    await files.write_text(action["path"], action.get("content", ""))
+class Host:
+    """What the host does for an agent that asks it to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.runtime: weft.Runtime
+        self.origin = ""
+        self.forks: list[str] = []
+
+    async def fork(self, name: str, script: list[Act]) -> Found:
+        """Go on from a checkpoint beside the agent, with another script: what came of that."""
+        if self.forks:
+            raise LookupError("it was forked, and a fork makes no more of them")
+        run = await self.runtime.fork_checkpoint(name)
+        self.forks.append(run.id)
+        if self.world.task.setup.get("checkpoints"):
+            mark = self.runtime.active[self.origin].mark  # what it is told is of a process that has seen this much
+            self.runtime.post.put(run.id, orders.name, [_plain(act) for act in script], mark)
+            await self.runtime.journal.barrier()
+        else:  # it goes on with the same script, from there
+            return {number + APART: outcome for number, outcome in (await run).items()}
+        return await run  # type: ignore[no-any-return]
+
+    async def begin(self, script: list[Act]) -> tuple[str, weft.Run[Any]]:
+        """Start the agent; where the set-up has checkpoints, take away what it says once these are made."""
+        names = [one["name"] for one in self.world.task.setup.get("checkpoints", ())]
+        seen = [
+            (self.world.owner_of(key), key) for key, one in self.world.objects.items() if one.get("include_in_context")
+        ]
+        run = await self.runtime.start(agent, script, seen, names, {})
+        self.origin = run.id
+        while len(await self.runtime.checkpoints(run.id)) < len(names):  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0.01)
+        if names:
+            await self._revoke(run.id)
+            await self.runtime.send(run.id, orders.name, [])
+        return run.id, run
+
+    async def _revoke(self, id: str) -> None:
+        held = self.runtime.active[id].rights
+        for action, path in revoked_after(self.world):
+            asked = Request(action, str(self.world.workspace.resolve() / path))
+            while (verdict := held.decide(asked)).verdict == "allow":
+                assert verdict.by is not None
+                await self.runtime.rights.revoke(id, verdict.by, "the task")
 
 
-async def _delete(action: dict[str, Any]) -> Any:
-    await files.delete(action["path"])
+def _plain(act: Act) -> Any:
+    return {name: getattr(act, name) for name in ("do", "args", "effect", "aside", "after", "tool", "number")}
 
 
-async def _list(action: dict[str, Any]) -> Any:
-    return await files.list(action.get("path", "."))
-
-
-async def _shell(action: dict[str, Any]) -> Any:
-    return (await shell.run(action["argv"], timeout=20)).code
-
-
-async def _ask(action: dict[str, Any]) -> Any:
-    return await weft.ask(str(action.get("question") or action.get("reason") or "may I?"), timeout=5, default="no")
-
-
-@weft.step(needs="rpc.call:{endpoint}/{method}")
-async def rpc(endpoint: str, method: str) -> str:
-    raise ConnectionError(f"{endpoint}/{method}: nobody answers")  # the fixture's endpoint is a port that nobody has
-
-
-async def _rpc(action: dict[str, Any]) -> Any:
-    effect = effect_of(action, Path()) or {}
-    return await rpc(str(effect["endpoint"]), str(effect["method"]))
-
-
-@weft.step(needs="memory.read:{owner}/{name}")
-async def recall(owner: str, name: str, value: Any) -> Any:
-    return value
-
-
-@weft.step(needs="memory.write:{owner}/{name}")
-async def remember(owner: str, name: str) -> None:
-    """The value is in the journal: an effect's outcome."""
-
-
-TOOLS: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
-    "read_text_file": _read,
-    "read_file": _read,
-    "skill_syscall_read": _read,
-    "write_text_file": _write,
-    "write_file": _write,
-    "delete_file": _delete,
-    "list_directory": _list,
-    "run_shell_command": _shell,
-    "ask_human": _ask,
-    "human_ask": _ask,
-    "request_permission": _ask,
-    "jsonrpc_call": _rpc,
-    "call_jsonrpc": _rpc,
-}
-
-
-@weft.workflow(name="safety.agent")
-async def agent(actions: list[dict[str, Any]], objects: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """Does as it is told: (outcome, note) of each action."""
-    found = []
-    for action in actions:
-        name = action["action"]
+async def checked(world: World, store: Path) -> tuple[list[Done], int]:
+    """Run it as a process with the task's rights: what came of each act, and how many were never decided about."""
+    script = acts(world.task.mock_actions, world)
+    before = world.files()
+    its = Host(world)
+    host.set(its)
+    async with weft.Runtime(store, policy=rights(world)) as runtime:
+        its.runtime = runtime
+        id, run = await its.begin(script)
+        person = asyncio.create_task(_person(runtime, world))
         try:
-            if name == "process_exit":
-                found.append(("performed", ""))
-                break
-            if name in ("read_memory_object", "create_memory_object"):
-                key = f"{action.get('namespace', 'process')}/{action.get('name')}"
-                owner = objects.get(key, {}).get("owner", "self")
-                if name == "read_memory_object":
-                    await recall(owner, key, objects.get(key, {}).get("payload"))
-                else:
-                    await remember(owner, key)
-            elif name in TOOLS:
-                await TOOLS[name](action)
-            else:
-                found.append(("denied", f"there is no tool {name}"))
-                continue
-            found.append(("performed", ""))
-        except Denied as error:
-            found.append(("denied", str(error)))
-        except Exception as error:
-            found.append(("failed", repr(error)))
-    return found
-
-
-def rights(task: Task) -> weft.Policy:
-    """The task's capabilities as a policy: of everything else, nothing."""
-    allow = ["step,clock.read,chance.draw:**", "memory:self/**"]
-    for verb in ("read", "write", "delete"):
-        granted = task.capabilities.get("filesystem", {})
-        for path in (*granted.get(verb, ()), *granted.get(f"delegable_{verb}", ())):
-            allow.append(f"{verb}:./{path.removesuffix('/*')}")
-    if task.capabilities.get("human"):
-        allow.append("ask:**")
-    if task.capabilities.get("process", {}).get("spawn"):
-        allow.append("spawn:**")
-    for method in task.capabilities.get("jsonrpc", {}).get("method_read", ()):
-        allow.append(f"rpc.call:{method['endpoint']}/{method['method']}")
-    for one in task.setup.get("memory_objects", ()):
-        if one.get("grant_to_process"):
-            allow.append(f"memory.read:setup/{one.get('namespace', 'process')}/{one['name']}")
-    asks = bool(task.capabilities.get("shell"))
-    return weft.Policy(base="none", allow=tuple(allow), ask=("shell:**",) if asks else ())
-
-
-async def checked(task: Task, workspace: Path, store: Path) -> tuple[list[Done], int]:
-    """Run it as a process with the task's rights: what came of each action, and how many were never decided about."""
-    policy = rights(task)
-    async with weft.Runtime(store, policy=policy | weft.Policy(workspace=str(workspace))) as runtime:
-        objects = {
-            f"{one.get('namespace', 'process')}/{one['name']}": {
-                "owner": "self" if one.get("owner") == "target" else "setup",
-                "payload": one.get("payload"),
-            }
-            for one in task.setup.get("memory_objects", ())
-        }
-        run = await runtime.start(agent, task.mock_actions, objects)
-        person = asyncio.create_task(_person(runtime, bool(task.policy.get("human_auto_approve"))))
-        try:
-            outcomes = await run
+            found = await run
         finally:
             person.cancel()
-        records = await runtime.recovery.records(run.id)
-    done = [
-        Done(action["action"], effect_of(action, workspace), *outcome)
-        for action, outcome in zip(task.mock_actions, outcomes, strict=False)
-    ]
+        ids = [id, *its.forks, *(row.id for row in await runtime.store.rows() if row.parent is not None)]
+        records = [record for one in dict.fromkeys(ids) for record in await runtime.recovery.records(one)]
+    done = _done(script, {int(number): outcome for number, outcome in found.items()})
+    return [*done, *changes(before, world, done)], unaudited(done, records)
+
+
+def unaudited(done: Sequence[Done], records: Sequence[AnyRecord]) -> int:
+    """Effects that were performed or denied, and of which the journals say no decision."""
     decided = sum(isinstance(record, Decision) for record in records)
-    touched = sum(one.effect is not None for one in done)
-    return done, max(0, touched - decided)
+    at_once = sum(one.do in ("spawn", "exec", "checkpoint") for one in done)  # free ones stand in their outcome
+    touched = sum(one.effect is not None and one.outcome in ("performed", "denied") for one in done)
+    return max(0, touched - at_once - decided)
 
 
-async def _person(runtime: weft.Runtime, approves: bool) -> None:
+async def _person(runtime: weft.Runtime, world: World) -> None:
     """Answers every question as the task says."""
+    policy = world.task.policy
     while True:
         for question in await runtime.store.questions():
             with contextlib.suppress(weft.WeftError):
-                answer: Any = "once" if question.kind == "approval" else "yes"
+                approves = bool(policy.get("human_auto_approve"))
+                answer: Any = "once" if question.kind == "approval" else policy.get("human_auto_answer", "yes")
                 if not approves:
                     answer = "never" if question.kind == "approval" else "no"
                 await runtime.people.answer(question.id, answer, "the task")
         await asyncio.sleep(0.02)
 
 
-# --- without --------------------------------------------------------------------------------------------------------
+def unchecked(world: World) -> list[Done]:
+    """The same by tools without a check."""
+    script = acts(world.task.mock_actions, world)
+    before = world.files()
+    done = _done(script, bare.unchecked(script, world))
+    return [*done, *changes(before, world, done)]
 
 
-def unchecked(task: Task, workspace: Path) -> list[Done]:
-    """The same tools without a check: whether they did it is seen from what came back."""
-    done = []
-    for action in task.mock_actions:
-        effect = effect_of(action, workspace)
-        try:
-            _do(action, workspace)
-            done.append(Done(action["action"], effect, "performed"))
-        except Exception as error:
-            done.append(Done(action["action"], effect, "failed", repr(error)))
-        if action["action"] == "process_exit":
-            break
-    return done
+def _done(script: list[Act], found: Found) -> list[Done]:
+    by_number = {act.number: act for act in every(script)}
+    each = ((by_number[number % APART], outcome) for number, outcome in sorted(found.items()))
+    return [Done(act.tool or act.do, act.effect, *outcome, aside=act.aside, do=act.do) for act, outcome in each]
 
 
-def _do(action: dict[str, Any], workspace: Path) -> None:
-    path = workspace / str(action.get("path", "."))
-    match action["action"]:
-        case "read_text_file" | "read_file" | "skill_syscall_read":
-            path.read_text()
-        case "write_text_file" | "write_file":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(action.get("content", ""))
-        case "delete_file":
-            path.unlink()
-        case "list_directory":
-            list(path.iterdir())
-        case "run_shell_command":
-            subprocess.run(action["argv"], cwd=workspace, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
-        case "process_exit" | "read_memory_object" | "create_memory_object":
-            pass
-        case name:
-            raise NotImplementedError(name)
+def changes(before: dict[str, str], world: World, done: Sequence[Done]) -> list[Done]:
+    """What really happened to the files, whoever did it and by what: the world's word, besides that of the tools."""
+    after = world.files()
+    told = {(one.effect["type"], one.effect.get("path")) for one in done if one.effect and one.outcome == "performed"}
+    effects = [{"type": "filesystem.delete", "path": path} for path in before.keys() - after.keys()]
+    effects += [{"type": "filesystem.write", "path": path} for path in after if after[path] != before.get(path)]
+    return [
+        Done("seen", effect, "performed", aside=True)
+        for effect in effects
+        if (effect["type"], effect["path"]) not in told
+    ]

@@ -175,6 +175,8 @@ class Authority:
     def __init__(self, process: str, capabilities: Sequence[Capability]) -> None:
         self.process = process
         self.capabilities = tuple(capabilities)
+        self.counts = any(one.uses is not None for one in self.capabilities)
+        """Whether any may be used only so often."""
         self._shelves: dict[str, _Shelf] = {}
 
     def _shelf(self, action: str) -> _Shelf:

@@ -268,6 +268,8 @@ class Step(Generic[P, R]):
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Those of a call by name, defaults too. Raises TypeError if they do not fit."""
         if self._defaults is not None and len(args) <= len(self.names):
+            if not kwargs and len(args) == len(self.names):
+                return dict(zip(self.names, args, strict=True))
             found = {**self._defaults, **dict(zip(self.names, args, strict=False)), **kwargs}
             if len(found) == len(self.names) and all(name in found for name in self.names):
                 return found

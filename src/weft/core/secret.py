@@ -129,6 +129,8 @@ class Redactor:
         """The text without secrets."""
         if self.version != _version:
             self.refresh()
+        if self._search is None:
+            return text
         data = text.encode("utf-8", "surrogatepass")
         return self._clean(data).decode("utf-8", "replace") if self._holds(data) else text
 

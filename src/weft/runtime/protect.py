@@ -93,6 +93,10 @@ def note(process: Process, effect: int, asked: Request, verdict: Verdict, label:
 class Protected:
     """An effect that is not free, from the decision until it begins."""
 
+    __slots__ = (
+        "action", "epoch", "holder", "own", "pending", "process", "released", "requests", "sinks", "taken", "uses",
+    )  # fmt: skip
+
     def __init__(self, process: Process, pending: Pending, holder: Holder, action: str | None) -> None:
         self.process = process
         self.pending = pending
@@ -156,6 +160,10 @@ class Protected:
             process.runtime.people.settled(process, self.pending)
         self.epoch = holder.rights.epoch
         verdicts = [holder.decide(asked, reserved=self.uses) for asked in self.requests]
+        unlabelled = process.rules is None and self.pending.load is None
+        if unlabelled and len(verdicts) == 1 and verdicts[0].verdict == "allow":
+            self._allowed(self.requests[0], verdicts[0])  # the usual case: there is nothing to weigh
+            return
         decided = list(zip(self.requests, verdicts, strict=True))
         asking = [asked for asked, verdict in decided if verdict.verdict == "ask" and not self.said_yes()]
         labels = flow.carries(self)
@@ -178,6 +186,13 @@ class Protected:
         else:
             self.taken = admitted.taken
             self._reserve()
+
+    def _allowed(self, asked: Request, verdict: Verdict) -> None:
+        note(self.process, self.pending.number, asked, verdict)
+        by = verdict.by
+        self.pending.by = self.own if by is None or by in self.own else (*self.own, by)
+        self.sinks, self.taken = (), ()
+        self._reserve()
 
     def said_yes(self) -> bool:
         """Whether a person has approved exactly this."""
@@ -202,7 +217,7 @@ class Protected:
 
     def _reserve(self) -> None:
         process = self.process
-        limited = (*self.holder.limited(self.pending.by), *self.taken)
+        limited = self.holder.limited(self.pending.by) + self.taken
         if limited and limited != self.uses:
             self.uses = limited
             process.rights.used.update(limited)

@@ -326,6 +326,8 @@ class Holder:
 
     def limited(self, numbers: By) -> By:
         """Those of these capabilities that may be used only so often."""
+        if not self.authority.counts:
+            return ()
         return tuple(number for number in numbers if self.authority.limited(number) is not None)
 
     def hand_on(self, wanted: Sequence[Capability] | None) -> tuple[list[Capability], By]:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +20,10 @@ from weft.core.crossing import authorised, closer, further
 from weft.core.declare import primitive
 from weft.core.errors import GitError
 from weft.core.pattern import real_path
+from weft.core.resource import entry_path
 
 _SECONDS = 120.0
+_FILTERS = r"^filter\..*\.(clean|smudge|process)$"
 _FIELDS = "%H%x00%an%x00%aI%x00%P%x00%B%x00"
 
 
@@ -37,6 +40,16 @@ class Commit:
     additions: int = 0
     deletions: int = 0
     merge: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file that differs. `index`, `worktree`: how, in git's letters: M, A, D, T, U, `?` (not known to git), or a
+    space where it does not."""
+
+    path: str
+    index: str
+    worktree: str
 
 
 @primitive(name="git.log", effect="pure", needs="read:{repo}")
@@ -58,6 +71,34 @@ def log(
     mark = f"\x01{secrets.token_hex(8)}"  # which no commit message can hold
     text = _git(repo, "log", *options, f"--format={mark}{_FIELDS}", *limit, "--end-of-options", span, "--")
     return [_commit(piece) for piece in text.split(mark)[1:]]
+
+
+@primitive(name="git.status", effect="pure", needs="read:{repo}")
+def status(repo: str | Path) -> list[Change]:
+    """The files that differ from the last commit, and those that git does not know yet.
+
+    Raises GitError as `log` does, and where the repository names a program that git would run on its files."""
+    repo = _authorised(repo)
+    _no_programs(repo)
+    options = ["--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all"]
+    return [Change(entry[3:], entry[0], entry[1]) for entry in _git(repo, "status", *options).split("\0") if entry]
+
+
+@primitive(name="git.diff", effect="pure", needs="read:{repo}")
+def diff(repo: str | Path, *, paths: Sequence[str] = ()) -> str:
+    """How the files (of `paths`, relative to the repository; default: all) differ from the last commit, as a patch.
+
+    Each of these files must be one that may be read. Raises Denied, and GitError as `status` does."""
+    repo = _authorised(repo)
+    _no_programs(repo)
+    chosen = [f":(top,literal){path}" for path in paths]
+    options = ["--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all"]
+    root = _git(repo, "rev-parse", "--show-toplevel").removesuffix("\n")
+    names = _git(repo, "diff", *options, "--name-only", "-z", "HEAD", "--", *chosen).split("\0")[:-1]
+    for name in names:
+        further("file.read", entry_path(f"{root}/{name}", root), "leave it out of `paths`")
+    shown = [f":(top,literal){name}" for name in names]
+    return _git(repo, "diff", *options, "HEAD", "--", *shown) if shown else ""
 
 
 @primitive(name="git.web_address", effect="pure", needs="read:{repo}")
@@ -82,6 +123,21 @@ def _authorised(repo: str | Path) -> str:
         decide = closer if f"{real}/".startswith(f"{path}/") else further
         decide("file.read", real, "give the folder that holds the repository")
     return path
+
+
+def _no_programs(repo: str) -> None:
+    """Raise GitError if the repository itself names filters: git would run them on files that it looks at."""
+    try:
+        found = _git(repo, "config", "--show-scope", "--name-only", "--get-regexp", _FILTERS)
+    except GitError:
+        return  # there are none
+    for line in found.splitlines():
+        scope, _, name = line.partition("\t")
+        if scope not in ("system", "global"):
+            raise GitError(
+                f"the configuration of the repository {repo} names a program that git would run ({name}); look at it, "
+                f"and remove it with `git config --unset {name}` unless you trust it"
+            )
 
 
 def _browsable(address: str) -> str | None:

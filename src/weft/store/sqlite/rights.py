@@ -15,6 +15,7 @@ from weft.store.sqlite import ledger
 from weft.store.sqlite.schema import explain
 from weft.store.sqlite.statements import CHECKPOINT, IDS, QUESTION, REVOCATION
 
+_LAST_REVOCATION = "SELECT max(seq) FROM revocations"
 _PARENT = """SELECT parent FROM processes WHERE id = ?1
     UNION ALL SELECT parent FROM graves WHERE process = ?1 LIMIT 1"""
 
@@ -54,7 +55,10 @@ class Rights:
         return [Revocation(*values) for values in self._read(query, after)]
 
     def last_revocation(self) -> int:
-        return self._read("SELECT max(seq) FROM revocations")[0][0] or 0
+        try:
+            return self._reader.execute(_LAST_REVOCATION).fetchone()[0] or 0
+        except Exception as error:
+            raise explain(error, self.path) from error
 
     async def accounts(self, process: str) -> list[Account]:
         nearest: str | None = process
