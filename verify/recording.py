@@ -52,11 +52,13 @@ class _Recording:
         self.writers: dict[str, dict[int, str]] = {}
         """Cell -> version -> whose value that is."""
         self.clock = 0
+        self.names: dict[str, str] = {}
+        """Id of an operation -> its name here."""
 
     def restored(self) -> set[str]:
         """Cells that were restored."""
         done = (decode(_bytes(one.value)) for one in self.outcomes if one.kind == "memory.retract")
-        return {cell for one in done for cell in one["restored"]}
+        return {f"{one['namespace']}/{name}" for one in done for name in one["restored"]}
 
     def events(self) -> Iterator[Happened]:
         for name in sorted({one.name for one in self.outcomes if one.operation and one.turn}):
@@ -65,23 +67,28 @@ class _Recording:
             args, _ = decode_args(_bytes(one.args))
             value = decode(_bytes(one.value))
             if one.kind == "memory.begin":
-                id = f"{self.run}:{one.effect}"
-                self.levels[id], _, self.agents[id] = args
+                id = self._name(one.effect)
+                self.names[value] = id
+                self.levels[id], _, agent = args
+                self.agents[id] = str(agent)
                 self.calls[id] = 0
                 if self.levels[id] < "L4":  # at L4 it begins when it has the registry
                     yield Begin(id, self.agents[id], self.levels[id])
                 yield from self._issued(id, one.effect)
             elif one.kind == "memory.tools":
-                yield from self._tools(args[0], args[1], value)
+                yield from self._tools(self._name(args[0]), args[1], value)
             elif one.kind == "memory.read" and f"/{TOOLS}" not in one.name:
                 self._at(value["at"], same=True)
-                yield Read(args[0], one.name, value["version"])
+                yield Read(self._name(args[0]), one.name, value["version"])
             elif one.kind == "memory.commit":
-                yield from self._commit(args, value)
+                yield from self._commit(one.name, self._name(args[0]), args[3], value)
             elif one.kind == "memory.retract":
-                yield self._retracted(one.name, value)
+                yield self._retracted(self.names[one.name], value)
             elif one.kind == "step" and one.operation:
                 yield from self._landed(one)
+
+    def _name(self, number: int) -> str:
+        return f"{self.run}:{number}"
 
     def _at(self, at: int, *, same: bool) -> None:
         if at != self.clock + (not same):
@@ -98,7 +105,8 @@ class _Recording:
             yield Issue(id, self.calls[id], one.name, CODE)
 
     def _by_tools(self, id: str) -> bool:
-        return any(one.kind == "memory.tools" and decode_args(_bytes(one.args))[0][0] == id for one in self.outcomes)
+        mine = (decode_args(_bytes(one.args))[0] for one in self.outcomes if one.kind == "memory.tools")
+        return any(self._name(number) == id for number, _ in mine)
 
     def _tools(self, id: str, called: str, value: Any) -> Iterator[Happened]:
         self._at(value["at"], same=True)
@@ -111,7 +119,7 @@ class _Recording:
             yield Issue(id, self.calls[id], called, signatures.get(called))
 
     def _landed(self, one: Outcome) -> Iterator[Happened]:
-        id = f"{self.run}:{one.operation}"
+        id = self._name(one.operation)
         if self._by_tools(id):
             if id in self.pinned:  # it was resolved in the snapshot, without an effect of its own
                 self.calls[id] += 1
@@ -122,22 +130,23 @@ class _Recording:
             mine = sorted(o.effect for o in self.outcomes if o.operation == one.operation and o.turn)
             yield Release(id, mine.index(one.effect) + 1)
 
-    def _commit(self, args: Any, verdict: Any) -> Iterator[Happened]:
-        id, _, _, told = args
+    def _commit(self, namespace: str, id: str, told: Any, verdict: Any) -> Iterator[Happened]:
         if not verdict["at"]:
             yield Conflict(id)
             return
         self._at(verdict["at"], same=False)
-        tools = {cell: entry for cell, entry in told.items() if f"/{TOOLS}" in cell}
-        for cell, (there, value, *_) in tools.items():
-            yield Registry(cell.partition(f"/{TOOLS}")[2], value["signature"] if there else None)
-        yield Commit(id, {cell: version for cell, version in verdict["versions"].items() if cell not in tools})
+        tools = {name: entry for name, entry in told.items() if name.startswith(TOOLS)}
+        for name, (there, value, *_) in tools.items():
+            yield Registry(name.removeprefix(TOOLS), value["signature"] if there else None)
+        versions = {name: version for name, version in verdict["versions"].items() if name not in tools}
+        yield Commit(id, {f"{namespace}/{name}": version for name, version in versions.items()})
 
     def _retracted(self, id: str, done: Any) -> Happened:
         if done["at"] > self.clock:
             self._at(done["at"], same=False)
-        restored = {cell: Restored(new, self._source(cell, new)) for cell, new in done["restored"].items()}
-        return Retract(id, done["operations"], restored)
+        cells = {f"{done['namespace']}/{name}": version for name, version in done["restored"].items()}
+        restored = {cell: Restored(version, self._source(cell, version)) for cell, version in cells.items()}
+        return Retract(id, [self.names[one] for one in done["operations"]], restored)
 
     def _source(self, cell: str, version: int) -> int:
         """The first version with the value that this one brings back; 0: nothing."""

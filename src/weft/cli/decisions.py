@@ -182,11 +182,12 @@ def _done(record: Outcome) -> Iterator[tuple[str, str]]:
     """What an effect did to which resource, in the words of a capability."""
     if record.kind == "memory.commit" and isinstance(record.args, bytes):
         (_, _, _, writes), _ = decode_args(record.args)
-        yield from (("memory.write", cell) for cell in writes)
+        yield from (("memory.write", f"{record.name}/{name}") for name in writes)
     elif record.kind == "memory.commit":
         yield "memory.write", f"{record.name}/**"
     elif record.kind == "memory.retract" and record.ok and isinstance(record.value, bytes):
-        yield from (("memory.write", cell) for cell in decode(record.value)["restored"])
+        done = decode(record.value)
+        yield from (("memory.write", f"{done['namespace']}/{name}") for name in done["restored"])
     else:
         yield ACTION.get(record.kind, ""), record.name
 

@@ -15,6 +15,7 @@ excludes: arXiv 2606.17182 names them and orders them in a chain, each level exc
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, get_args
 
 from weft.core.errors import BadInput
@@ -29,6 +30,12 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 TOOLS = "tools/"
 """How the names of the cells begin that a namespace keeps its tools in."""
+
+
+def operation_id(process: str, number: int) -> str:
+    """What an operation is known by that a process began with its effect `number`. The id of the process is not in it,
+    so that a fork, in which ids are replaced, still names what its origin committed."""
+    return "op" + hashlib.blake2b(f"{process}:{number}".encode(), digest_size=10).hexdigest()
 
 
 def level_of(given: str, what: str) -> Level:

@@ -29,7 +29,7 @@ from weft.core.boundary import place, require
 from weft.core.codec import encode, encode_args, from_plain
 from weft.core.declare import Step, steps
 from weft.core.errors import BadInput, MemoryConflict, NoObject, PhantomTool
-from weft.core.memory import TOOLS, Level, check_name, check_namespace, level_of
+from weft.core.memory import TOOLS, Level, check_name, check_namespace, level_of, operation_id
 from weft.core.sealed import Labelled, carry
 from weft.runtime.pending import NOTHING
 from weft.runtime.shared import Writing
@@ -93,18 +93,20 @@ class Memory(Generic[T]):
         process: Process = require("Memory.retract()")
         chosen = self.level if level is None else level_of(level, "Memory.retract()")
         where, shared = place(), process.runtime.shared
+        if not isinstance(operation, str) or not operation:
+            raise BadInput(f"Memory.retract({operation!r}): give the id of an operation, its op.id")
         look = process.issue("memory.written", operation, where, NOTHING, partial(shared.written, process))
         cells: list[str] | None = await process.outcome(look)
         space = self._space(process)
         if cells is None or any(not cell.startswith(f"{space}/") for cell in cells):
             raise BadInput(f"{operation!r} is no operation that was committed in {self.namespace}")
         args = encode_args((chosen,), {}, "retract")
-        launch = partial(shared.retract, process, level=chosen)
-        pending = Writing(process, "memory.retract", operation, where, args, launch, cells)
+        launch = partial(shared.retract, process, level=chosen, namespace=self._shown)
+        shown = [self._shown + cell.removeprefix(space) for cell in cells]
+        pending = Writing(process, "memory.retract", operation, where, args, launch, shown)
         process.enlist(pending)
         done = await process.outcome(pending)
-        restored = {cell.removeprefix(f"{space}/"): version for cell, version in done["restored"].items()}
-        return Retracted(done["operations"], restored)
+        return Retracted(done["operations"], done["restored"])
 
     async def offer(self, step: Step[..., Any], name: str | None = None) -> None:
         """Put a step among the tools of this namespace, under `name` (default: the last part of its own)."""
@@ -120,7 +122,13 @@ class Memory(Generic[T]):
             op.delete(TOOLS + check_name(name, "Memory.withdraw"))
 
     def _space(self, process: Process) -> str:
+        """The namespace, as the store knows it."""
         return f"{self.namespace}@{process.id}" if self.private else self.namespace
+
+    @property
+    def _shown(self) -> str:
+        """The namespace, as rights and the journal name it: the same in a fork."""
+        return f"{self.namespace}@" if self.private else self.namespace
 
     def check(self, value: Any) -> T:
         """`value` as the type of this memory: itself, or converted from JSON-like data. A handle passes as it is."""
@@ -183,12 +191,12 @@ class Attempts(Generic[T]):
         return cast(Callable[P, Awaitable[R]], update_wrapper(attempts, fn))
 
 
-_agents: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
-"""Who a task is, if nobody says so: the process, and the task's first operation."""
+_agents: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+"""Who a task is, if nobody says so: the number of its first operation."""
 
 
 class Operation(Generic[T]):
-    """One attempt of an operation. `id`: `<process>:<effect>`, once it has begun; what it commits goes by it."""
+    """One attempt of an operation. `id`: what it is known by once it is committed (`Memory.retract`)."""
 
     def __init__(
         self, attempts: Attempts[T], process: Process, where: str, attempt: int, hold: Sequence[str] = ()
@@ -203,6 +211,8 @@ class Operation(Generic[T]):
         self._attempts = attempts
         self._process = process
         self._where = where
+        self._number = 0
+        """Of the effect that began it."""
         self._space = attempts.memory._space(process)
         self._reads: dict[str, Seen] = {}
         self._values: dict[str, Any] = {}
@@ -227,7 +237,7 @@ class Operation(Generic[T]):
         if found is msgspec.UNSET:
             if default is not msgspec.UNSET:
                 return cast(T, default)
-            raise NoObject(f"nothing is in {cell}; write it first, or read it with a default")
+            raise NoObject(f"nothing is in {self._named(cell)}; write it first, or read it with a default")
         return self.memory.check(found)
 
     async def version(self, name: str) -> int:
@@ -259,6 +269,10 @@ class Operation(Generic[T]):
     def _cell(self, name: str, what: str) -> str:
         return f"{self._space}/{self._name(name, what)}"
 
+    def _named(self, cell: str) -> str:
+        """As rights and the journal name a cell."""
+        return self.memory._shown + cell.removeprefix(self._space)
+
     async def _see(self, cell: str) -> None:
         if cell not in self._reads:
             seen = await self._fetch(cell)
@@ -274,8 +288,9 @@ class Operation(Generic[T]):
 
     async def _fetch(self, cell: str) -> Mapping[str, Any]:
         process = self._process
-        args = encode_args((self.id,), {}, "read")
-        pending = process.issue("memory.read", cell, place(4), args, partial(process.runtime.shared.read, process))
+        args = encode_args((self._number,), {}, "read")
+        launch = partial(process.runtime.shared.read, process, cell=cell)
+        pending = process.issue("memory.read", self._named(cell), place(4), args, launch)
         found: Mapping[str, Any] = await process.outcome(pending)
         return found
 
@@ -308,8 +323,9 @@ class Operation(Generic[T]):
             return self._pinned
         process = self._process
         launch = partial(process.runtime.shared.tools, process, namespace=self._space)
-        args = encode_args((self.id, called), {}, "tools")
-        found = await process.outcome(process.issue("memory.tools", f"{self._space}/{TOOLS}*", where, args, launch))
+        args = encode_args((self._number, called), {}, "tools")
+        name = f"{self.memory._shown}/{TOOLS}*"
+        found = await process.outcome(process.issue("memory.tools", name, where, args, launch))
         tools: dict[str, Any] = found["tools"]
         return tools
 
@@ -319,14 +335,17 @@ class Operation(Generic[T]):
         process, attempts = self._process, self._attempts
         task = asyncio.current_task()
         assert task is not None
-        agent = attempts.agent or _agents.setdefault(task, f"{process.id}/{process.issued + 1}")
+        agent = attempts.agent or _agents.setdefault(task, process.issued + 1)
         args = encode_args((self.level, self.attempt, agent), {}, "operation")
-        number: int = process.immediate("memory.begin", self._space, self._where, args, lambda number: number)
-        self.id = f"{process.id}:{number}"
+        known = partial(operation_id, process.id)
+        self.id = process.immediate("memory.begin", self.memory._shown, self._where, args, known)
+        number = self._number = process.issued
         if self._hold:
-            launch = partial(process.runtime.shared.hold, process, cells=self._hold)
-            data = encode_args((self._hold,), {}, "hold")
-            await process.outcome(process.issue("memory.hold", self.id, self._where, data, launch))
+            launch = partial(
+                process.runtime.shared.hold, process, operation=operation_id(process.id, number), cells=self._hold
+            )
+            data = encode_args(([self._named(cell) for cell in self._hold],), {}, "hold")
+            await process.outcome(process.issue("memory.hold", self.memory._shown, self._where, data, launch))
         if self.level >= "L4":
             self._pinned = await self._registry(self._where)
         self._token = turning.set(Turns(number, strict=self.level >= "L3"))
@@ -341,20 +360,21 @@ class Operation(Generic[T]):
             return
         for _ in range(self._attempts.retries + 1):
             verdict = await self._commit()
+            self.id = verdict["operation"]
             if verdict["at"]:
                 self.at = verdict["at"]
                 return
-            stale = verdict["stale"]
+            stale = [f"{self._space}/{name}" for name in verdict["stale"]]
             if verdict["dead"] or self._attempts.merge is None or not all(c in self._writes for c in stale):
                 break
             for cell in stale:
                 await self._merge(cell, self._attempts.merge)
         self._give_up()
-        raise MemoryConflict(self.id, self.level, verdict["stale"], verdict["dead"])
+        raise MemoryConflict(self.id, self.level, [self._named(cell) for cell in stale], verdict["dead"])
 
     def _give_up(self) -> None:
         if self._hold and self._process.live:
-            self._process.runtime.shared.let_go(self.id)
+            self._process.runtime.shared.let_go(operation_id(self._process.id, self._number))
 
     def _cells(self) -> list[str]:
         return sorted({*self._reads, *self._writes})
@@ -370,17 +390,22 @@ class Operation(Generic[T]):
         process = self._process
         shared, clean = process.runtime.shared, process.runtime.journal.clean
         commit = Commit(
-            operation=self.id, namespace=self._space, process=process.id, level=self.level, reads=dict(self._reads)
-        )
+            operation=operation_id(process.id, self._number), namespace=self._space, process=process.id,
+            level=self.level, reads=dict(self._reads),
+        )  # fmt: skip
         told: dict[str, Any] = {}
+        start = len(self._space) + 1
         for cell, (value, links, expect) in self._writes.items():
             there = value is not msgspec.UNSET
-            told[cell] = [there, value if there else None, list(links), expect]
+            names = [link[start:] for link in links]
+            told[cell[start:]] = [there, value if there else None, names, expect]
             data = carry(clean(encode(value, cell)), process.mark) if there else None
             commit.writes[cell] = Written(None if data is None else shared.kept(data, commit), links, expect)
-        args = encode_args((self.id, self.level, {c: s.version for c, s in self._reads.items()}, told), {}, "commit")
+        read = {cell[start:]: seen.version for cell, seen in self._reads.items()}
+        args = encode_args((self._number, self.level, read, told), {}, "commit")
         launch = partial(shared.commit, process, commit=commit)
-        pending = Writing(process, "memory.commit", self._space, self._where, args, launch, list(self._writes))
+        cells = [self._named(cell) for cell in self._writes]
+        pending = Writing(process, "memory.commit", self.memory._shown, self._where, args, launch, cells)
         process.enlist(pending)
         return await _to_the_end(process, pending)
 

@@ -57,8 +57,8 @@ class Shared:
 
     # --- what an effect begins with, on the host ---------------------------------------------------------------
 
-    def read(self, process: Process, pending: Pending) -> None:
-        """Deliver the newest version of the cell that `pending` names."""
+    def read(self, process: Process, pending: Pending, cell: str) -> None:
+        """Deliver the newest version of a cell."""
 
         def hear(at: int, found: Object) -> None:
             if isinstance(found.value, Blob):
@@ -70,7 +70,7 @@ class Shared:
             self._arrive(process, pending, at, found, await self.runtime.store.payload(blob.hash))
 
         pending.started = self.runtime.clock()
-        self._reads.append((pending.name, hear))
+        self._reads.append((cell, hear))
         self._look.ask()
 
     def _arrive(self, process: Process, pending: Pending, at: int, found: Object, data: bytes | None) -> None:
@@ -91,7 +91,13 @@ class Shared:
                 self.runtime.host.call_later(min(SOON[0] * 2**waits, SOON[1]), start)
                 waits += 1
                 return
-            told = {"at": verdict.at, "versions": verdict.versions, "stale": verdict.stale, "dead": verdict.dead}
+            told = {
+                "at": verdict.at,
+                "versions": {cell.partition("/")[2]: version for cell, version in verdict.versions.items()},
+                "stale": [cell.partition("/")[2] for cell in verdict.stale],
+                "dead": verdict.dead,
+                "operation": commit.operation,
+            }
             process.arrive(pending, True, told)
 
         def start() -> None:
@@ -102,10 +108,10 @@ class Shared:
 
         self.runtime.journal.when_durable(start)
 
-    def hold(self, process: Process, pending: Pending, cells: list[str]) -> None:
-        """Deliver when the operation that `pending` names holds these cells."""
+    def hold(self, process: Process, pending: Pending, operation: str, cells: list[str]) -> None:
+        """Deliver when the operation holds these cells."""
         hold = Hold(
-            operation=pending.name, namespace=namespace_of(cells[0]), cells=cells, until=self.runtime.clock() + HOLD
+            operation=operation, namespace=namespace_of(cells[0]), cells=cells, until=self.runtime.clock() + HOLD
         )
 
         async def stand_in_line() -> None:
@@ -131,11 +137,15 @@ class Shared:
 
         self.runtime.task(look())
 
-    def retract(self, process: Process, pending: Pending, level: Level) -> None:
+    def retract(self, process: Process, pending: Pending, level: Level, namespace: str) -> None:
+        """Retract the operation that `pending` names. `namespace`: as the journal names it."""
+
         async def retract() -> None:
             done = await self.runtime.store.retract(pending.name, level)
-            assert done is not None
-            process.arrive(pending, True, {"at": done.at, "operations": done.operations, "restored": done.restored})
+            assert done is not None  # it was looked for before
+            restored = {cell.partition("/")[2]: version for cell, version in done.restored.items()}
+            told = {"at": done.at, "operations": done.operations, "namespace": namespace, "restored": restored}
+            process.arrive(pending, True, told)
 
         self.runtime.journal.when_durable(lambda: self.runtime.task(retract()))
 

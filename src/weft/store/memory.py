@@ -67,7 +67,7 @@ class Written(msgspec.Struct, frozen=True):
 
 class Commit(msgspec.Struct, kw_only=True):
     operation: str
-    """`<process>:<number of the effect that began it>`"""
+    """Its id (`weft.core.memory.operation_id`)."""
     namespace: str
     process: str
     level: Level = "L1"

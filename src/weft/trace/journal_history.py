@@ -40,7 +40,7 @@ class _Draft(msgspec.Struct):
 
 async def history_of_runs(store: Store, ids: Sequence[str]) -> list[Operation]:
     """The committed operations of these processes, in the order of their commits in each namespace."""
-    found: list[Operation] = []
+    found: dict[str, Operation] = {}  # a fork's journal tells of its origin's, too
     retracted: set[str] = set()
     for at in range(0, len(ids), PAGE):
         journals: dict[str, list[AnyRecord]] = {id: [] for id in ids[at : at + PAGE]}
@@ -48,9 +48,13 @@ async def history_of_runs(store: Store, ids: Sequence[str]) -> list[Operation]:
             journals[segment.process] += decode_records(segment.records)
         for id, records in journals.items():
             reader = _Reader(id, {hash: await store.payload(hash) for hash in _large(records)})
-            found += reader.read(records)
+            for one in reader.read(records):
+                found.setdefault(one.id, one)
             retracted |= reader.retracted
-    return [msgspec.structs.replace(one, retracted=one.id in retracted) for one in sorted(found, key=lambda o: o.end)]
+    return [
+        msgspec.structs.replace(one, retracted=one.id in retracted)
+        for one in sorted(found.values(), key=lambda o: o.end)
+    ]
 
 
 def _large(records: Iterable[AnyRecord]) -> set[bytes]:
@@ -68,7 +72,8 @@ class _Reader:
     def __init__(self, process: str, payloads: Mapping[bytes, bytes]) -> None:
         self.process = process
         self.payloads = payloads
-        self.open: dict[str, _Draft] = {}
+        self.open: dict[int, _Draft] = {}
+        """By the number of the effect that began it."""
         self.retracted: set[str] = set()
 
     def read(self, records: Iterable[AnyRecord]) -> Iterable[Operation]:
@@ -80,8 +85,8 @@ class _Reader:
                 self._call(record)
             elif record.kind == "memory.begin":
                 (level, _, agent), _ = decode_args(self._bytes(record.args))
-                id = f"{self.process}:{record.effect}"
-                self.open[id] = _Draft(id, agent, level)
+                named = agent if isinstance(agent, str) else f"{self.process}/{agent}"
+                self.open[record.effect] = _Draft(decode(self._bytes(record.value)), named, level)
             elif record.kind == "memory.retract":
                 self.retracted.update(decode(self._bytes(record.value))["operations"])
             elif record.kind in ("memory.read", "memory.tools", "memory.commit"):
@@ -98,7 +103,8 @@ class _Reader:
         data = self._bytes(record.value)
         found = decode(data)
         value = _text(decode_plain(data, True)["value"], data, found["version"]) if found["there"] else ABSENT
-        draft.reads[record.name] = Read(record.name, value, found["at"])
+        cell = self._owned(record.name)
+        draft.reads[cell] = Read(cell, value, found["at"])
         if found["operation"]:
             draft.predecessors[found["operation"]] = None
 
@@ -109,7 +115,7 @@ class _Reader:
             draft.planned[called] = None
 
     def _call(self, record: Outcome) -> None:
-        draft = self.open.get(f"{self.process}:{record.operation}")
+        draft = self.open.get(record.operation)
         if draft is not None:
             effect = "ordered" if record.turn else "commutes"
             draft.calls.append(Call(record.name, record.effect, record.turn or None, effect=effect))  # type: ignore[arg-type]
@@ -118,17 +124,19 @@ class _Reader:
         data = self._bytes(record.args)
         writes = decode_plain(data, True)
         told: dict[str, Any] = (writes["*"] if isinstance(writes, dict) else writes)[3]
-        versions = decode(self._bytes(record.value))["versions"]
-        space = record.name
+        done = decode(self._bytes(record.value))
+        versions = done["versions"]
+        space = self._owned(record.name)
         reads = [one for one in draft.reads.values() if not one.cell.startswith(f"{space}/{TOOLS}")]
         return Operation(
-            id=draft.id,
+            id=done["operation"],
             agent=draft.agent,
             begin=min([at, *(one.at for one in reads)]),
             end=at,
             reads=tuple(reads),
             writes=tuple(
-                Write(cell, _text(one[1], data, versions[cell]) if one[0] else ABSENT) for cell, one in told.items()
+                Write(f"{space}/{name}", _text(one[1], data, versions[name]) if one[0] else ABSENT)
+                for name, one in told.items()
             ),
             calls=tuple(draft.calls),
             tools=draft.registries[0] if draft.registries else {},
@@ -137,6 +145,11 @@ class _Reader:
             predecessors=tuple(draft.predecessors),
             level=draft.level,  # type: ignore[arg-type]
         )
+
+    def _owned(self, name: str) -> str:
+        """A cell or namespace by a name that no other process uses for another one."""
+        space, slash, rest = name.partition("/")
+        return f"{space}{self.process}{slash}{rest}" if space.endswith("@") else name
 
     def _bytes(self, value: Value) -> bytes:
         return self.payloads[value.hash] if isinstance(value, Blob) else value
