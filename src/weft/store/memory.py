@@ -179,6 +179,11 @@ def namespace_of(cell: str) -> str:
     return cell.partition("/")[0]
 
 
+def private_to(namespace: str) -> str | None:
+    """The process that alone has this namespace; None if it is shared."""
+    return namespace.partition("@")[2] or None
+
+
 def decide(commits: Sequence[Commit], held: Held) -> tuple[list[Verdict], Applied]:
     """The answer to each commit, in order, and what is to be written."""
     found, applied = [], Applied()
