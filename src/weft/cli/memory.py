@@ -76,7 +76,7 @@ def show(
     from weft.core.record import Blob
 
     async def look(opened: Store) -> tuple[Object, bytes | None]:
-        found = await _history(opened, cell)
+        found = await _history(opened, cell, 1 if version is None else 1_000_000)
         one = next((each for each in found if version in (None, each.version)), None)
         if one is None:
             raise _missing(f"version {version} of {cell} is not there; `weft memory history {cell}` lists them")
@@ -153,7 +153,7 @@ async def _check(store: Store, namespace: str) -> None:
         raise _missing(f"there is no memory {namespace!r} in {store.url}; `weft memory list` lists those there are")
 
 
-async def _history(store: Store, cell: str, limit: int = 1_000_000) -> list[Object]:
+async def _history(store: Store, cell: str, limit: int) -> list[Object]:
     found = await store.versions(cell, limit)
     if not found:
         namespace = cell.partition("/")[0]
