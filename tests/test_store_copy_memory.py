@@ -16,6 +16,8 @@ import weft
 from tests import moves
 from tests.cells import now, operate, seen, states
 from tests.moves import asked, move, write
+from tests.programs import drive, parked
+from weft.core.codec import decode
 from weft.core.errors import StoreCorrupt
 from weft.core.record import content_hash
 from weft.store import ProcessRow, Store
@@ -198,6 +200,62 @@ def test_what_reads_back_otherwise_stops_the_copy(files: tuple[str, str], monkey
     with pytest.raises(StoreCorrupt, match="'notes' reads back from"):
         move(here, there)
     assert asked(here, lambda store: store.row("q")).state == "waiting"
+
+
+# --- runs that are in the middle of an operation ----------------------------------------------------------------
+
+plans = weft.Memory("plans", str)
+thought = weft.Mailbox("thought of a plan", str)
+
+
+@weft.workflow
+async def revises() -> int:
+    tries = 0
+
+    @plans.operation(level="L2")
+    async def revise(op: weft.Operation[str]) -> None:
+        nonlocal tries
+        tries += 1
+        plan = await op.read("plan", "")
+        op.write("plan", plan + await thought.receive())
+
+    await revise()
+    return tries
+
+
+@weft.workflow
+async def writes(text: str) -> str:
+    async with plans.operation() as op:
+        op.write("plan", text)
+    return op.id
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_run_moves_in_the_middle_of_an_operation(ends: tuple[str, str], meanwhile: bool) -> None:
+    """It ends it there, and what it read here still counts: refused if somebody there has written since."""
+    here, there = ends
+
+    async def begin(runtime: weft.Runtime) -> tuple[str, str]:
+        first = await runtime.run(writes, "a")
+        run = await runtime.start(revises)
+        await parked(runtime, run.id)
+        return first, run.id
+
+    async def end(runtime: weft.Runtime) -> int:
+        if meanwhile:
+            await runtime.run(writes, "x")
+        run = await runtime.resume(id)
+        await runtime.send(id, thought.name, "b")
+        if meanwhile:
+            await runtime.send(id, thought.name, "c")
+        return await run
+
+    first, id = drive(here, begin)
+    assert move(here, there).handed == 1
+    assert drive(there, end) == (2 if meanwhile else 1)
+    versions = asked(there, lambda store: store.versions("plans/plan"))
+    assert [decode(one.value) for one in versions] == (["xc", "x", "a"] if meanwhile else ["ab", "a"])
+    assert versions[-1].operation == first and versions[0].by == id
 
 
 # Kills itself at the n-th moment before or after a write.
