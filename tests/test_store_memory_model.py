@@ -181,7 +181,7 @@ class Memories(RuleBasedStateMachine):
         self.seen["A3 at L1"] += any(levels[id] == "L1" for id in cascades)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)  # a failure is made small first, which takes up to 5 minutes
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_agrees_with_its_definition(kind: Kind, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{tmp_path}/j.db"
