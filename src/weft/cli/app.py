@@ -10,6 +10,7 @@ from weft.cli.audit import audits
 from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
+from weft.cli.memory import memories
 from weft.cli.policy import policies
 from weft.cli.rights import revoke
 from weft.cli.runs import export, ps, show_
@@ -37,6 +38,7 @@ commands: dict[str, Callable[..., None]] = {
 for name, command in commands.items():
     app.command(name=name)(command)
 app.add_typer(policies, name="policy")
+app.add_typer(memories, name="memory")
 app.add_typer(stores, name="store")
 app.add_typer(audits, name="audit")
 app.add_typer(checkpoints, name="checkpoint")

@@ -1,7 +1,7 @@
 """Errors at the command line: one sentence on stderr, and an exit code.
 
-0 done · 1 the run failed · 2 bad usage or input · 3 unknown run or question, or another process has it · 4 the store ·
-130 interrupted
+0 done · 1 the run failed · 2 bad usage or input · 3 unknown run, question or cell, or another process has it ·
+4 the store · 130 interrupted
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def explain(error: Exception) -> int:
         complain(f"interrupted{where}")
         return INTERRUPTED
     codes: tuple[tuple[Any, int], ...] = (
-        ((errors.UnknownRun, errors.RunBusy, errors.UnknownQuestion), UNKNOWN),
+        ((errors.UnknownRun, errors.RunBusy, errors.UnknownQuestion, errors.NoObject), UNKNOWN),
         (errors.StoreError, STORE),
         ((errors.BadInput, errors.UnknownWorkflow, errors.NotStorable), USAGE),
         (errors.WeftError, FAILED),

@@ -29,9 +29,12 @@ def copy(
     target: Annotated[str, typer.Argument(metavar="TO", help="The same; what is missing is made.")],
     json: AsJson = False,
 ) -> None:
-    """Copy all runs, compare both ends, and let what is unfinished go on in TO. May be repeated at any time.
+    """Copy all runs and shared memory, compare both ends, and let what is unfinished go on in TO.
 
-    Exit code 3: a run was left because somebody executes it; 4: because it is damaged, or something is in its way.
+    May be repeated at any time.
+
+    Exit code 3: a run was left because somebody executes it; 4: because it is damaged, or something is in its way, or
+    runs at both ends wrote to its memory.
     """
     import asyncio
 
@@ -95,10 +98,13 @@ def _tell(report: Report, ends: tuple[str, str], target: str, json: bool) -> Non
     if json:
         plain: dict[str, Any] = {"from": ends[0], "to": ends[1]}
         plain |= {"copied": report.copied, "there": report.there, "gone": report.gone, "handed": report.handed}
+        plain["memories"] = len(report.memories)
         plain |= {"digest": here, "digest_there": there}
         out({**plain, "left": [{"run": left.run, "why": left.why, "text": left.text} for left in report.left]})
         return
     print(f"{report.copied:,} runs copied, {report.there:,} were there, {report.gone:,} had moved before")
+    if report.memories:
+        print(f"{len(report.memories):,} shared or private memories are there, whole")
     print(f"digest {here} in {ends[0]}\n       {there} in {ends[1]}")
     if report.handed:
         print(f"{report.handed:,} processes go on there, with workers or by: weft resume --all --store {target}")

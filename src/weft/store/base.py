@@ -20,7 +20,7 @@ from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.core.memory import Level
 from weft.store.ledger import Account, Charge, Refusal
-from weft.store.memory import Commit, Hold, Look, Object, Operation, Retraction, Verdict
+from weft.store.memory import Commit, Hold, Look, Object, Operation, Past, Retraction, Space, Verdict
 
 RUNNING, WAITING, QUEUED, PAUSED = "running", "waiting", "queued", "paused"
 CLAIMABLE = (RUNNING, WAITING, QUEUED)
@@ -194,6 +194,9 @@ class Batch(msgspec.Struct):
     settled: dict[str, dict[str, float]] = {}
     """Key of a reserved charge -> what was spent really: booked in place of the reservation, once. A key that was
     never reserved is skipped."""
+    pasts: list[Past] = []
+    """In a copy: what happened in shared memory. One that doesn't go on from what is there is skipped; the large values
+    in it are in `payloads`."""
 
     def __bool__(self) -> bool:
         return any(astuple(self))
@@ -284,9 +287,9 @@ class Store(Protocol):
         """Insert a row that has an idempotency key, at once and durably. The existing row if the key is taken."""
 
     async def delete(self, ids: Sequence[str]) -> int:
-        """Delete finished processes with journals, mail, questions, charges and checkpoints, and the payloads and
-        images that nobody else needs; accounts once all that they bound are deleted too. Revocations stay: a fork of a
-        fork may be bound by them. Returns how many."""
+        """Delete finished processes with journals, mail, questions, charges, checkpoints and private memories, and the
+        payloads and images that nobody else needs; accounts once all that they bound are deleted too. Revocations stay:
+        a fork of a fork may be bound by them. Returns how many."""
 
     async def reserve(self, charges: Sequence[Charge]) -> list[Refusal | None]:
         """Reserve each charge in its account and all above it, durably, in one transaction; or refuse it, and reserve
@@ -299,7 +302,8 @@ class Store(Protocol):
 
     async def hold(self, hold: Hold) -> bool:
         """Keep others from writing these cells until it commits, or until `hold.until`; stands in line behind those who
-        hold one of them already. Whether it is first in the line; ask again if not."""
+        hold one of them already. Whether it is first in the line; ask again if not. Once `until` is over it holds
+        nothing and need not wait, so yes."""
 
     async def let_go(self, operation: str) -> None:
         """It holds nothing any more."""
@@ -308,6 +312,11 @@ class Store(Protocol):
         """Take a committed operation back: mark it and all that goes with it (`weft.store.memory.cascade`), and restore
         the cells that they wrote last. None: there is no such operation. One that was retracted before gives what was
         done then."""
+
+    async def prune(self, namespace: str, keep: int) -> int:
+        """Delete old versions: all but the newest `keep` of each cell, and large values that nobody else needs. Returns
+        how many. A retraction later can restore a cell only to what is left, to nothing if no value is. Raises
+        BadInput for a `keep` below 1."""
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -390,9 +399,20 @@ class Store(Protocol):
         """Those of these that were committed."""
 
     async def written(self, operation: str) -> list[str]:
-        """The cells that it wrote."""
+        """The cells that it wrote, without those whose versions of it were pruned."""
 
-    async def namespaces(self) -> list[str]: ...
+    async def recent(self, namespace: str, limit: int = 1000) -> list[Operation]:
+        """The operations of a namespace, newest first."""
+
+    async def clocks(self, processes: Sequence[str] | None = None) -> dict[str, int]:
+        """The clocks of all namespaces in which something happened, by name; or only of those that are shared or
+        private to one of these processes."""
+
+    async def spaces(self) -> list[Space]:
+        """All namespaces in which something happened, by name."""
+
+    async def past(self, namespace: str, after: int, at: int) -> Past:
+        """What happened while the clock went from `after` to `at`, which it has reached."""
 
     # --- who executes what -------------------------------------------------------------------------------
 

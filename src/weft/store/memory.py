@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from weft.core.errors import BadInput
 from weft.core.memory import Level
 from weft.core.record import Blob, Value
 
@@ -113,8 +115,10 @@ class Operation(msgspec.Struct, kw_only=True):
     level: Level
     at: int
     state: State = "live"
+    tainted_at: int = 0
+    """The namespace's clock when it was tainted; 0: it never was."""
     retracted_at: int = 0
-    """The namespace's clock at the retraction."""
+    """The same of its retraction."""
 
 
 class Retraction(msgspec.Struct):
@@ -123,6 +127,28 @@ class Retraction(msgspec.Struct):
     at: int
     operations: list[str] = []
     restored: dict[str, int] = {}
+
+
+class Past(msgspec.Struct, kw_only=True):
+    """What happened in a namespace while its clock went from `after` to `at`: whoever has all before it can take it."""
+
+    namespace: str
+    after: int
+    at: int
+    operations: list[Operation] = []
+    """Committed, tainted or retracted in that time, as they were at its end, in the order of their commits."""
+    dependencies: list[tuple[str, str]] = []
+    """(operation, one that wrote what it read), of those that were committed in it."""
+    objects: list[Object] = []
+    """Written in it, by cell and version; without those that were pruned."""
+
+
+class Space(msgspec.Struct, frozen=True):
+    """A namespace. `cells`: how many there are that are not deleted."""
+
+    namespace: str
+    at: int
+    cells: int
 
 
 class Held(msgspec.Struct):
@@ -153,6 +179,11 @@ def namespace_of(cell: str) -> str:
     return cell.partition("/")[0]
 
 
+def private_to(namespace: str) -> str | None:
+    """The process that alone has this namespace; None if it is shared."""
+    return namespace.partition("@")[2] or None
+
+
 def decide(commits: Sequence[Commit], held: Held) -> tuple[list[Verdict], Applied]:
     """The answer to each commit, in order, and what is to be written."""
     found, applied = [], Applied()
@@ -161,7 +192,7 @@ def decide(commits: Sequence[Commit], held: Held) -> tuple[list[Verdict], Applie
         if known is not None:
             found.append(Verdict(known.at, held.versions.get(commit.operation, {})))
             continue
-        stale = sorted(_stale(commit, held))
+        stale = sorted(set(_stale(commit, held)))
         dead = sorted(_dead(commit, held)) if commit.level >= "L2" else []
         if stale or dead:
             found.append(Verdict(stale=stale, dead=dead))
@@ -189,11 +220,18 @@ def first(hold: Hold, line: Iterable[Hold]) -> bool:
 
 def _stale(commit: Commit, held: Held) -> Iterable[str]:
     if commit.level >= "L1":
-        yield from (cell for cell, seen in commit.reads.items() if _version(held, cell) != seen.version)
+        yield from (cell for cell, seen in commit.reads.items() if not _is_newest(held, cell, seen))
     for cell, write in commit.writes.items():
-        seen_too = commit.level >= "L1" and cell in commit.reads
-        if write.expect is not None and write.expect != _version(held, cell) and not seen_too:
+        if write.expect is not None and write.expect != _version(held, cell):
             yield cell
+
+
+def _is_newest(held: Held, cell: str, seen: Seen) -> bool:
+    """Who wrote it counts too: a run that moved to another store may meet another version of the same number there."""
+    newest = held.newest.get(cell)
+    if newest is None or newest.version != seen.version:
+        return newest is None and seen.version == 0
+    return not seen.operation or newest.operation == seen.operation
 
 
 def _dead(commit: Commit, held: Held) -> set[str]:
@@ -217,7 +255,7 @@ def _apply(commit: Commit, held: Held, applied: Applied) -> Verdict:
     clean = all(held.operations[id].state == "live" for id in producers if id in held.operations)
     operation = Operation(
         id=commit.operation, namespace=commit.namespace, process=commit.process, level=commit.level, at=at,
-        state="live" if clean else "tainted",
+        state="live" if clean else "tainted", tainted_at=0 if clean else at,
     )  # fmt: skip
     held.operations[operation.id] = operation
     held.versions[operation.id] = versions
@@ -243,21 +281,23 @@ class Built(msgspec.Struct):
 
 
 def cascade(retracted: str, level: Level, built: Mapping[str, Built]) -> tuple[list[str], list[str]]:
-    """Which operations go with a retracted one, itself first, and which stay and are tainted.
+    """Which operations go with a retracted one, itself first, and which stay and are tainted; without those that are
+    retracted already.
 
     From L2 on all that builds on it goes. Below, only what was promised that: an operation at L2 or above, and what
     lies between.
     """
+    there = {id: one for id, one in built.items() if one.operation.state != "retracted"}
     if level >= "L2":
-        return [retracted, *built], []
+        return [retracted, *there], []
     gone: set[str] = set()
-    todo = [id for id, one in built.items() if one.operation.level >= "L2"]
+    todo = [id for id, one in there.items() if one.operation.level >= "L2"]
     while todo:
         id = todo.pop()
-        if id in built and id not in gone:
+        if id in there and id not in gone:
             gone.add(id)
-            todo += built[id].on
-    return [retracted, *(id for id in built if id in gone)], [id for id in built if id not in gone]
+            todo += there[id].on
+    return [retracted, *(id for id in there if id in gone)], [id for id in there if id not in gone]
 
 
 def restored(cell: str, newest: Object, live: Object | None, at: int, now: float) -> Object:
@@ -268,6 +308,25 @@ def restored(cell: str, newest: Object, live: Object | None, at: int, now: float
         cell=cell, version=newest.version + 1, at=at, operation=live.operation, value=live.value, links=live.links,
         updated=now, by=live.by,
     )  # fmt: skip
+
+
+def as_was(one: Operation, at: int) -> Operation:
+    """The operation as it was when its namespace's clock was `at`."""
+    tainted_at = one.tainted_at if one.tainted_at <= at else 0
+    retracted_at = one.retracted_at if one.retracted_at <= at else 0
+    state: State = "retracted" if retracted_at else "tainted" if tainted_at else "live"
+    return replace(one, state=state, tainted_at=tainted_at, retracted_at=retracted_at)
+
+
+def check_keep(keep: int) -> None:
+    """Raises BadInput unless so many versions of each cell can be kept."""
+    if not isinstance(keep, int) or keep < 1:
+        raise BadInput(f"prune(keep={keep!r}): keep at least 1 version of each cell")
+
+
+def unneeded(gone: Iterable[Object], left: Iterable[Object]) -> list[tuple[str, bytes]]:
+    """(who needed it, content hash) of the large values that cells no longer hold in any version."""
+    return sorted({*blobs(gone)} - {*blobs(left)})
 
 
 def span(namespace: str, prefix: str, after: str) -> tuple[str, str, str]:

@@ -4,7 +4,8 @@ A family (a run with all that descends from it) goes as a whole, or stays. In th
 
 1. its unfinished processes are claimed here: nobody executes them (`claims`);
 2. all of it is written there, ARRIVING: nobody there may execute it (`crossing`);
-3. it is read back there, and the digests are compared (`digest`);
+3. it is read back there, and the digests are compared (`digest`); what happened in shared memory up to now follows,
+   and nobody here adds to it for these processes any more (`memories`);
 4. here what is unfinished becomes MOVED, in one transaction (`handing`);
 5. letters that came here meanwhile follow, and there everything becomes what it was here.
 
@@ -25,6 +26,7 @@ from weft.store.copy.claims import Claims
 from weft.store.copy.crossing import Crossing
 from weft.store.copy.handing import Handing
 from weft.store.copy.journey import DIGESTS, Journey, Left, Report, Route, Unfit, commit, groups
+from weft.store.copy.memories import Memories
 
 __all__ = ["Left", "Report", "copy", "size"]
 
@@ -51,6 +53,7 @@ async def copy(source: Store, target: Store, saw: Callable[[int], None] = lambda
     await commit(target, Batch(revocations=await source.revocations()))  # a fork may be bound by those of any run
     after = 0
     try:
+        await copying.memories.bring()
         while families := await source.families(after):
             after = families[-1].at
             for group in groups(families):
@@ -68,6 +71,7 @@ class _Copying:
         self.report = Report()
         self.claims = Claims(route)
         self.crossing = Crossing(route)
+        self.memories = Memories(route, self.report)
         self.handing = Handing(route, self.claims, self.report)
 
     async def bring(self, families: Sequence[Family], again: bool = False) -> None:
@@ -85,6 +89,7 @@ class _Copying:
                     await self.bring([family], again=len(families) == 1)
                 return
             journeys[0].leave("conflict", str(error))
+        await self.memories.bring(journeys)
         for one in journeys:
             if one.left is not None:
                 self.report.left.append(one.left)

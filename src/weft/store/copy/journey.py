@@ -29,6 +29,7 @@ class Left(msgspec.Struct, frozen=True):
     """A run that was not copied."""
 
     run: str
+    """Its id; of a namespace of shared memory `memory:<name>`."""
     why: Why
     """busy: somebody executes it; conflict: something there is in its way; damaged: it can't be read here."""
     text: str
@@ -45,6 +46,8 @@ class Report(msgspec.Struct):
     handed: int = 0
     """Unfinished processes that go on there now."""
     left: list[Left] = []
+    memories: set[str] = set()
+    """Namespaces that are there now as they are here, or further."""
     here: int = 0
     """Sum of the digests of all that is copied or was there already, as it is here; `beyond`: as it is there."""
     beyond: int = 0

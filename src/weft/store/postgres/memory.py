@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import astuple
+
 from weft.core.memory import Level
 from weft.core.record import from_column, to_column
 from weft.store.memory import (
@@ -17,8 +19,11 @@ from weft.store.memory import (
     Look,
     Object,
     Operation,
+    Past,
     Retraction,
+    Space,
     Verdict,
+    as_was,
     blobs,
     cascade,
     decide,
@@ -32,21 +37,21 @@ from weft.store.postgres.rights import Rights
 if TYPE_CHECKING:
     import asyncpg
 
-_FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
-_O = ", ".join(f"o.{name}" for name in _FIELDS.split(", "))
-_OPERATION = "id, namespace, process, level, at, state, retracted_at"
+FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
+NAMESPACE = "split_part(cell, '/', 1)"
+"""SQL: of an object."""
+_O = ", ".join(f"o.{name}" for name in FIELDS.split(", "))
+OPERATION = "id, namespace, process, level, at, state, tainted_at, retracted_at"
 _NEWEST = f"""unnest({{}}::text[]) WITH ORDINALITY AS c (asked, place) LEFT JOIN LATERAL (
-    SELECT {_FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o ON true"""
+    SELECT {FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o ON true"""
 CLOCK = "SELECT coalesce((SELECT at FROM weft.memories WHERE namespace = $1), 0)"
 LOOK = f"SELECT ({CLOCK}) AS clock, asked, {_O} FROM {_NEWEST.format('$2')} ORDER BY place"
-UNDER = f"""SELECT ({CLOCK}) AS clock, {_FIELDS} FROM (
-        SELECT DISTINCT ON (cell) {_FIELDS} FROM weft.objects WHERE cell >= $2 AND cell > $3 AND cell < $4
+UNDER = f"""SELECT ({CLOCK}) AS clock, {FIELDS} FROM (
+        SELECT DISTINCT ON (cell) {FIELDS} FROM weft.objects WHERE cell >= $2 AND cell > $3 AND cell < $4
         ORDER BY cell, version DESC) AS o WHERE value IS NOT NULL ORDER BY cell LIMIT $5"""
-VERSIONS = f"SELECT {_FIELDS} FROM weft.objects WHERE cell = $1 ORDER BY version DESC LIMIT $2"
-OPERATIONS = f"SELECT {_OPERATION} FROM weft.operations WHERE id = ANY($1::text[])"
-WRITTEN = """SELECT cell FROM weft.objects JOIN weft.operations ON id = operation
-    WHERE operation = $1 AND objects.at = operations.at ORDER BY cell"""
-NAMESPACES = "SELECT namespace FROM weft.memories ORDER BY namespace"
+VERSIONS = f"SELECT {FIELDS} FROM weft.objects WHERE cell = $1 ORDER BY version DESC LIMIT $2"
+OPERATIONS = f"SELECT {OPERATION} FROM weft.operations WHERE id = ANY($1::text[])"
+WRITTEN = "SELECT DISTINCT cell FROM weft.objects WHERE operation = $1 ORDER BY cell"
 _LOCK = """INSERT INTO weft.memories (namespace, at) SELECT n, 0 FROM unnest($1::text[]) AS n ORDER BY n
     ON CONFLICT (namespace) DO UPDATE SET at = memories.at RETURNING namespace, at"""
 _KNOWN = """SELECT operation, cell, version FROM weft.objects JOIN weft.operations ON id = operation
@@ -56,25 +61,43 @@ _WRITE = f"""WITH
         ON CONFLICT DO NOTHING),
     needed AS (INSERT INTO weft.payload_references (process, hash) SELECT * FROM unnest($3::text[], $4::bytea[])
         ON CONFLICT DO NOTHING),
-    objects AS (INSERT INTO weft.objects ({_FIELDS}) SELECT * FROM unnest($5::text[], $6::bigint[], $7::bigint[],
+    objects AS (INSERT INTO weft.objects ({FIELDS}) SELECT * FROM unnest($5::text[], $6::bigint[], $7::bigint[],
         $8::text[], $9::bytea[], $10::text[], $11::float8[], $12::text[])),
     built AS (INSERT INTO weft.dependencies (operation, predecessor) SELECT * FROM unnest($13::text[], $14::text[])
         ON CONFLICT DO NOTHING),
     clocks AS (UPDATE weft.memories m SET at = c.at FROM unnest($15::text[], $16::bigint[]) AS c (namespace, at)
         WHERE m.namespace = c.namespace)
-    INSERT INTO weft.operations ({_OPERATION}) SELECT * FROM unnest($17::text[], $18::text[], $19::text[],
-        $20::text[], $21::bigint[], $22::text[], $23::bigint[]) ON CONFLICT DO NOTHING"""
+    INSERT INTO weft.operations ({OPERATION}) SELECT * FROM unnest($17::text[], $18::text[], $19::text[],
+        $20::text[], $21::bigint[], $22::text[], $23::bigint[], $24::bigint[]) ON CONFLICT (id) DO UPDATE
+        SET state = excluded.state, tainted_at = excluded.tainted_at, retracted_at = excluded.retracted_at"""
 _BUILT = f"""WITH RECURSIVE built (id) AS (
         SELECT operation FROM weft.dependencies WHERE predecessor = $1
         UNION SELECT d.operation FROM built JOIN weft.dependencies d ON d.predecessor = built.id)
-    SELECT {", ".join(f"o.{name}" for name in _OPERATION.split(", "))}, d.predecessor FROM built
+    SELECT {", ".join(f"o.{name}" for name in OPERATION.split(", "))}, d.predecessor FROM built
         JOIN weft.operations o ON o.id = built.id JOIN weft.dependencies d ON d.operation = o.id ORDER BY o.at"""
 _SPOILT = f"""SELECT {_O} FROM (SELECT DISTINCT cell AS asked FROM weft.objects WHERE operation = ANY($1::text[])) AS c
-    CROSS JOIN LATERAL (SELECT {_FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o
+    CROSS JOIN LATERAL (SELECT {FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o
     WHERE o.operation = ANY($1::text[])"""
 _LIVE = f"""SELECT {_O} FROM weft.objects AS o WHERE o.cell = $1 AND (o.operation = ''
         OR NOT EXISTS (SELECT FROM weft.operations WHERE id = o.operation AND state = 'retracted'))
     ORDER BY o.version DESC LIMIT 1"""
+
+
+CLOCKS = """SELECT namespace, at FROM weft.memories
+    WHERE at > 0 AND ($1::text[] IS NULL OR strpos(namespace, '@') = 0 OR split_part(namespace, '@', 2) = ANY($1))
+    ORDER BY namespace"""
+SPACES = f"""SELECT namespace, at, (SELECT count(*) FROM (
+        SELECT DISTINCT ON (cell) value FROM weft.objects WHERE {NAMESPACE} = namespace
+        ORDER BY cell, version DESC) AS newest WHERE value IS NOT NULL)
+    FROM weft.memories WHERE at > 0 ORDER BY namespace"""
+CHANGED = " UNION ".join(
+    f"SELECT {OPERATION} FROM weft.operations WHERE namespace = $1 AND {clock} > $2 AND {clock} <= $3"
+    for clock in ("at", "tainted_at", "retracted_at")
+)
+BUILT_ON = """SELECT operation, predecessor FROM weft.dependencies WHERE operation = ANY($1::text[])
+    ORDER BY operation COLLATE "C", predecessor COLLATE "C\""""
+OBJECTS = f"""SELECT {FIELDS} FROM weft.objects WHERE {NAMESPACE} = $1 AND at > $2 AND at <= $3
+    ORDER BY cell, version"""
 
 
 def made(values: Any) -> Object:
@@ -117,8 +140,25 @@ class Recall(Rights):
     async def written(self, operation: str) -> list[str]:
         return [row[0] for row in await self._fetch(WRITTEN, operation)]
 
-    async def namespaces(self) -> list[str]:
-        return [row[0] for row in await self._fetch(NAMESPACES)]
+    async def clocks(self, processes: Sequence[str] | None = None) -> dict[str, int]:
+        return dict(await self._fetch(CLOCKS, None if processes is None else list(processes)))
+
+    async def spaces(self) -> list[Space]:
+        return [Space(*row) for row in await self._fetch(SPACES)]
+
+    async def recent(self, namespace: str, limit: int = 1000) -> list[Operation]:
+        query = f"SELECT {OPERATION} FROM weft.operations WHERE namespace = $1 ORDER BY at DESC LIMIT $2"
+        return [operation(row) for row in await self._fetch(query, namespace, limit)]
+
+    async def past(self, namespace: str, after: int, at: int) -> Past:
+        given = namespace, after, at
+        every = [as_was(operation(row), at) for row in await self._fetch(CHANGED, *given)]
+        new = [one.id for one in every if one.at > after]
+        return Past(
+            namespace=namespace, after=after, at=at, operations=sorted(every, key=lambda one: one.at),
+            dependencies=[(row[0], row[1]) for row in await self._fetch(BUILT_ON, new)],
+            objects=[made(row) for row in await self._fetch(OBJECTS, *given)],
+        )  # fmt: skip
 
 
 async def operate(connection: asyncpg.Connection, commits: Sequence[Commit], now: float) -> list[Verdict]:
@@ -126,20 +166,28 @@ async def operate(connection: asyncpg.Connection, commits: Sequence[Commit], now
     held = await _held(connection, commits, now)
     verdicts, applied = decide(commits, held)
     if applied.operations:
-        await _write(connection, applied, held.clocks)
-        if held.holds:
-            await let_go(connection, [one.id for one in applied.operations])
+        await write(connection, applied, held.clocks)
+    if held.holds:  # that was let in before and asked for a hold again since it does not know that
+        await let_go(connection, [one.operation for one, verdict in zip(commits, verdicts, strict=True) if verdict.at])
     return verdicts
 
 
 async def hold(connection: asyncpg.Connection, hold: Hold, now: float) -> bool:
     """In a transaction of the caller."""
-    await connection.execute(_LOCK, [hold.namespace])
+    if hold.until <= now:
+        return True
+    await lock(connection, [hold.namespace])
     await connection.execute("DELETE FROM weft.holds WHERE namespace = $1 AND until <= $2", hold.namespace, now)
     query = "INSERT INTO weft.holds (operation, namespace, cells, until) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
     await connection.execute(query, hold.operation, hold.namespace, hold.cells, hold.until)
     line = await _holds(connection, [hold.namespace], now)
     return first(next(one for one in line if one.operation == hold.operation), line)
+
+
+async def lock(connection: asyncpg.Connection, namespaces: Sequence[str]) -> dict[str, int]:
+    """The clocks of these namespaces, which nobody else moves until the end of the transaction. Take this lock before
+    that of the payloads."""
+    return {row[0]: row[1] for row in await connection.fetch(_LOCK, sorted(namespaces))}
 
 
 async def let_go(connection: asyncpg.Connection, operations: Sequence[str]) -> None:
@@ -154,7 +202,7 @@ async def _holds(connection: asyncpg.Connection, namespaces: Sequence[str], now:
 
 async def _held(connection: asyncpg.Connection, commits: Sequence[Commit], now: float) -> Held:
     namespaces = sorted({commit.namespace for commit in commits})
-    clocks = {row[0]: row[1] for row in await connection.fetch(_LOCK, namespaces)}
+    clocks = await lock(connection, namespaces)
     cells = sorted({cell for commit in commits for cell in (*commit.reads, *commit.writes)})
     rows = await connection.fetch(f"SELECT {_O} FROM {_NEWEST.format('$1')} WHERE o.cell IS NOT NULL", cells)
     wanted = {commit.operation for commit in commits}
@@ -169,7 +217,7 @@ async def _held(connection: asyncpg.Connection, commits: Sequence[Commit], now: 
     return Held(clocks, newest, {one.id: one for one in found}, versions, holds)
 
 
-async def _write(connection: asyncpg.Connection, applied: Applied, clocks: dict[str, int]) -> None:
+async def write(connection: asyncpg.Connection, applied: Applied, clocks: dict[str, int]) -> None:
     await connection.execute(
         _WRITE,
         *columns(list(applied.payloads.items()), 2),
@@ -177,9 +225,8 @@ async def _write(connection: asyncpg.Connection, applied: Applied, clocks: dict[
         *columns([_row(one) for one in applied.objects], 8),
         *columns(applied.dependencies, 2),
         *columns(list(clocks.items()), 2),
-        *columns([(o.id, o.namespace, o.process, o.level, o.at, o.state, o.retracted_at)
-                  for o in applied.operations], 7),
-    )  # fmt: skip
+        *columns([astuple(one) for one in applied.operations], 8),
+    )
 
 
 def _row(one: Object) -> tuple[Any, ...]:
@@ -193,20 +240,20 @@ async def retract(connection: asyncpg.Connection, id: str, level: Level, now: fl
     if found is None:
         return None
     namespace = operation(found).namespace
-    clock = (await connection.fetch(_LOCK, [namespace]))[0][1]
+    clock = (await lock(connection, [namespace]))[namespace]
     one = operation(await connection.fetchrow(OPERATIONS, [id]))  # as it is now that nobody else can change it
     if one.state == "retracted":
         return await _done_before(connection, one)
     at = clock + 1
     gone, tainted = cascade(id, level, await _built(connection, id))
-    query = "UPDATE weft.operations SET state = $1, retracted_at = $2 WHERE id = ANY($3::text[]) AND state = ANY($4)"
-    await connection.execute(query, "retracted", at, gone, ["live", "tainted"])
-    await connection.execute(query, "tainted", 0, tainted, ["live"])
+    query = "UPDATE weft.operations SET state = $1, {} = $2 WHERE id = ANY($3::text[]) AND state = ANY($4)"
+    await connection.execute(query.format("retracted_at"), "retracted", at, gone, ["live", "tainted"])
+    await connection.execute(query.format("tainted_at"), "tainted", at, tainted, ["live"])
     back = []
     for row in await connection.fetch(_SPOILT, gone):
         live = await connection.fetchrow(_LIVE, row[0])
         back.append(restored(row[0], made(row), None if live is None else made(live), at, now))
-    await _write(connection, Applied(objects=back), {namespace: at})
+    await write(connection, Applied(objects=back), {namespace: at})
     return Retraction(at, gone, {each.cell: each.version for each in back})
 
 
@@ -221,6 +268,6 @@ async def _built(connection: asyncpg.Connection, id: str) -> dict[str, Built]:
 async def _done_before(connection: asyncpg.Connection, one: Operation) -> Retraction:
     query = "SELECT id FROM weft.operations WHERE namespace = $1 AND retracted_at = $2 ORDER BY id <> $3, at"
     gone = [row[0] for row in await connection.fetch(query, one.namespace, one.retracted_at, one.id)]
-    query = "SELECT cell, version FROM weft.objects WHERE cell > $1 AND cell < $2 AND at = $3"
-    cells = await connection.fetch(query, one.namespace + "/", one.namespace + "0", one.retracted_at)
+    query = f"SELECT cell, version FROM weft.objects WHERE {NAMESPACE} = $1 AND at = $2"
+    cells = await connection.fetch(query, one.namespace, one.retracted_at)
     return Retraction(one.retracted_at, gone, {row[0]: row[1] for row in cells})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.core.errors import StoreCorrupt, StoreError
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.past import filled, pieces
 from weft.store.postgres.checkpoints import Checkpoints, subtree
 from weft.store.postgres.commit import ROW
 from weft.store.postgres.memory import Recall
@@ -140,6 +141,10 @@ class Reading(Checkpoints, Recall):
             query = "SELECT hash, data FROM weft.payloads WHERE hash = ANY($1::bytea[])"
             batch.payloads = dict(await self._fetch(query, hashes))
             yield batch
+        for namespace, at in (await self.clocks()).items():
+            async for past in pieces(self, namespace, 0, at):
+                async for batch in filled(self, past):
+                    yield batch
 
     async def families(self, after: int = 0, limit: int = 100) -> list[Family]:
         found: dict[int, Family] = {}

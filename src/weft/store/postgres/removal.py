@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from weft.store.base import FINISHED
+from weft.store.postgres.history import LOCK_PAYLOADS, forget, lock_private
 from weft.store.postgres.ledger import release
 
 if TYPE_CHECKING:
@@ -32,15 +33,18 @@ _CLOSE = """DELETE FROM weft.accounts a WHERE process = ANY($1::text[])
 
 async def delete(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     """Those of these processes that are finished. Returns how many."""
-    # Whoever stores a payload or image now waits for the end of this, and then stores it anew.
-    await connection.execute("LOCK TABLE weft.payloads, weft.images IN SHARE ROW EXCLUSIVE MODE")
     query = "SELECT id, parent FROM weft.processes WHERE id = ANY($1::text[]) AND state = ANY($2::text[])"
-    finished = [(id, parent) for id, parent in await connection.fetch(query, list(ids), list(FINISHED))]
+    ended = [row[0] for row in await connection.fetch(query, list(ids), list(FINISHED))]
+    memories = await lock_private(connection, ended)
+    await connection.execute(LOCK_PAYLOADS)
+    finished = [(id, parent) for id, parent in await connection.fetch(query, ended, list(FINISHED))]
     doomed = [id for id, _ in finished]
-    await connection.execute(_PAYLOADS, doomed)
+    needing = [*doomed, *await forget(connection, memories)]
+    await connection.execute(_PAYLOADS, needing)
+    await connection.execute("DELETE FROM weft.payload_references WHERE process = ANY($1::text[])", needing)
     query = "SELECT key FROM weft.charges WHERE process = ANY($1::text[]) AND NOT settled"
     await release(connection, [key for (key,) in await connection.fetch(query, doomed)])
-    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
+    for table in ("segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
         await connection.execute(f"DELETE FROM weft.{table} WHERE process = ANY($1::text[])", doomed)
     await connection.execute("DELETE FROM weft.processes WHERE id = ANY($1::text[])", doomed)
     await connection.execute(_IMAGES)

@@ -110,13 +110,17 @@ MIGRATIONS = (
     """,
     """
     CREATE TABLE weft.memories (namespace text COLLATE "C" PRIMARY KEY, at bigint NOT NULL) WITH (fillfactor = 50);
+    CREATE INDEX memories_private ON weft.memories (split_part(namespace, '@', 2)) WHERE strpos(namespace, '@') > 0;
     CREATE TABLE weft.objects (
         cell text COLLATE "C", version bigint, at bigint NOT NULL, operation text NOT NULL, value bytea,
         links text NOT NULL, updated double precision NOT NULL, "by" text NOT NULL, PRIMARY KEY (cell, version));
     CREATE INDEX objects_operation ON weft.objects (operation);
+    CREATE INDEX objects_clock ON weft.objects (split_part(cell, '/', 1), at);
     CREATE TABLE weft.operations (
         id text PRIMARY KEY, namespace text NOT NULL, process text NOT NULL, level text NOT NULL, at bigint NOT NULL,
-        state text NOT NULL, retracted_at bigint NOT NULL);
+        state text NOT NULL, tainted_at bigint NOT NULL, retracted_at bigint NOT NULL);
+    CREATE INDEX operations_clock ON weft.operations (namespace, at);
+    CREATE INDEX operations_tainted ON weft.operations (namespace, tainted_at) WHERE tainted_at > 0;
     CREATE INDEX operations_retracted ON weft.operations (namespace, retracted_at) WHERE retracted_at > 0;
     CREATE TABLE weft.dependencies (operation text, predecessor text, PRIMARY KEY (predecessor, operation));
     CREATE INDEX dependencies_operation ON weft.dependencies (operation);

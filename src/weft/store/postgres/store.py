@@ -32,8 +32,8 @@ from weft.store.base import (
     Want,
 )
 from weft.store.ledger import Charge, Refusal
-from weft.store.memory import Commit, Hold, Retraction, Verdict
-from weft.store.postgres import ledger, memory, removal
+from weft.store.memory import Commit, Hold, Past, Retraction, Verdict, check_keep
+from weft.store.postgres import history, ledger, memory, removal
 from weft.store.postgres.claim import CLAIM, CLAIM_THESE, DUE, SPARE
 from weft.store.postgres.commit import INSERT, ROW, statement
 from weft.store.postgres.herald import SERVES, Herald
@@ -196,6 +196,7 @@ class PostgresStore(Reading):
             raise StoreError(f"nobody is registered to write to {self.url}; use `await store.register(name, {{}})`")
         owner = self._lease.owner
         query, values = statement(batches)
+        pasts = [past for batch in batches for past in batch.pasts]
 
         async def write() -> None:
             if self._writer is None or self._writer.is_closed():
@@ -204,7 +205,7 @@ class PostgresStore(Reading):
                 if self._doubtful:
                     self._commits = await self._writer.fetchval(_COUNT_ON, owner) or 0
                     self._doubtful = False
-                if not await self._writer.fetchval(query, owner, self._commits + 1, *values):
+                if not await self._put(self._writer, query, (owner, self._commits + 1, *values), pasts):
                     await self._was_applied(self._writer)
             except BaseException:
                 self._writer.terminate()
@@ -217,6 +218,20 @@ class PostgresStore(Reading):
             self._doubtful = True
             raise
         self._commits += 1
+
+    async def _put(
+        self, connection: asyncpg.Connection, query: str, values: Sequence[Any], pasts: Sequence[Past]
+    ) -> bool:
+        """Whether it did anything; if not, because it had been applied or the owner is gone."""
+        if not pasts:
+            return bool(await connection.fetchval(query, *values))
+        async with connection.transaction():
+            await memory.lock(connection, sorted({past.namespace for past in pasts}))
+            if not await connection.fetchval(query, *values):
+                return False
+            for past in pasts:
+                await history.follow(connection, past)
+            return True
 
     async def _was_applied(self, connection: asyncpg.Connection) -> None:
         """The statement did nothing: because it had been applied and its answer was lost, or the owner is gone."""
@@ -269,6 +284,15 @@ class PostgresStore(Reading):
     async def retract(self, operation: str, level: Level) -> Retraction | None:
         now = self.clock()
         return await self._fenced(lambda connection: memory.retract(connection, operation, level, now))
+
+    async def prune(self, namespace: str, keep: int) -> int:
+        check_keep(keep)
+
+        async def work(connection: asyncpg.Connection) -> int:
+            async with connection.transaction():
+                return await history.prune(connection, namespace, keep)
+
+        return await self._ask(work)
 
     async def _fenced(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """Write in a transaction, if this owner is alive. Repeated if its answer gets lost: `work` must bear that."""

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import astuple
+
 from weft.core.memory import Level
 from weft.core.record import from_column, to_column
 from weft.store.memory import (
@@ -18,8 +20,11 @@ from weft.store.memory import (
     Look,
     Object,
     Operation,
+    Past,
     Retraction,
+    Space,
     Verdict,
+    as_was,
     blobs,
     cascade,
     decide,
@@ -30,31 +35,45 @@ from weft.store.memory import (
 from weft.store.sqlite.rights import Rights
 from weft.store.sqlite.statements import IDS
 
-_FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
-_O = ", ".join(f"o.{name}" for name in _FIELDS.split(", "))
-_OPERATION = "id, namespace, process, level, at, state, retracted_at"
+FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
+NAMESPACE = "substr(cell, 1, instr(cell, '/') - 1)"
+"""SQL: of an object."""
+_O = ", ".join(f"o.{name}" for name in FIELDS.split(", "))
+OPERATION = "id, namespace, process, level, at, state, tainted_at, retracted_at"
 _CLOCK = "coalesce((SELECT at FROM memories WHERE namespace = ?), 0)"
 LOOK = f"""SELECT {_CLOCK}, c.value, {_O} FROM json_each(?) AS c LEFT JOIN objects AS o ON o.cell = c.value
     AND o.version = (SELECT max(version) FROM objects WHERE cell = c.value) ORDER BY c.key"""
-UNDER = f"""SELECT {_CLOCK}, {_FIELDS} FROM (
-        SELECT {_FIELDS.replace("version", "max(version) AS version")} FROM objects
+UNDER = f"""SELECT {_CLOCK}, {FIELDS} FROM (
+        SELECT {FIELDS.replace("version", "max(version) AS version")} FROM objects
         WHERE cell >= ? AND cell > ? AND cell < ? GROUP BY cell) WHERE value IS NOT NULL ORDER BY cell LIMIT ?"""
-VERSIONS = f"SELECT {_FIELDS} FROM objects WHERE cell = ? ORDER BY version DESC LIMIT ?"
-OPERATIONS = f"SELECT {_OPERATION} FROM operations WHERE id IN {IDS}"
-WRITTEN = """SELECT cell FROM objects JOIN operations ON id = operation
-    WHERE operation = ? AND objects.at = operations.at ORDER BY cell"""
-NAMESPACES = "SELECT namespace FROM memories ORDER BY namespace"
+VERSIONS = f"SELECT {FIELDS} FROM objects WHERE cell = ? ORDER BY version DESC LIMIT ?"
+OPERATIONS = f"SELECT {OPERATION} FROM operations WHERE id IN {IDS}"
+WRITTEN = "SELECT DISTINCT cell FROM objects WHERE operation = ? ORDER BY cell"
 CLOCK = f"SELECT {_CLOCK}"
 _BUILT = f"""WITH RECURSIVE built (id) AS (
         SELECT operation FROM dependencies WHERE predecessor = ?
         UNION SELECT d.operation FROM built JOIN dependencies d ON d.predecessor = built.id)
-    SELECT {", ".join(f"o.{name}" for name in _OPERATION.split(", "))}, d.predecessor FROM built
+    SELECT {", ".join(f"o.{name}" for name in OPERATION.split(", "))}, d.predecessor FROM built
         JOIN operations o ON o.id = built.id JOIN dependencies d ON d.operation = o.id ORDER BY o.at"""
 _SPOILT = f"""SELECT {_O} FROM objects AS o WHERE o.cell IN (SELECT cell FROM objects WHERE operation IN {IDS})
     AND o.version = (SELECT max(version) FROM objects WHERE cell = o.cell) AND o.operation IN {IDS}"""
 _LIVE = f"""SELECT {_O} FROM objects AS o WHERE o.cell = ? AND (o.operation = ''
         OR NOT EXISTS (SELECT 1 FROM operations WHERE id = o.operation AND state = 'retracted'))
     ORDER BY o.version DESC LIMIT 1"""
+
+
+CLOCKS = f"""SELECT namespace, at FROM memories WHERE instr(namespace, '@') = 0
+    UNION ALL SELECT namespace, at FROM memories WHERE instr(namespace, '@') > 0
+        AND substr(namespace, instr(namespace, '@') + 1) IN {IDS} ORDER BY namespace"""
+SPACES = f"""SELECT namespace, at, (SELECT count(*) FROM (
+        SELECT value, max(version) FROM objects WHERE {NAMESPACE} = namespace GROUP BY cell) WHERE value IS NOT NULL)
+    FROM memories ORDER BY namespace"""
+CHANGED = " UNION ".join(
+    f"SELECT id FROM operations WHERE namespace = ? AND {clock} > ? AND {clock} <= ?"
+    for clock in ("at", "tainted_at", "retracted_at")
+)
+BUILT_ON = f"SELECT operation, predecessor FROM dependencies WHERE operation IN {IDS} ORDER BY operation, predecessor"
+OBJECTS = f"SELECT {FIELDS} FROM objects WHERE {NAMESPACE} = ? AND at > ? AND at <= ? ORDER BY cell, version"
 
 
 def made(values: Sequence[Any]) -> Object:
@@ -97,8 +116,27 @@ class Recall(Rights):
     async def written(self, operation: str) -> list[str]:
         return [cell for (cell,) in self._read(WRITTEN, operation)]
 
-    async def namespaces(self) -> list[str]:
-        return [name for (name,) in self._read(NAMESPACES)]
+    async def clocks(self, processes: Sequence[str] | None = None) -> dict[str, int]:
+        if processes is None:
+            return dict(self._read("SELECT namespace, at FROM memories ORDER BY namespace"))
+        return dict(self._read(CLOCKS, json.dumps(list(processes))))
+
+    async def spaces(self) -> list[Space]:
+        return [Space(*values) for values in self._read(SPACES)]
+
+    async def recent(self, namespace: str, limit: int = 1000) -> list[Operation]:
+        query = f"SELECT {OPERATION} FROM operations WHERE namespace = ? ORDER BY at DESC LIMIT ?"
+        return [operation(values) for values in self._read(query, namespace, limit)]
+
+    async def past(self, namespace: str, after: int, at: int) -> Past:
+        given = namespace, after, at
+        ids = [id for (id,) in self._read(CHANGED, *given * 3)]
+        every = [as_was(one, at) for one in await self.operations(ids)]
+        return Past(
+            namespace=namespace, after=after, at=at, operations=sorted(every, key=lambda one: one.at),
+            dependencies=self._read(BUILT_ON, json.dumps([one.id for one in every if one.at > after])),
+            objects=[made(values) for values in self._read(OBJECTS, *given)],
+        )  # fmt: skip
 
 
 def operate(connection: sqlite3.Connection, commits: Sequence[Commit], now: float) -> list[Verdict]:
@@ -106,14 +144,16 @@ def operate(connection: sqlite3.Connection, commits: Sequence[Commit], now: floa
     held = _held(connection, commits, now)
     verdicts, applied = decide(commits, held)
     if applied.operations:
-        _write(connection, applied)
-        _set_clocks(connection, held.clocks)
-        if held.holds:
-            let_go(connection, [one.id for one in applied.operations])
+        write(connection, applied)
+        set_clocks(connection, held.clocks)
+    if held.holds:  # that was let in before and asked for a hold again since it does not know that
+        let_go(connection, [one.operation for one, verdict in zip(commits, verdicts, strict=True) if verdict.at])
     return verdicts
 
 
 def hold(connection: sqlite3.Connection, hold: Hold, now: float) -> bool:
+    if hold.until <= now:
+        return True
     connection.execute("DELETE FROM holds WHERE until <= ?", (now,))
     connection.execute(
         "INSERT INTO holds (operation, namespace, cells, until) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -156,17 +196,18 @@ def _versions(connection: sqlite3.Connection, known: Operation) -> dict[str, int
     return dict(connection.execute(query, (known.id, known.at)))
 
 
-def _write(connection: sqlite3.Connection, applied: Applied) -> None:
+def write(connection: sqlite3.Connection, applied: Applied) -> None:
     connection.executemany("INSERT INTO payloads VALUES (?, ?) ON CONFLICT DO NOTHING", applied.payloads.items())
     connection.executemany(
         "INSERT INTO payload_references VALUES (?, ?) ON CONFLICT DO NOTHING", blobs(applied.objects)
     )
     connection.executemany(
-        f"INSERT INTO objects ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(one) for one in applied.objects]
+        f"INSERT INTO objects ({FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(one) for one in applied.objects]
     )
     connection.executemany(
-        f"INSERT INTO operations ({_OPERATION}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(o.id, o.namespace, o.process, o.level, o.at, o.state, o.retracted_at) for o in applied.operations],
+        f"""INSERT INTO operations ({OPERATION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+            SET state = excluded.state, tainted_at = excluded.tainted_at, retracted_at = excluded.retracted_at""",
+        [astuple(one) for one in applied.operations],
     )
     connection.executemany(
         "INSERT INTO dependencies (operation, predecessor) VALUES (?, ?) ON CONFLICT DO NOTHING", applied.dependencies
@@ -178,7 +219,7 @@ def _row(one: Object) -> tuple[Any, ...]:
     return one.cell, one.version, one.at, one.operation, value, json.dumps(one.links), one.updated, one.by
 
 
-def _set_clocks(connection: sqlite3.Connection, clocks: dict[str, int]) -> None:
+def set_clocks(connection: sqlite3.Connection, clocks: dict[str, int]) -> None:
     query = "INSERT INTO memories VALUES (?, ?) ON CONFLICT (namespace) DO UPDATE SET at = max(at, excluded.at)"
     connection.executemany(query, clocks.items())
 
@@ -198,12 +239,13 @@ def retract(connection: sqlite3.Connection, id: str, level: Level, now: float) -
         (at, json.dumps(gone)),
     )
     connection.execute(
-        f"UPDATE operations SET state = 'tainted' WHERE id IN {IDS} AND state = 'live'", (json.dumps(tainted),)
+        f"UPDATE operations SET state = 'tainted', tainted_at = ? WHERE id IN {IDS} AND state = 'live'",
+        (at, json.dumps(tainted)),
     )
     spoilt = [made(row) for row in connection.execute(_SPOILT, (json.dumps(gone), json.dumps(gone)))]
     back = [restored(one.cell, one, _live(connection, one.cell), at, now) for one in spoilt]
-    _write(connection, Applied(objects=back))
-    _set_clocks(connection, {one.namespace: at})
+    write(connection, Applied(objects=back))
+    set_clocks(connection, {one.namespace: at})
     return Retraction(at, gone, {each.cell: each.version for each in back})
 
 
@@ -222,6 +264,5 @@ def _live(connection: sqlite3.Connection, cell: str) -> Object | None:
 def _done_before(connection: sqlite3.Connection, one: Operation) -> Retraction:
     query = "SELECT id FROM operations WHERE namespace = ? AND retracted_at = ? ORDER BY id = ? DESC, at"
     gone = [id for (id,) in connection.execute(query, (one.namespace, one.retracted_at, one.id))]
-    first, last = one.namespace + "/", one.namespace + "0"  # the character after "/"
-    query = "SELECT cell, version FROM objects WHERE cell > ? AND cell < ? AND at = ?"
-    return Retraction(one.retracted_at, gone, dict(connection.execute(query, (first, last, one.retracted_at))))
+    query = f"SELECT cell, version FROM objects WHERE {NAMESPACE} = ? AND at = ?"
+    return Retraction(one.retracted_at, gone, dict(connection.execute(query, (one.namespace, one.retracted_at))))

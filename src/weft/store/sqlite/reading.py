@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
 from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.past import filled, pieces
 from weft.store.sqlite.checkpoints import Checkpoints
 from weft.store.sqlite.memory import Recall
 from weft.store.sqlite.owners import Owners
@@ -129,6 +130,10 @@ class Reading(Checkpoints, Recall):
             batch = await self._about([process(values[1:]) for values in found])
             batch.payloads = {hash: await self.payload(hash) for hash in {hash for _, hash in batch.references}}
             yield batch
+        for namespace, at in (await self.clocks()).items():
+            async for past in pieces(self, namespace, 0, at):
+                async for batch in filled(self, past):
+                    yield batch
 
     async def families(self, after: int = 0, limit: int = 100) -> list[Family]:
         found: dict[int, Family] = {}

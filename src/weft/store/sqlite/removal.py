@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from weft.store.base import FINISHED
+from weft.store.sqlite.history import forget
 from weft.store.sqlite.ledger import settle
 from weft.store.sqlite.statements import IDS
 
@@ -18,17 +19,19 @@ def delete(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
         (json.dumps(list(ids)), json.dumps(FINISHED)),
     ).fetchall()
     doomed = json.dumps([id for id, _ in finished])
+    needing = json.dumps([id for id, _ in finished] + forget(connection, doomed))
     connection.execute(
         f"""DELETE FROM payloads
             WHERE hash IN (SELECT hash FROM payload_references WHERE process IN {IDS})
             AND NOT EXISTS (SELECT 1 FROM payload_references AS needed
                 WHERE needed.hash = payloads.hash AND needed.process NOT IN {IDS})""",
-        (doomed, doomed),
+        (needing, needing),
     )
+    connection.execute(f"DELETE FROM payload_references WHERE process IN {IDS}", (needing,))
     held = connection.execute(f"SELECT key FROM charges WHERE process IN {IDS} AND NOT settled", (doomed,)).fetchall()
     if held:
         settle(connection, {key: {} for (key,) in held})
-    for table in ("payload_references", "segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
+    for table in ("segments", "inbox", "waits", "events", "questions", "charges", "checkpoints"):
         connection.execute(f"DELETE FROM {table} WHERE process IN {IDS}", (doomed,))
     connection.execute(f"DELETE FROM processes WHERE id IN {IDS}", (doomed,))
     connection.execute(

@@ -105,13 +105,19 @@ MIGRATIONS = (
     ),
     (
         "CREATE TABLE memories (namespace TEXT PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE INDEX memories_private ON memories (substr(namespace, instr(namespace, '@') + 1))
+            WHERE instr(namespace, '@') > 0""",
         """CREATE TABLE objects (
             cell TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL, operation TEXT NOT NULL, value BLOB,
             links TEXT NOT NULL, updated REAL NOT NULL, "by" TEXT NOT NULL, PRIMARY KEY (cell, version))""",
         "CREATE INDEX objects_operation ON objects (operation)",
+        "CREATE INDEX objects_clock ON objects (substr(cell, 1, instr(cell, '/') - 1), at)",
         """CREATE TABLE operations (
             id TEXT PRIMARY KEY NOT NULL, namespace TEXT NOT NULL, process TEXT NOT NULL, level TEXT NOT NULL,
-            at INTEGER NOT NULL, state TEXT NOT NULL, retracted_at INTEGER NOT NULL) WITHOUT ROWID""",
+            at INTEGER NOT NULL, state TEXT NOT NULL, tainted_at INTEGER NOT NULL,
+            retracted_at INTEGER NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX operations_clock ON operations (namespace, at)",
+        "CREATE INDEX operations_tainted ON operations (namespace, tainted_at) WHERE tainted_at > 0",
         "CREATE INDEX operations_retracted ON operations (namespace, retracted_at) WHERE retracted_at > 0",
         """CREATE TABLE dependencies (
             operation TEXT NOT NULL, predecessor TEXT NOT NULL, PRIMARY KEY (predecessor, operation)) WITHOUT ROWID""",

@@ -39,8 +39,8 @@ from weft.store.base import (
     Want,
 )
 from weft.store.ledger import Charge, Refusal
-from weft.store.memory import Commit, Hold, Retraction, Verdict
-from weft.store.sqlite import ledger, memory, removal
+from weft.store.memory import Commit, Hold, Retraction, Verdict, check_keep
+from weft.store.sqlite import history, ledger, memory, removal
 from weft.store.sqlite.commit import apply
 from weft.store.sqlite.owners import Owners
 from weft.store.sqlite.queue import Line
@@ -146,6 +146,10 @@ class SQLiteStore(Reading):
 
     async def retract(self, operation: str, level: Level) -> Retraction | None:
         return await self._ask(lambda connection: memory.retract(connection, operation, level, self.clock()))
+
+    async def prune(self, namespace: str, keep: int) -> int:
+        check_keep(keep)
+        return await self._ask(lambda connection: history.prune(connection, namespace, keep))
 
     async def vacuum(self) -> None:
         """Give the space of deleted runs back to the disk. Needs room for a second copy meanwhile."""
