@@ -370,6 +370,70 @@ def test_only_a_committed_operation_of_this_memory_can_be_retracted(store: str) 
     asyncio.run(main())
 
 
+@weft.workflow
+async def only_reads() -> str:
+    async with anything.operation() as op:
+        await op.read("nothing here", None)
+    return op.id
+
+
+@weft.workflow
+async def retracts_it(operation: str) -> list[str]:
+    return (await anything.retract(operation)).operations
+
+
+def test_a_retraction_needs_the_right_to_write_and_the_right_memory(store: str) -> None:
+    async def main(policy: weft.Policy, operation: str = "") -> str:
+        async with weft.Runtime(store, policy=policy) as runtime:
+            if not operation:
+                return await runtime.run(only_reads)
+            await runtime.run(retracts_it, operation)
+            return operation
+
+    everything = weft.Policy(base="none", allow=("step:**", "memory:**"))
+    operation = asyncio.run(main(everything))
+    with pytest.raises(Denied, match=r"memory\.write"):
+        asyncio.run(main(weft.Policy(base="none", allow=("step:**", "memory.read:**")), operation))
+    asyncio.run(main(everything, operation))
+
+
+@weft.workflow
+async def lives_on() -> list[Any]:
+    async with anything.operation(level="L2") as first:
+        first.write("kept", (await first.read("kept", 0)) + 1)
+    async with scratch.operation() as op:
+        op.write("mine", "before")
+    await weft.checkpoint("here")
+    word = await go.receive()
+    async with anything.operation(level="L2") as second:
+        second.write(word, first.id)
+    return [first.id, second.id, (await anything.retract(second.id)).operations]
+
+
+def test_forks_replay_their_origin_s_operations_and_make_their_own(store: str) -> None:
+    async def main() -> None:
+        async with weft.Runtime(store) as runtime:
+            run = await runtime.start(lives_on)
+            await parked(runtime, run.id)
+            (checkpoint,) = await runtime.checkpoints(run.id)
+            branch = await runtime.fork_checkpoint(checkpoint.id)
+            other = await runtime.fork(run.id, at=6)
+            ends = []
+            for one in (run, branch, other):
+                await runtime.send(one.id, "memory go", "x")
+                ends.append(await one)
+            firsts, seconds, gone = zip(*ends, strict=True)
+            assert len(set(firsts)) == 1  # committed once, by the origin
+            assert len(set(seconds)) == 3
+            assert [list(one) for one in gone] == [[second] for second in seconds]
+            assert await runtime.run(reads_one, "kept") == 1
+            history = await history_of_runs(runtime.store, [run.id, branch.id, other.id])
+            assert len(history) == len({one.id for one in history}) == 3 + 2
+            assert check(history, "L4") == []
+
+    asyncio.run(main())
+
+
 # --- tools --------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import weft as library
 from weft.core.errors import BadInput
 from weft.trace.anomalies import check
 from weft.trace.history import Call, Operation, Read, Write, write_history
@@ -441,3 +443,50 @@ def test_langgraph_reorders_what_its_transcript_shows_in_order(tmp_path: Path) -
     code, found, _ = weft(str(out), "--level", "L3", "--json")
     assert (code, len(json.loads(found)["findings"])) == (1, reordered)
     assert weft(str(out), "--level", "L2")[0] == 0
+
+
+def test_a_run_is_judged_from_the_journals_with_what_others_did(tmp_path: Path) -> None:
+    journal = str(tmp_path / "journal.db")
+
+    async def main() -> tuple[str, str]:
+        async with library.Runtime(journal) as runtime:
+            victim = await runtime.start(reads_and_writes_late, "L0")
+            while victim.id in runtime.active:
+                await asyncio.sleep(0.02)  # until it waits for a letter, out of memory
+            await runtime.run(writes_between)
+            await runtime.send(victim.id, "check go", "on")
+            await victim
+            clean = await runtime.start(writes_between)
+            await clean
+            return victim.id, clean.id
+
+    victim, clean = asyncio.run(main())
+    status, out, _ = weft(victim, "--store", journal)
+    assert status == 0  # it ran at L0, which promises nothing
+    status, out, _ = weft(victim, "--store", journal, "--level", "L1")
+    assert status == 1
+    assert "A1 stale generation" in out
+    assert "1 operation checked, 1 anomaly" in out
+    status, out, _ = weft(clean, "--store", journal, "--level", "L4", "--json")
+    assert (status, json.loads(out)["operations"]) == (0, 1)
+    status, _, err = weft("nobody", "--store", journal)
+    assert status != 0
+    assert "nobody" in err
+
+
+checked = library.Memory("checked")
+go = library.Mailbox("check go", str)
+
+
+@library.workflow
+async def reads_and_writes_late(level: str) -> None:
+    async with checked.operation(level=level, agent="slow") as op:  # type: ignore[arg-type]
+        before = await op.read("plan", "nothing")
+        await go.receive()
+        op.write("plan", f"{before}, and more")
+
+
+@library.workflow
+async def writes_between() -> None:
+    async with checked.operation(agent="quick") as op:
+        op.write("plan", "something else")

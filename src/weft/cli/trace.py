@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from weft.cli.failures import reported
-from weft.cli.words import AsJson
+from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from weft.store.base import Store
     from weft.trace.anomalies import Finding
+    from weft.trace.history import Operation
 
 traces = typer.Typer(help="Judge traces of agents.", no_args_is_help=True)
 
@@ -26,7 +28,13 @@ SHOWN = 50
 @traces.command(name="check")
 @reported
 def check_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines of operations, or spans of OpenTelemetry.")],
+    trace: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|RUN",
+            help="JSON lines of operations, spans of OpenTelemetry, or a run of Weft with its children.",
+        ),
+    ],
     level: Annotated[
         Literal["L0", "L1", "L2", "L3", "L4"] | None,
         typer.Option(help="Judge by this level. [default: the one that each operation ran at, or L1]"),
@@ -46,6 +54,7 @@ def check_(
             "[default: each may have held one value]",
         ),
     ] = None,
+    store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
     """Did agents act on stale values, cascade, reorder effects, or call tools that were gone? Exits with 1 if so."""
@@ -53,8 +62,11 @@ def check_(
     from weft.trace.anomalies import check
     from weft.trace.otel import load_history
 
-    history = load_history(file)
+    history, judged = (load_history(Path(trace)), None) if _is_file(trace) else _of_run(store, trace)
     found = check(history, level, residue=residue, initial=_cells(initial))
+    if judged is not None:
+        history = [one for one in history if one.id in judged]
+        found = [one for one in found if one.operation in judged]
     if json:
         import msgspec
 
@@ -65,6 +77,25 @@ def check_(
         print(_sum(len(history), found))
     if found:
         raise typer.Exit(1)
+
+
+def _is_file(trace: str) -> bool:
+    return Path(trace).exists() or any(mark in trace for mark in "./\\")
+
+
+def _of_run(store: str | None, run: str) -> tuple[list[Operation], set[str]]:
+    """The operations of a run and its children, and of all that shared a memory with them; and the ids of its own."""
+    from weft.cli.look import ask, present
+    from weft.trace.journal_history import history_of_runs, with_neighbours
+
+    row = present(store, run)
+
+    async def look(opened: Store) -> tuple[list[Operation], set[str]]:
+        family = list((await opened.subtree(row.id)).rows)
+        own = await history_of_runs(opened, family)
+        return await with_neighbours(opened, family, own), {one.id for one in own}
+
+    return ask(store, look)
 
 
 def _cells(initial: str | None) -> dict[str, str] | None:

@@ -96,14 +96,14 @@ class Memory(Generic[T]):
         if not isinstance(operation, str) or not operation:
             raise BadInput(f"Memory.retract({operation!r}): give the id of an operation, its op.id")
         look = process.issue("memory.written", operation, where, NOTHING, partial(shared.written, process))
-        cells: list[str] | None = await process.outcome(look)
-        space = self._space(process)
-        if cells is None or any(not cell.startswith(f"{space}/") for cell in cells):
+        found: tuple[str, list[str]] | None = await process.outcome(look)
+        if found is None or found[0] != self._space(process):
             raise BadInput(f"{operation!r} is no operation that was committed in {self.namespace}")
         args = encode_args((chosen,), {}, "retract")
         launch = partial(shared.retract, process, level=chosen, namespace=self._shown)
-        shown = [self._shown + cell.removeprefix(space) for cell in cells]
-        pending = Writing(process, "memory.retract", operation, where, args, launch, shown)
+        # Of one that wrote nothing, or whose versions were pruned, others may have to go all the same.
+        cells = [f"{self._shown}/{name}" for name in found[1] or [operation]]
+        pending = Writing(process, "memory.retract", operation, where, args, launch, cells)
         process.enlist(pending)
         done = await process.outcome(pending)
         return Retracted(done["operations"], done["restored"])

@@ -128,12 +128,13 @@ class Shared:
         self.runtime.task(self.runtime.store.let_go(operation))
 
     def written(self, process: Process, pending: Pending) -> None:
-        """Deliver which cells the operation wrote that `pending` names; None if there is no such operation."""
+        """Deliver the namespace of the operation that `pending` names, and the cells that it wrote; None if there is no
+        such operation."""
 
         async def look() -> None:
             known = await self.runtime.store.operations([pending.name])
-            cells = await self.runtime.store.written(pending.name) if known else None
-            process.arrive(pending, True, cells)
+            cells = await self.runtime.store.written(pending.name) if known else []
+            process.arrive(pending, True, [known[0].namespace, [c.partition("/")[2] for c in cells]] if known else None)
 
         self.runtime.task(look())
 

@@ -20,6 +20,8 @@ from weft.trace.history import Call, Operation, Read, Write
 
 PAGE = 200
 """Journals read at once."""
+MOST = 100_000
+"""Operations of a namespace that are looked at."""
 LONGEST = 80
 """Characters of a value that stand in a history; a longer one is named by its digest."""
 ABSENT = "(nothing)"
@@ -55,6 +57,16 @@ async def history_of_runs(store: Store, ids: Sequence[str]) -> list[Operation]:
         msgspec.structs.replace(one, retracted=one.id in retracted)
         for one in sorted(found.values(), key=lambda o: o.end)
     ]
+
+
+async def with_neighbours(store: Store, ids: Sequence[str], own: Sequence[Operation]) -> list[Operation]:
+    """The operations of these processes (`own`), and those that others did in the same namespaces, as far as their
+    journals are still there."""
+    spaces = {
+        cell.partition("/")[0] for one in own for cell in (*(r.cell for r in one.reads), *(w.cell for w in one.writes))
+    }
+    others = {one.process for space in sorted(spaces) for one in await store.recent(space, MOST)}
+    return await history_of_runs(store, [*ids, *sorted(others - {*ids})])
 
 
 def _large(records: Iterable[AnyRecord]) -> set[bytes]:
