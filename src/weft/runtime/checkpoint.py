@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from weft.core.declare import find_workflow
 from weft.core.errors import BadInput, UnknownCheckpoint, WeftError
 from weft.core.ids import new_id
-from weft.runtime.branch import Branch
 from weft.runtime.cut import cut_through, decode_cut, encode_cut
 from weft.runtime.handle import Run
-from weft.runtime.restoring import Restoring, turn
 from weft.store.base import Checkpoint, Store
 
 if TYPE_CHECKING:
+    from weft.runtime.branch import Branch
     from weft.runtime.pending import Pending
     from weft.runtime.process import Process
     from weft.runtime.runtime import Runtime
@@ -87,6 +86,8 @@ async def fork(runtime: Runtime, id: str, here: bool) -> Run[Any]:
 
 async def restore(runtime: Runtime, id: str, here: bool) -> Run[Any]:
     """See `Runtime.restore`."""
+    from weft.runtime.restoring import Restoring, turn
+
     branch = await _branch(runtime, await find(runtime.store, id), here)
     async with turn(runtime):
         restoring = Restoring(runtime, await find(runtime.store, branch.checkpoint.id), branch.names.new)
@@ -99,6 +100,8 @@ async def restore(runtime: Runtime, id: str, here: bool) -> Run[Any]:
 
 
 async def _branch(runtime: Runtime, checkpoint: Checkpoint, here: bool) -> Branch:
+    from weft.runtime.branch import Branch  # so that whoever only begins pays nothing for it
+
     branch = Branch(runtime, checkpoint, decode_cut(checkpoint.body))
     await branch.read()
     if here:
