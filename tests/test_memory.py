@@ -216,6 +216,50 @@ def test_a_write_may_expect_a_version_at_any_level(store: str) -> None:
     asyncio.run(main())
 
 
+@weft.workflow
+async def lists(level: str, between: str) -> list[Any]:
+    async with anything.operation() as op:
+        for name in ("n/a", "n/b", "m"):
+            op.write(name, name, links=("m",))
+    await anything.offer(search)
+    try:
+        async with anything.operation(level=level, agent="slow") as op:  # type: ignore[arg-type]
+            found = [await op.names("n/"), await op.names()]
+            op.write("n/mine", 1)
+            op.delete("n/a")
+            found += [await op.names("n/"), await op.links("m"), await op.links("nothing")]
+            async with anything.operation(agent="quick") as other:
+                if between == "delete":
+                    other.delete("n/b")
+                elif between:
+                    other.write(between, "new")
+    except MemoryConflict as conflict:
+        return conflict.stale
+    return found
+
+
+def test_what_was_listed_is_checked_too(store: str) -> None:
+    async def main() -> None:
+        async with weft.Runtime(store) as runtime:
+            found = await runtime.run(lists, "L1", "n/b")  # another value of what was listed, not another name
+            assert found == [["n/a", "n/b"], ["m", "n/a", "n/b"], ["n/b", "n/mine"], ["m"], []]
+            await runtime.run(clears, ["n/mine"])
+            assert await runtime.run(lists, "L1", "n/new") == ["anything/*", "anything/n/*"]
+            await runtime.run(clears, ["n/new"])
+            assert await runtime.run(lists, "L1", "delete") == ["anything/*", "anything/n/*"]
+            assert await runtime.run(lists, "L1", "other") == ["anything/*"]
+            assert len(await runtime.run(lists, "L0", "n/newer")) == 5
+
+    asyncio.run(main())
+
+
+@weft.workflow
+async def clears(names: list[str]) -> None:
+    async with anything.operation() as op:
+        for name in names:
+            op.delete(name)
+
+
 def _union(base: list[str] | None, mine: list[str], theirs: list[str] | None) -> list[str]:
     return sorted({*(theirs or []), *mine})
 
@@ -629,6 +673,8 @@ async def misuses() -> list[str]:
                 said.append(str(error))
     with pytest.raises(BadInput, match="is over"):
         op.write("late", Note("x"))
+    with pytest.raises(BadInput, match="the beginning of a name"):
+        await op.names()
     with pytest.raises(BadInput, match="is not a step"):
         await anything.offer(misuses)  # type: ignore[arg-type]
     return said

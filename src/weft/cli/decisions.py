@@ -181,7 +181,7 @@ def cleared(label: str, asked: Request, workspace: str) -> str:
 def _done(record: Outcome) -> Iterator[tuple[str, str]]:
     """What an effect did to which resource, in the words of a capability."""
     if record.kind == "memory.commit" and isinstance(record.args, bytes):
-        (_, _, _, writes), _ = decode_args(record.args)
+        (_, _, _, writes, *_), _ = decode_args(record.args)
         yield from (("memory.write", f"{record.name}/{name}") for name in writes)
     elif record.kind == "memory.commit":
         yield "memory.write", f"{record.name}/**"

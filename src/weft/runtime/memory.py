@@ -215,6 +215,9 @@ class Operation(Generic[T]):
         """Of the effect that began it."""
         self._space = attempts.memory._space(process)
         self._reads: dict[str, Seen] = {}
+        self._listed: dict[str, list[str]] = {}
+        """Prefix -> names, as they were listed."""
+        self._links: dict[str, tuple[str, ...]] = {}
         self._values: dict[str, Any] = {}
         """What was read, as it was; cells where nothing is are not there."""
         self._writes: dict[str, tuple[Any, tuple[str, ...], int | None]] = {}
@@ -239,6 +242,34 @@ class Operation(Generic[T]):
                 return cast(T, default)
             raise NoObject(f"nothing is in {self._named(cell)}; write it first, or read it with a default")
         return self.memory.check(found)
+
+    async def names(self, prefix: str = "") -> list[str]:
+        """The names that begin with `prefix` and where something is, in order, with what this operation wrote and
+        deleted. From L1 on the operation is refused if there are others when it commits."""
+        if self._over or not isinstance(prefix, str) or "*" in prefix or "\0" in prefix or prefix.startswith("/"):
+            raise BadInput(f"op.names({prefix!r}): give the beginning of a name, in an operation that is under way")
+        if prefix not in self._listed:
+            process = self._process
+            args = encode_args((self._number, prefix), {}, "names")
+            launch = partial(process.runtime.shared.names, process, namespace=self._space, prefix=prefix)
+            name = f"{self.memory._shown}/{prefix}*"
+            self._listed[prefix] = (await process.outcome(process.issue("memory.names", name, place(), args, launch)))[
+                "names"
+            ]
+        start = len(self._space) + 1
+        written = {cell[start:]: value is not msgspec.UNSET for cell, (value, *_) in self._writes.items()}
+        kept = (name for name in self._listed[prefix] if written.get(name, True))
+        return sorted({*kept, *(name for name, there in written.items() if there and name.startswith(prefix))})
+
+    async def links(self, name: str) -> list[str]:
+        """The names that the cell refers to."""
+        cell, start = self._cell(name, "op.links"), len(self._space) + 1
+        if cell in self._writes:
+            found = self._writes[cell][1]
+        else:
+            await self._see(cell)
+            found = self._links.get(cell, ())
+        return [link[start:] for link in found]
 
     async def version(self, name: str) -> int:
         """The newest version of the cell, for `expect=`; 0 if there never was one."""
@@ -281,6 +312,7 @@ class Operation(Generic[T]):
 
     def _take(self, cell: str, seen: Mapping[str, Any]) -> None:
         self._reads[cell] = Seen(seen["version"], seen["operation"])
+        self._links[cell] = tuple(seen["links"])
         if seen["there"]:
             self._values[cell] = seen["value"]
         else:
@@ -393,6 +425,8 @@ class Operation(Generic[T]):
             operation=operation_id(process.id, self._number), namespace=self._space, process=process.id,
             level=self.level, reads=dict(self._reads),
         )  # fmt: skip
+        for prefix, names in self._listed.items():
+            commit.listed[f"{self._space}/{prefix}"] = [f"{self._space}/{name}" for name in names]
         told: dict[str, Any] = {}
         start = len(self._space) + 1
         for cell, (value, links, expect) in self._writes.items():
@@ -402,7 +436,7 @@ class Operation(Generic[T]):
             data = carry(clean(encode(value, cell)), process.mark) if there else None
             commit.writes[cell] = Written(None if data is None else shared.kept(data, commit), links, expect)
         read = {cell[start:]: seen.version for cell, seen in self._reads.items()}
-        args = encode_args((self._number, self.level, read, told), {}, "commit")
+        args = encode_args((self._number, self.level, read, told, self._listed), {}, "commit")
         launch = partial(shared.commit, process, commit=commit)
         cells = [self._named(cell) for cell in self._writes]
         pending = Writing(process, "memory.commit", self.memory._shown, self._where, args, launch, cells)

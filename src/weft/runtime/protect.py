@@ -37,7 +37,7 @@ ACTION = {
     "spawn": "process.spawn", "detach": "process.spawn", "publish": "event.publish", "send": "process.send",
     "ask": "human.ask", "signal": "process.signal", "exec": "process.exec", "step": "step.run",
     "checkpoint": "checkpoint.create",
-    "memory.read": "memory.read", "memory.tools": "memory.read",
+    "memory.read": "memory.read", "memory.names": "memory.read", "memory.tools": "memory.read",
 }  # fmt: skip
 """What a kind of effect does; the others (waits for what others do, timers of the loop) are nobody's business."""
 

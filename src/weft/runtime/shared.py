@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from weft.core.errors import BadInput
 from weft.core.memory import TOOLS, Level
 from weft.core.needs import Computed
 from weft.core.record import Blob, Value, hashed
 from weft.core.sealed import carried
 from weft.runtime.look import Look
 from weft.runtime.pending import Launch, Pending
-from weft.store.memory import Commit, Hold, Object, Verdict, namespace_of
+from weft.store.memory import Commit, Hold, Object, Verdict, is_listed, namespace_of
 
 if TYPE_CHECKING:
     from weft.core.needs import Need
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Tools of a namespace read at once."""
+MOST = 10_000
+"""Names that can be listed at once."""
 HOLD = 60.0
 """Seconds for which an operation may hold cells."""
 SOON = (0.005, 0.1)
@@ -149,6 +152,20 @@ class Shared:
             process.arrive(pending, True, told)
 
         self.runtime.journal.when_durable(lambda: self.runtime.task(retract()))
+
+    def names(self, process: Process, pending: Pending, namespace: str, prefix: str) -> None:
+        """Deliver the names of the cells that begin with `prefix` and are not deleted."""
+
+        async def look() -> None:
+            seen = await self.runtime.store.under(namespace, prefix, limit=MOST)
+            if len(seen.objects) >= MOST:
+                error = BadInput(f"more than {MOST:,} names begin with {prefix!r}; list with a longer prefix")
+                process.arrive(pending, False, error)
+                return
+            names = [one.cell.partition("/")[2] for one in seen.objects if is_listed(one.cell)]
+            process.arrive(pending, True, {"at": seen.at, "names": names})
+
+        self.runtime.task(look())
 
     def tools(self, process: Process, pending: Pending, namespace: str) -> None:
         """Deliver all tools of a namespace, as they are at one moment."""

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from weft.core.errors import BadInput
-from weft.core.memory import Level
+from weft.core.memory import TOOLS, Level
 from weft.core.record import Blob, Value
 
 State = Literal["live", "tainted", "retracted"]
@@ -75,6 +75,8 @@ class Commit(msgspec.Struct, kw_only=True):
     level: Level = "L1"
     reads: dict[str, Seen] = {}
     """By cell: the whole read set, cells that are written too included."""
+    listed: dict[str, list[str]] = {}
+    """What began with this (`namespace/prefix`) -> the cells that there were, by name."""
     writes: dict[str, Written] = {}
     payloads: dict[bytes, bytes] = {}
     """Contents of large values, by hash."""
@@ -163,6 +165,8 @@ class Held(msgspec.Struct):
     """Of the commits that are known already: cell -> version."""
     holds: list[Hold] = []
     """On these namespaces, those that are not over, first come first."""
+    listed: dict[str, set[str]] = {}
+    """What began with each prefix that was listed -> the cells that there are."""
 
 
 class Applied(msgspec.Struct):
@@ -173,6 +177,11 @@ class Applied(msgspec.Struct):
     dependencies: list[tuple[str, str]] = []
     """(operation, one that wrote what it read)"""
     payloads: dict[bytes, bytes] = {}
+
+
+def is_listed(cell: str) -> bool:
+    """Whether a listing names it: tools are listed apart."""
+    return not cell.partition("/")[2].startswith(TOOLS)
 
 
 def namespace_of(cell: str) -> str:
@@ -221,6 +230,7 @@ def first(hold: Hold, line: Iterable[Hold]) -> bool:
 def _stale(commit: Commit, held: Held) -> Iterable[str]:
     if commit.level >= "L1":
         yield from (cell for cell, seen in commit.reads.items() if not _is_newest(held, cell, seen))
+        yield from (f"{prefix}*" for prefix, cells in commit.listed.items() if held.listed[prefix] != {*cells})
     for cell, write in commit.writes.items():
         if write.expect is not None and write.expect != _version(held, cell):
             yield cell
@@ -249,6 +259,9 @@ def _apply(commit: Commit, held: Held, applied: Applied) -> Verdict:
             links=write.links, updated=commit.now, by=commit.process,
         )  # fmt: skip
         held.newest[cell] = made
+        for prefix, cells in held.listed.items():
+            if cell.startswith(prefix) and is_listed(cell):
+                (cells.discard if write.value is None else cells.add)(cell)
         versions[cell] = made.version
         applied.objects.append(made)
     producers = sorted({seen.operation for seen in commit.reads.values()} - {"", commit.operation})

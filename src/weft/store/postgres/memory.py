@@ -28,6 +28,7 @@ from weft.store.memory import (
     cascade,
     decide,
     first,
+    is_listed,
     restored,
     span,
 )
@@ -49,6 +50,7 @@ LOOK = f"SELECT ({CLOCK}) AS clock, asked, {_O} FROM {_NEWEST.format('$2')} ORDE
 UNDER = f"""SELECT ({CLOCK}) AS clock, {FIELDS} FROM (
         SELECT DISTINCT ON (cell) {FIELDS} FROM weft.objects WHERE cell >= $2 AND cell > $3 AND cell < $4
         ORDER BY cell, version DESC) AS o WHERE value IS NOT NULL ORDER BY cell LIMIT $5"""
+ALL = 2**31
 VERSIONS = f"SELECT {FIELDS} FROM weft.objects WHERE cell = $1 ORDER BY version DESC LIMIT $2"
 OPERATIONS = f"SELECT {OPERATION} FROM weft.operations WHERE id = ANY($1::text[])"
 WRITTEN = "SELECT DISTINCT cell FROM weft.objects WHERE operation = $1 ORDER BY cell"
@@ -214,7 +216,14 @@ async def _held(connection: asyncpg.Connection, commits: Sequence[Commit], now: 
         versions.setdefault(id, {})[cell] = version
     newest = {row[0]: made(row) for row in rows}
     holds = await _holds(connection, namespaces, now)
-    return Held(clocks, newest, {one.id: one for one in found}, versions, holds)
+    listed = {prefix: await _listed(connection, prefix) for commit in commits for prefix in commit.listed}
+    return Held(clocks, newest, {one.id: one for one in found}, versions, holds, listed)
+
+
+async def _listed(connection: asyncpg.Connection, prefix: str) -> set[str]:
+    namespace, _, rest = prefix.partition("/")
+    rows = await connection.fetch(UNDER, namespace, *span(namespace, rest, ""), ALL)
+    return {row[1] for row in rows if is_listed(row[1])}
 
 
 async def write(connection: asyncpg.Connection, applied: Applied, clocks: dict[str, int]) -> None:

@@ -29,6 +29,7 @@ from weft.store.memory import (
     cascade,
     decide,
     first,
+    is_listed,
     restored,
     span,
 )
@@ -46,6 +47,7 @@ LOOK = f"""SELECT {_CLOCK}, c.value, {_O} FROM json_each(?) AS c LEFT JOIN objec
 UNDER = f"""SELECT {_CLOCK}, {FIELDS} FROM (
         SELECT {FIELDS.replace("version", "max(version) AS version")} FROM objects
         WHERE cell >= ? AND cell > ? AND cell < ? GROUP BY cell) WHERE value IS NOT NULL ORDER BY cell LIMIT ?"""
+ALL = 2**31
 VERSIONS = f"SELECT {FIELDS} FROM objects WHERE cell = ? ORDER BY version DESC LIMIT ?"
 OPERATIONS = f"SELECT {OPERATION} FROM operations WHERE id IN {IDS}"
 WRITTEN = "SELECT DISTINCT cell FROM objects WHERE operation = ? ORDER BY cell"
@@ -188,7 +190,15 @@ def _held(connection: sqlite3.Connection, commits: Sequence[Commit], now: float)
     found = [operation(row) for row in connection.execute(OPERATIONS, (json.dumps(sorted(wanted)),))]
     known = [one for one in found if one.id in {commit.operation for commit in commits}]
     versions = {one.id: _versions(connection, one) for one in known}
-    return Held(clocks, newest, {one.id: one for one in found}, versions, _holds(connection, namespaces, now))
+    holds = _holds(connection, namespaces, now)
+    listed = {prefix: _listed(connection, prefix) for commit in commits for prefix in commit.listed}
+    return Held(clocks, newest, {one.id: one for one in found}, versions, holds, listed)
+
+
+def _listed(connection: sqlite3.Connection, prefix: str) -> set[str]:
+    namespace, _, rest = prefix.partition("/")
+    rows = connection.execute(UNDER, (namespace, *span(namespace, rest, ""), ALL))
+    return {row[1] for row in rows if is_listed(row[1])}
 
 
 def _versions(connection: sqlite3.Connection, known: Operation) -> dict[str, int]:
