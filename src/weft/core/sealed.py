@@ -15,8 +15,10 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from weft.core.boundary import boundary, place
+from weft.core.errors import BadInput
 from weft.core.label import PUBLIC, Label, Sensitivity, join
 from weft.core.pack import PACKERS, decode_packed, decode_with, encode_plain, register
+from weft.core.plain import from_plain
 
 T = TypeVar("T")
 
@@ -144,3 +146,16 @@ def carried(data: bytes) -> Carried:
     """What came from another process."""
     found = decode_with(decode_packed, data)
     return found if type(found) is Carried else Carried(found, PUBLIC)
+
+
+def as_type(value: Any, annotation: Any, what: str) -> Any:
+    """`value` as this type: itself, or converted from JSON-like data; a handle passes as it is. Raises BadInput, which
+    begins with `what` takes such values."""
+    if annotation is Any or isinstance(value, Labelled):
+        return value
+    if isinstance(annotation, type) and isinstance(value, annotation):
+        return value
+    try:
+        return from_plain(value, annotation)
+    except BadInput as error:
+        raise BadInput(f"{what} {annotation!r}: {error}") from None

@@ -23,7 +23,7 @@ from weft.core.declare import Workflow
 from weft.core.errors import BadInput
 from weft.core.label import PUBLIC, Label
 from weft.core.schema import schema_of
-from weft.core.sealed import Labelled
+from weft.core.sealed import as_type
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
 from weft.runtime.checkpoint import begin as begin_checkpoint
@@ -327,12 +327,4 @@ class Mailbox(Generic[T]):
 
     def check(self, value: Any) -> T:
         """`value` as this box's type: itself, or converted from JSON-like data. A handle passes as it is."""
-        if self.type is Any or isinstance(value, Labelled):
-            return cast(T, value)
-        if isinstance(self.type, type) and isinstance(value, self.type):
-            return cast(T, value)
-        try:
-            converted: T = from_plain(value, self.type)
-        except BadInput as error:
-            raise BadInput(f"mailbox {self.name!r} takes {self.type!r}: {error}") from None
-        return converted
+        return cast(T, as_type(value, self.type, f"mailbox {self.name!r} takes"))

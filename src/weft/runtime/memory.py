@@ -26,11 +26,11 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from weft.core.boundary import place, require
-from weft.core.codec import encode, encode_args, from_plain
+from weft.core.codec import encode, encode_args
 from weft.core.declare import Step, steps
 from weft.core.errors import BadInput, MemoryConflict, NoObject, PhantomTool
 from weft.core.memory import TOOLS, Level, check_name, check_namespace, level_of, operation_id
-from weft.core.sealed import Labelled, carry
+from weft.core.sealed import as_type, carry
 from weft.runtime.pending import NOTHING
 from weft.runtime.shared import Writing
 from weft.runtime.turns import Turns, turning
@@ -132,15 +132,7 @@ class Memory(Generic[T]):
 
     def check(self, value: Any) -> T:
         """`value` as the type of this memory: itself, or converted from JSON-like data. A handle passes as it is."""
-        if self.type is Any or isinstance(value, Labelled):
-            return cast(T, value)
-        if isinstance(self.type, type) and isinstance(value, self.type):
-            return cast(T, value)
-        try:
-            converted: T = from_plain(value, self.type)
-        except BadInput as error:
-            raise BadInput(f"memory {self.namespace!r} holds {self.type!r}: {error}") from None
-        return converted
+        return cast(T, as_type(value, self.type, f"memory {self.namespace!r} holds"))
 
 
 class Attempts(Generic[T]):
