@@ -50,7 +50,7 @@ async def fills() -> list[str]:
     async with scratch.operation() as mine:
         mine.write("n", 7)
     await notes.retract(ids[2], level="L1")
-    return ids
+    return [weft.current().id, *ids]
 
 
 @weft.workflow
@@ -80,8 +80,7 @@ class Weft:
 
 
 def test_what_is_in_memory_is_told(store: str) -> None:
-    ids = drive(store, lambda runtime: runtime.run(fills))
-    run = ids[0].partition(":")[0]
+    run, *ids = drive(store, lambda runtime: runtime.run(fills))
     say = Weft(store)
 
     spaces = [{"namespace": "notes", "clock": 6, "cells": 4}, {"namespace": f"scratch@{run}", "clock": 1, "cells": 1}]
