@@ -10,7 +10,7 @@ import pytest
 
 import weft
 from tests.programs import drive, parked
-from weft.core.errors import BadInput, Denied, MemoryConflict, NoObject, NoProcess, PhantomTool
+from weft.core.errors import BadInput, Denied, MemoryConflict, NoObject, NoProcess, PhantomTool, ReleaseNeeded
 from weft.core.record import Outcome
 from weft.trace.anomalies import check
 from weft.trace.journal_history import history_of_runs
@@ -608,6 +608,17 @@ def test_labels_go_through_memory(store: str) -> None:
             await runtime.run(leaks, weft.label("the plan", "confidential"))
             assert await runtime.run(finds, "seen") == ("confidential", "str")
             assert await runtime.run(finds, "sealed") == ("confidential", "Labelled")
+
+    asyncio.run(main())
+
+
+def test_what_is_one_tenant_s_is_not_read_for_another(store: str) -> None:
+    async def main() -> None:
+        async with weft.Runtime(store) as runtime:
+            await runtime.run(leaks, weft.label("the plan", "confidential", ["acme"]))
+            assert (await runtime.run(finds.options(tenant="acme"), "seen"))[1] == "str"
+            with pytest.raises(ReleaseNeeded, match="tenant=acme"):
+                await runtime.run(finds.options(tenant="bolt"), "seen")
 
     asyncio.run(main())
 

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from weft.core.errors import BadInput
+from weft.core.capability import Request
+from weft.core.errors import BadInput, ReleaseNeeded
+from weft.core.label import PUBLIC
 from weft.core.memory import TOOLS, Level
 from weft.core.needs import Computed
 from weft.core.record import Blob, Value, hashed
 from weft.core.sealed import carried
+from weft.runtime import flow
 from weft.runtime.look import Look
 from weft.runtime.pending import Launch, Pending
 from weft.store.memory import Commit, Hold, Object, Verdict, is_listed, namespace_of
@@ -77,9 +80,15 @@ class Shared:
         self._look.ask()
 
     def _arrive(self, process: Process, pending: Pending, at: int, found: Object, data: bytes | None) -> None:
-        value, label = (None, None) if data is None else carried(data)
-        if label is not None:
-            pending.brings(label)
+        value, label = (None, PUBLIC) if data is None else carried(data)
+        if process.row.tenant and label is not PUBLIC:
+            try:
+                asked = Request("memory.read", pending.name)
+                flow.to_process(process, pending.number, flow.value_of(pending), label, asked, process.row.tenant)
+            except ReleaseNeeded as kept:
+                process.arrive(pending, False, kept)
+                return
+        pending.brings(label)
         seen = {"value": value, "there": data is not None, "version": found.version, "at": at}
         process.arrive(pending, True, {**seen, "operation": found.operation, "links": list(found.links)})
 
