@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,16 @@ import pytest
 
 import weft
 from tests.programs import drive, parked
-from weft.core.errors import BadInput, Denied, MemoryConflict, NoObject, NoProcess, PhantomTool, ReleaseNeeded
+from weft.core.errors import (
+    BadInput,
+    Denied,
+    MemoryConflict,
+    NoObject,
+    NoProcess,
+    PhantomTool,
+    ReleaseNeeded,
+    UnknownType,
+)
 from weft.core.record import Outcome
 from weft.trace.anomalies import check
 from weft.trace.journal_history import history_of_runs
@@ -550,6 +561,44 @@ def test_a_tool_that_is_gone_or_another_is_refused(store: str, monkeypatch: pyte
             await runtime.send(run.id, "memory go", "on")
             with pytest.raises(PhantomTool, match="has no tool 'search' any more"):
                 await run
+
+    asyncio.run(main())
+
+
+# --- values that can't be read ------------------------------------------------------------------------------------
+
+
+@weft.workflow
+async def reads_both() -> list[str]:
+    async def one(name: str) -> str:
+        async with anything.operation() as op:
+            try:
+                return str(await op.read(name))
+            except UnknownType as error:
+                return f"unknown: {error}"
+
+    return list(await asyncio.gather(one("odd"), one("plain")))
+
+
+@weft.workflow
+async def writes_both(odd: Any) -> None:
+    async with anything.operation() as op:
+        op.write("odd", odd)
+        op.write("plain", "plain")
+
+
+def test_a_value_of_a_class_that_is_gone_is_one_reader_s_trouble(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("memory_classes")
+    monkeypatch.setitem(sys.modules, "memory_classes", module)
+    exec("from dataclasses import dataclass\n@dataclass\nclass Odd:\n    x: int", module.__dict__)
+
+    async def main() -> None:
+        async with weft.Runtime(store) as runtime:
+            await runtime.run(writes_both, module.Odd(1))
+            monkeypatch.delattr(module, "Odd")
+            odd, plain = await runtime.run(reads_both)
+            assert odd.startswith("unknown:")
+            assert plain == "plain"
 
     asyncio.run(main())
 

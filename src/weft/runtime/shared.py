@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from weft.core.capability import Request
-from weft.core.errors import BadInput, ReleaseNeeded
+from weft.core.errors import BadInput, StoreCorrupt, StoreError, WeftError
 from weft.core.label import PUBLIC
 from weft.core.memory import TOOLS, Level
 from weft.core.needs import Computed
@@ -61,6 +61,22 @@ class Shared:
                 if cell in found:
                     hear(seen.at, found[cell])
 
+    def _answer(self, process: Process, pending: Pending, work: Awaitable[Any]) -> None:
+        """Deliver what comes of `work`, or why nothing does. What is wrong with the store itself is no outcome."""
+
+        async def deliver() -> None:
+            try:
+                value = await work
+            except WeftError as error:
+                if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
+                    self.runtime.journal.fail(error)
+                else:
+                    process.arrive(pending, False, error)
+            else:
+                process.arrive(pending, True, value)
+
+        self.runtime.task(deliver())
+
     # --- what an effect begins with, on the host ---------------------------------------------------------------
 
     def read(self, process: Process, pending: Pending, cell: str) -> None:
@@ -68,29 +84,33 @@ class Shared:
 
         def hear(at: int, found: Object) -> None:
             if isinstance(found.value, Blob):
-                self.runtime.task(fetch(at, found, found.value))
+                self._answer(process, pending, fetched(at, found, found.value))
+                return
+            try:
+                seen = self._seen(process, pending, at, found, found.value)
+            except WeftError as error:
+                process.arrive(pending, False, error)
             else:
-                self._arrive(process, pending, at, found, found.value)
+                process.arrive(pending, True, seen)
 
-        async def fetch(at: int, found: Object, blob: Blob) -> None:
-            self._arrive(process, pending, at, found, await self.runtime.store.payload(blob.hash))
+        async def fetched(at: int, found: Object, blob: Blob) -> dict[str, Any]:
+            return self._seen(process, pending, at, found, await self.runtime.store.payload(blob.hash))
 
         pending.started = self.runtime.clock()
         self._reads.append((cell, hear))
         self._look.ask()
 
-    def _arrive(self, process: Process, pending: Pending, at: int, found: Object, data: bytes | None) -> None:
+    def _seen(
+        self, process: Process, pending: Pending, at: int, found: Object, data: bytes | None
+    ) -> dict[str, Any]:  # fmt: skip
+        """What a read delivers. Raises ReleaseNeeded for what is another tenant's, and what its decoding raises."""
         value, label = (None, PUBLIC) if data is None else carried(data)
         if process.row.tenant and label is not PUBLIC:
-            try:
-                asked = Request("memory.read", pending.name)
-                flow.to_process(process, pending.number, flow.value_of(pending), label, asked, process.row.tenant)
-            except ReleaseNeeded as kept:
-                process.arrive(pending, False, kept)
-                return
+            asked = Request("memory.read", pending.name)
+            flow.to_process(process, pending.number, flow.value_of(pending), label, asked, process.row.tenant)
         pending.brings(label)
         seen = {"value": value, "there": data is not None, "version": found.version, "at": at}
-        process.arrive(pending, True, {**seen, "operation": found.operation, "links": list(found.links)})
+        return {**seen, "operation": found.operation, "links": list(found.links)}
 
     def commit(self, process: Process, pending: Pending, commit: Commit) -> None:
         """Commit once all that the body knows is durable: if this process dies, it comes back to the same commit."""
@@ -131,9 +151,8 @@ class Shared:
             while process.pending.get(pending.number) is pending and not await self.runtime.store.hold(hold):
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, SOON[1])
-            process.arrive(pending, True, None)
 
-        self.runtime.task(stand_in_line())
+        self._answer(process, pending, stand_in_line())
 
     def let_go(self, operation: str) -> None:
         """It is given up, and holds nothing any more."""
@@ -143,43 +162,40 @@ class Shared:
         """Deliver the namespace of the operation that `pending` names, and the cells that it wrote; None if there is no
         such operation."""
 
-        async def look() -> None:
+        async def looked_up() -> tuple[str, list[str]] | None:
             known = await self.runtime.store.operations([pending.name])
             cells = await self.runtime.store.written(pending.name) if known else []
-            process.arrive(pending, True, [known[0].namespace, [c.partition("/")[2] for c in cells]] if known else None)
+            return (known[0].namespace, [cell.partition("/")[2] for cell in cells]) if known else None
 
-        self.runtime.task(look())
+        self._answer(process, pending, looked_up())
 
     def retract(self, process: Process, pending: Pending, level: Level, namespace: str) -> None:
         """Retract the operation that `pending` names. `namespace`: as the journal names it."""
 
-        async def retract() -> None:
+        async def retracted() -> dict[str, Any]:
             done = await self.runtime.store.retract(pending.name, level)
             assert done is not None  # it was looked for before
             restored = {cell.partition("/")[2]: version for cell, version in done.restored.items()}
-            told = {"at": done.at, "operations": done.operations, "namespace": namespace, "restored": restored}
-            process.arrive(pending, True, told)
+            return {"at": done.at, "operations": done.operations, "namespace": namespace, "restored": restored}
 
-        self.runtime.journal.when_durable(lambda: self.runtime.task(retract()))
+        self.runtime.journal.when_durable(lambda: self._answer(process, pending, retracted()))
 
     def names(self, process: Process, pending: Pending, namespace: str, prefix: str) -> None:
         """Deliver the names of the cells that begin with `prefix` and are not deleted."""
 
-        async def look() -> None:
+        async def listed() -> dict[str, Any]:
             seen = await self.runtime.store.under(namespace, prefix, limit=MOST)
             if len(seen.objects) >= MOST:
-                error = BadInput(f"more than {MOST:,} names begin with {prefix!r}; list with a longer prefix")
-                process.arrive(pending, False, error)
-                return
+                raise BadInput(f"more than {MOST:,} names begin with {prefix!r}; list with a longer prefix")
             names = [one.cell.partition("/")[2] for one in seen.objects if is_listed(one.cell)]
-            process.arrive(pending, True, {"at": seen.at, "names": names})
+            return {"at": seen.at, "names": names}
 
-        self.runtime.task(look())
+        self._answer(process, pending, listed())
 
     def tools(self, process: Process, pending: Pending, namespace: str) -> None:
         """Deliver all tools of a namespace, as they are at one moment."""
 
-        async def look() -> None:
+        async def offered() -> dict[str, Any]:
             seen = await self.runtime.store.under(namespace, TOOLS, limit=PAGE)
             found: dict[str, Any] = {}
             for one in seen.objects:
@@ -187,9 +203,9 @@ class Shared:
                 value, label = carried(one.value)
                 pending.brings(label)
                 found[one.cell.partition(f"/{TOOLS}")[2]] = value
-            process.arrive(pending, True, {"at": seen.at, "tools": found})
+            return {"at": seen.at, "tools": found}
 
-        self.runtime.task(look())
+        self._answer(process, pending, offered())
 
     def kept(self, data: bytes, commit: Commit) -> Value:
         """A value as a cell holds it: by content hash if it is large."""
