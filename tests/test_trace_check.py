@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -474,19 +475,26 @@ def test_a_run_is_judged_from_the_journals_with_what_others_did(tmp_path: Path) 
     assert "nobody" in err
 
 
-checked = library.Memory("checked")
+@dataclass
+class Plan:
+    """A class that the command can't import."""
+
+    text: str
+
+
+checked = library.Memory("checked", Plan)
 go = library.Mailbox("check go", str)
 
 
 @library.workflow
 async def reads_and_writes_late(level: str) -> None:
     async with checked.operation(level=level, agent="slow") as op:  # type: ignore[arg-type]
-        before = await op.read("plan", "nothing")
+        before = await op.read("plan", Plan("nothing"))
         await go.receive()
-        op.write("plan", f"{before}, and more")
+        op.write("plan", Plan(f"{before.text}, and more"))
 
 
 @library.workflow
 async def writes_between() -> None:
     async with checked.operation(agent="quick") as op:
-        op.write("plan", "something else")
+        op.write("plan", Plan("something else"))

@@ -11,7 +11,7 @@ import msgspec
 
 from weft.core.authority import line
 from weft.core.capability import ACTIONS, Capability, Request, render
-from weft.core.codec import decode, decode_args
+from weft.core.codec import decode, decode_plain
 from weft.core.image import Image, decode_image
 from weft.core.record import AnyRecord, Decision, Granted, Outcome, decode_records
 from weft.runtime.protect import ACTION
@@ -181,7 +181,8 @@ def cleared(label: str, asked: Request, workspace: str) -> str:
 def _done(record: Outcome) -> Iterator[tuple[str, str]]:
     """What an effect did to which resource, in the words of a capability."""
     if record.kind == "memory.commit" and isinstance(record.args, bytes):
-        (_, _, _, writes, *_), _ = decode_args(record.args)
+        plain = decode_plain(record.args)
+        writes = (plain["*"] if isinstance(plain, dict) else plain)[3]
         yield from (("memory.write", f"{record.name}/{name}") for name in writes)
     elif record.kind == "memory.commit":
         yield "memory.write", f"{record.name}/**"

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from weft.core.codec import decode, decode_args, decode_plain
+from weft.core.codec import decode_plain
 from weft.core.memory import TOOLS
 from weft.core.record import AnyRecord, Blob, Outcome, Value, content_hash, decode_records
 from weft.core.sealed import SEAL
@@ -96,32 +96,31 @@ class _Reader:
             if record.kind == "step":
                 self._call(record)
             elif record.kind == "memory.begin":
-                (level, _, agent), _ = decode_args(self._bytes(record.args))
+                level, _, agent = self._args(record)
                 named = agent if isinstance(agent, str) else f"{self.process}/{agent}"
-                self.open[record.effect] = _Draft(decode(self._bytes(record.value)), named, level)
+                self.open[record.effect] = _Draft(self._value(record), named, level)
             elif record.kind == "memory.retract":
-                self.retracted.update(decode(self._bytes(record.value))["operations"])
+                self.retracted.update(self._value(record)["operations"])
             elif record.kind in ("memory.read", "memory.tools", "memory.commit"):
-                args, _ = decode_args(self._bytes(record.args))
+                args = self._args(record)
                 draft = self.open.get(args[0])
                 if draft is not None and record.kind == "memory.read":
                     self._read(draft, record)
                 elif draft is not None and record.kind == "memory.tools":
                     self._tools(draft, args[1], record)
-                elif draft is not None and (done := decode(self._bytes(record.value)))["at"]:
-                    yield self._committed(draft, done["at"], record)
+                elif draft is not None and self._value(record)["at"]:
+                    yield self._committed(draft, record)
 
     def _read(self, draft: _Draft, record: Outcome) -> None:
-        data = self._bytes(record.value)
-        found = decode(data)
-        value = _text(decode_plain(data, True)["value"], data, found["version"]) if found["there"] else ABSENT
+        data, found = self._bytes(record.value), self._value(record)
+        value = _text(found["value"], data, found["version"]) if found["there"] else ABSENT
         cell = self._owned(record.name)
         draft.reads[cell] = Read(cell, value, found["at"])
         if found["operation"]:
             draft.predecessors[found["operation"]] = None
 
     def _tools(self, draft: _Draft, called: str, record: Outcome) -> None:
-        tools = decode(self._bytes(record.value))["tools"]
+        tools = self._value(record)["tools"]
         draft.registries.append({name: one["signature"] for name, one in tools.items()})
         if called:
             draft.planned[called] = None
@@ -132,12 +131,10 @@ class _Reader:
             effect = "ordered" if record.turn else "commutes"
             draft.calls.append(Call(record.name, record.effect, record.turn or None, effect=effect))  # type: ignore[arg-type]
 
-    def _committed(self, draft: _Draft, at: int, record: Outcome) -> Operation:
-        data = self._bytes(record.args)
-        writes = decode_plain(data, True)
-        told: dict[str, Any] = (writes["*"] if isinstance(writes, dict) else writes)[3]
-        done = decode(self._bytes(record.value))
-        versions = done["versions"]
+    def _committed(self, draft: _Draft, record: Outcome) -> Operation:
+        data, done = self._bytes(record.args), self._value(record)
+        told: dict[str, Any] = self._args(record)[3]
+        at, versions = done["at"], done["versions"]
         space = self._owned(record.name)
         reads = [one for one in draft.reads.values() if not one.cell.startswith(f"{space}/{TOOLS}")]
         return Operation(
@@ -162,6 +159,15 @@ class _Reader:
         """A cell or namespace by a name that no other process uses for another one."""
         space, slash, rest = name.partition("/")
         return f"{space}{self.process}{slash}{rest}" if space.endswith("@") else name
+
+    def _args(self, record: Outcome) -> list[Any]:
+        """Without the classes that are in it, which need not be there."""
+        plain = decode_plain(self._bytes(record.args), True)
+        found: list[Any] = plain["*"] if isinstance(plain, dict) else plain
+        return found
+
+    def _value(self, record: Outcome) -> Any:
+        return decode_plain(self._bytes(record.value), True)
 
     def _bytes(self, value: Value) -> bytes:
         return self.payloads[value.hash] if isinstance(value, Blob) else value
