@@ -1,0 +1,29 @@
+"""What one call may take of the machine, and what it took: groups of processes that are limited, paused and ended as
+one.
+
+group = open_group(Resources(memory="512M", pids=64, seconds=120), "pytest")
+process = subprocess.Popen([*group.enter, "pytest", "-q"])
+try:
+    process.wait()
+finally:
+    group.close()                            # nothing of it is left
+if error := limit_error(group):
+    raise error                              # OverMemory, with words for an agent
+"""
+
+from __future__ import annotations
+
+from weft.core.resources import Resources
+from weft.runtime.governor.backend import KINDS, Backend, Kind, backend
+from weft.runtime.governor.governor import Governor, governor
+from weft.runtime.governor.group import Group, Reason, limit_error
+
+__all__ = [
+    "KINDS", "Backend", "Governor", "Group", "Kind", "Reason", "backend", "governor", "limit_error", "open_group",
+]  # fmt: skip
+
+
+def open_group(resources: Resources, name: str = "call", *, priority: int = 0) -> Group:
+    """A group for one call, by the best back-end of this machine, under the governor of this process. Each step of
+    `priority` is worth twice the CPU of the one below; the lower is paused first when memory runs short."""
+    return governor().open(resources, name, priority)

@@ -1,0 +1,84 @@
+"""Groups on control groups v1, with its controllers of memory, cpu and processes.
+
+v1 has no throttle below a limit, but a thing that v2 does not have: without its killer a group sleeps at its limit, and
+goes on when that is raised. That is the net under the governor, which freezes a call shortly before; for a call that
+sleeps in the middle of a system call is told that there is no memory, and may take that for its end.
+"""
+
+from __future__ import annotations
+
+import os
+
+from weft.core.resources import Resources
+from weft.runtime.governor.cgroups import Directories, number, read, value, weight
+from weft.runtime.governor.group import Reason
+from weft.runtime.governor.place import Places
+from weft.runtime.governor.watchdog import write
+
+PERIOD = 100_000
+"""Microseconds over which a share of the CPU is counted."""
+
+
+class V1(Directories):
+    def __init__(self, name: str, resources: Resources, priority: int, where: Places, pool: str = "") -> None:
+        parents = {
+            controller: os.path.join(directory, pool)
+            for controller, directory in where.v1.items()
+            if controller != "freezer" or where.v2 is None
+        }
+        unified = os.path.join(where.v2, pool) if where.v2 is not None else None
+        self._hard: tuple[bool, str] | None = None
+        super().__init__(name, resources, priority, parents, unified)
+
+    def limit(self) -> None:
+        given = self.resources
+        self.net(given.memory)
+        if given.pids is not None:
+            self._write("pids", "pids.max", str(given.pids))
+        if given.cpu:
+            self._write("cpu", "cpu.cfs_period_us", str(PERIOD))
+            self._write("cpu", "cpu.cfs_quota_us", str(max(1000, int(given.cpu * PERIOD))))
+        if self.priority:
+            self._write("cpu", "cpu.shares", str(weight(self.priority, 1024)))
+
+    def net(self, ceiling: int | None) -> None:
+        """At what it was promised it is killed, if that is what was asked for; at less it sleeps."""
+        super().net(ceiling)
+        if "memory" not in self.at:
+            return
+        kill = ceiling is None or (self.resources.on_limit == "kill" and ceiling == self.resources.memory)
+        limit = "-1" if ceiling is None else str(ceiling)
+        if (kill, limit) == self._hard:
+            return
+        if not kill:
+            self._write("memory", "memory.oom_control", "1")  # before the limit falls, and
+        if self._write("memory", "memory.limit_in_bytes", limit):
+            self._hard = kill, limit
+            if kill:
+                self._write("memory", "memory.oom_control", "0")  # after it has risen: nobody is killed in between
+
+    def _write(self, controller: str, name: str, text: str) -> bool:
+        return controller in self.at and write(os.path.join(self.at[controller], name), text)
+
+    def memory(self) -> int:
+        used = number(self.at.get("memory"), "memory.usage_in_bytes")
+        if used < 32 * 2**20:
+            return used
+        stat = read(self.at.get("memory"), "memory.stat")
+        return max(0, used - value(stat, "total_inactive_file") - value(stat, "total_active_file"))
+
+    def sample(self) -> None:
+        self.peak = max(self.peak, number(self.at.get("memory"), "memory.max_usage_in_bytes"))
+        pids = self.at.get("pids")
+        self.most_pids = max(self.most_pids, number(pids, "pids.peak") or number(pids, "pids.current"))
+        super().sample()
+
+    def over(self) -> Reason | None:
+        if value(read(self.at.get("memory"), "memory.oom_control"), "oom_kill"):
+            return "memory"
+        if self.resources.on_limit == "kill" and value(read(self.at.get("pids"), "pids.events"), "max"):
+            return "pids"
+        return super().over()
+
+    def waiting(self) -> bool:
+        return value(read(self.at.get("memory"), "memory.oom_control"), "under_oom") > 0

@@ -1,0 +1,82 @@
+"""Groups on control groups v2: memory.high slows a call down before memory.max ends it.
+
+Below a group that may not hand its controllers on, as in most containers, only freezing, killing, CPU time and
+pressure are there; memory and processes are then measured process by process.
+"""
+
+from __future__ import annotations
+
+import os
+
+from weft.core.resources import Resources
+from weft.runtime.governor import tree
+from weft.runtime.governor.cgroup1 import PERIOD
+from weft.runtime.governor.cgroups import Directories, number, read, value, weight
+from weft.runtime.governor.group import Reason
+from weft.runtime.governor.place import Places
+from weft.runtime.governor.watchdog import write
+
+
+class V2(Directories):
+    def __init__(self, name: str, resources: Resources, priority: int, where: Places, pool: str = "") -> None:
+        assert where.v2 is not None
+        self.controllers = where.controllers
+        super().__init__(name, resources, priority, {}, os.path.join(where.v2, pool))
+
+    def limit(self) -> None:
+        given = self.resources
+        if given.memory is not None and given.on_limit == "kill":
+            self._write("memory.max", str(given.memory))
+            self._write("memory.oom.group", "1")
+        if given.pids is not None:
+            self._write("pids.max", str(given.pids))
+        if given.cpu:
+            self._write("cpu.max", f"{max(1000, int(given.cpu * PERIOD))} {PERIOD}")
+        if self.priority:
+            self._write("cpu.weight", str(weight(self.priority, 100)))
+        self.net(given.memory)
+
+    def net(self, ceiling: int | None) -> None:
+        if ceiling != self.ceiling:
+            kill = self.resources.on_limit == "kill" and ceiling == self.resources.memory
+            self._write("memory.high", "max" if ceiling is None or kill else str(ceiling))
+        super().net(ceiling)
+
+    def _write(self, name: str, text: str) -> bool:
+        return self.unified is not None and write(os.path.join(self.unified, name), text)
+
+    def memory(self) -> int:
+        if "memory" not in self.controllers:
+            return sum(tree.private(pid)[0] for pid in self.pids())
+        stat = read(self.unified, "memory.stat")
+        files = value(stat, "inactive_file") + value(stat, "active_file")
+        return max(0, number(self.unified, "memory.current") - files)
+
+    def sample(self) -> None:
+        if "memory" in self.controllers:
+            self.peak = max(self.peak, number(self.unified, "memory.peak") or number(self.unified, "memory.current"))
+        else:
+            sizes = [tree.private(pid) for pid in self.pids()]
+            self.peak = max(self.peak, sum(size for size, _ in sizes), *(most for _, most in sizes))
+        if "pids" in self.controllers:
+            self.most_pids = max(
+                self.most_pids, number(self.unified, "pids.peak") or number(self.unified, "pids.current")
+            )
+        else:
+            threads = (tree.life(pid) for pid in self.pids())
+            self.most_pids = max(self.most_pids, sum(one.threads for one in threads if one is not None))
+        super().sample()
+
+    def over(self) -> Reason | None:
+        given = self.resources
+        if "memory" in self.controllers:
+            if value(read(self.unified, "memory.events"), "oom_kill"):
+                return "memory"
+        elif given.memory is not None and given.on_limit == "kill" and self.peak > given.memory:
+            return "memory"
+        refused = given.on_limit == "kill" and value(read(self.unified, "pids.events"), "max")
+        polled = "pids" not in self.controllers and given.pids is not None and self.most_pids > given.pids
+        return "pids" if refused or polled else super().over()
+
+    def waiting(self) -> bool:
+        return False
