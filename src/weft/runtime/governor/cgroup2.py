@@ -53,19 +53,23 @@ class V2(Directories):
         return max(0, number(self.unified, "memory.current") - files)
 
     def sample(self) -> None:
+        self._count()
+        if self._polled_pids():
+            return  # a bomb: what it takes is looked at when it is over
         if "memory" in self.controllers:
             self.peak = max(self.peak, number(self.unified, "memory.peak") or number(self.unified, "memory.current"))
         else:
             sizes = [tree.private(pid) for pid in self.pids()]
             self.peak = max(self.peak, sum(size for size, _ in sizes), *(most for _, most in sizes))
-        if "pids" in self.controllers:
-            self.most_pids = max(
-                self.most_pids, number(self.unified, "pids.peak") or number(self.unified, "pids.current")
-            )
-        else:
-            threads = (tree.life(pid) for pid in self.pids())
-            self.most_pids = max(self.most_pids, sum(one.threads for one in threads if one is not None))
         super().sample()
+
+    def _count(self) -> None:
+        counted = number(self.unified, "pids.peak") or number(self.unified, "pids.current")
+        self.most_pids = max(self.most_pids, counted or read(self.unified, "cgroup.threads").count("\n"))
+
+    def _polled_pids(self) -> bool:
+        most = self.resources.pids
+        return "pids" not in self.controllers and most is not None and self.most_pids > most
 
     def over(self) -> Reason | None:
         given = self.resources
@@ -75,8 +79,7 @@ class V2(Directories):
         elif given.memory is not None and given.on_limit == "kill" and self.peak > given.memory:
             return "memory"
         refused = given.on_limit == "kill" and value(read(self.unified, "pids.events"), "max")
-        polled = "pids" not in self.controllers and given.pids is not None and self.most_pids > given.pids
-        return "pids" if refused or polled else super().over()
+        return "pids" if refused or self._polled_pids() else super().over()
 
     def waiting(self) -> bool:
         return False

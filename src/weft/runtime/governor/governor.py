@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -28,6 +29,8 @@ from weft.runtime.governor.place import places
 from weft.runtime.governor.polling import Polled
 from weft.runtime.governor.standby import Standby
 from weft.runtime.governor.watchdog import owner, reap, remove, write
+
+log = logging.getLogger("weft")
 
 PATIENCE = 2.0
 """Seconds for which all may wait before one is killed."""
@@ -130,13 +133,18 @@ class Governor:
     # --- looking ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # for those who may: what spins must not keep it from its work
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -15)
         while True:
             with self._lock:
                 while not self.groups and not self._closed:
                     self._wake.wait()
                 if self._closed:
                     return
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                log.exception("a look at the calls failed; the next may not")
             time.sleep(CLOSE_LOOK if self._short else LOOK)
 
     def look(self) -> None:

@@ -62,19 +62,19 @@ class Polled(Counted):
         return sum(tree.private(pid)[0] for pid in self._known)
 
     def sample(self) -> None:
-        now = self.members()
+        given, now = self.resources, self.members()
+        self.most_pids = max(self.most_pids, sum(one.threads for one in now))
+        if given.pids is not None and self.most_pids > given.pids:
+            self._over = self._over or "pids"
+            return  # a bomb: there is no time to lose
         sizes = [tree.private(one.pid) for one in now]
         self.peak = max(self.peak, sum(size for size, _ in sizes), *(most for _, most in sizes))
-        self.most_pids = max(self.most_pids, sum(one.threads for one in now))
         self.cpu = max(self.cpu, sum(one.cpu for one in now))
         moved = [tree.storage(one.pid) for one in now]
         self.read = max(self.read, sum(read for read, _ in moved))
         self.written = max(self.written, sum(written for _, written in moved))
-        given = self.resources
         if given.on_limit == "kill" and given.memory is not None and self.peak > given.memory:
             self._over = self._over or "memory"
-        if given.pids is not None and self.most_pids > given.pids:
-            self._over = self._over or "pids"
         if given.disk is not None and self.written > given.disk:
             self._over = self._over or "disk"
 
