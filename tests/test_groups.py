@@ -1,4 +1,5 @@
-"""Groups: what one call started is limited, measured, paused and ended as a whole, by every back-end of this machine."""
+"""Groups: what one call started is limited, measured, paused and ended as a whole, by every back-end of this
+machine."""
 
 from __future__ import annotations
 
@@ -209,6 +210,7 @@ def test_it_can_be_frozen_and_thawed(governor: Governor, tmp_path: Path) -> None
 def test_what_is_frozen_can_be_closed(governor: Governor) -> None:
     group = governor.open(Resources())
     process = start(group, "sleep", "1000")
+    wait_until(lambda: group.usage().pids_peak, "it is inside")
     group.freeze()
     group.close()
     assert process.wait() == -signal.SIGKILL
@@ -217,6 +219,7 @@ def test_what_is_frozen_can_be_closed(governor: Governor) -> None:
 def test_a_pause_does_not_count_as_its_time(governor: Governor) -> None:
     group = governor.open(Resources(seconds=0.6))
     process = start(group, "sleep", "0.3")
+    wait_until(lambda: group.usage().pids_peak, "it is inside")
     group.freeze()
     time.sleep(1.0)
     group.thaw()

@@ -15,6 +15,8 @@ from weft.runtime.governor.group import Reason
 from weft.runtime.governor.place import Places
 from weft.runtime.governor.watchdog import write
 
+BIRTH = 8 * 2**20
+"""Bytes with which a command can enter a group, where it is then frozen at once: with less it fails instead."""
 PERIOD = 100_000
 """Microseconds over which a share of the CPU is counted."""
 
@@ -47,7 +49,7 @@ class V1(Directories):
         if "memory" not in self.at:
             return
         kill = ceiling is None or (self.resources.on_limit == "kill" and ceiling == self.resources.memory)
-        limit = "-1" if ceiling is None else str(ceiling)
+        limit = "-1" if ceiling is None else str(ceiling if kill else max(ceiling, BIRTH))
         if (kill, limit) == self._hard:
             return
         if not kill:

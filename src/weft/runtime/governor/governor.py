@@ -145,7 +145,8 @@ class Governor:
                 self.look()
             except Exception:
                 log.exception("a look at the calls failed; the next may not")
-            time.sleep(CLOSE_LOOK if self._short else LOOK)
+            with self._lock:
+                self._wake.wait(CLOSE_LOOK if self._short else LOOK)
 
     def look(self) -> None:
         """Measure all calls, end those that are over a limit, and share out what memory there is."""
@@ -182,6 +183,7 @@ class Governor:
         self._short = False
         for one in claims:
             self._give(self.groups[one.key], one, ceilings[one.key])
+            self.groups[one.key].seen = one.used
         self._kill_last(claims)
 
     def _give(self, group: Counted, one: Claim, ceiling: int | None) -> None:
@@ -197,7 +199,8 @@ class Governor:
         step = 2**20
         if enough or group.ceiling is None or abs(ceiling - group.ceiling) >= step:
             group.net(ceiling)
-        before = min(max(ceiling // 20, 2 * step), 16 * step)
+        grows = max(0, one.used - group.seen)  # in a look's time, and will in the next one
+        before = min(max(ceiling // 20, 2 * step), 16 * step) + grows
         if one.used >= ceiling - before:
             self._short = True
             if not group.held:

@@ -60,6 +60,8 @@ class Counted(ABC):
         self.held_since = 0.0
         self.ceiling: int | None = None
         """Bytes that it may use now."""
+        self.seen = 0
+        """Bytes that it used at the last look."""
         self.short = False
         """It was ended for want of memory on the machine, not for its own limit."""
         self.peak = self.most_pids = self.read = self.written = 0

@@ -48,9 +48,9 @@ def share(room: int, claims: Iterable[Claim]) -> dict[str, int | None]:
     for one in ranked:
         promised = ceilings[one.key]
         if one.lend and promised is not None and promised == one.promised:
-            more = min(free, max(0, one.used + _unsaid(one) - promised))
+            more = min(free, _unsaid(one))
             free -= more
-            ceilings[one.key] = promised + more
+            ceilings[one.key] = max(promised, one.used) + more
     return ceilings
 
 

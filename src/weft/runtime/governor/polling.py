@@ -63,6 +63,8 @@ class Polled(Counted):
 
     def sample(self) -> None:
         given, now = self.resources, self.members()
+        if self._stopped:
+            tree.send([one for one in now if one.state not in "Tt"], signal.SIGSTOP)  # who has come since
         self.most_pids = max(self.most_pids, sum(one.threads for one in now))
         if given.pids is not None and self.most_pids > given.pids:
             self._over = self._over or "pids"
@@ -91,23 +93,31 @@ class Polled(Counted):
         if stopped == self._stopped and not stopped:
             return
         self._stopped = stopped
-        tree.send(self.members(), signal.SIGSTOP if stopped else signal.SIGCONT)
+        if stopped:
+            self._halt()
+        else:
+            tree.send(self.members(), signal.SIGCONT)
 
     def _kill(self) -> None:
-        """Stop them until nobody new turns up, for what is stopped starts nothing; then kill."""
-        for _ in tree.patient(5):
-            running = [one for one in self.members() if one.state not in "Tt"]
-            if not running:
-                break
-            tree.send(running, signal.SIGSTOP)
+        self._halt()
         tree.send(self.members(), signal.SIGKILL)
+
+    def _halt(self) -> None:
+        """Stop them until nobody new turns up, for what is told to stop starts nothing any more."""
+        told: set[tuple[int, int]] = set()
+        for _ in tree.patient(2):
+            new = [one for one in self.members() if (one.pid, one.began) not in told]
+            if not new:
+                return
+            tree.send(new, signal.SIGSTOP)
+            told |= {(one.pid, one.began) for one in new}
 
     def _remove(self) -> bool:
         for _ in tree.patient(5):
             if self.empty():
                 return True
             self._kill()
-        return False
+        return self.empty()
 
 
 def _running(uid: int) -> int:
