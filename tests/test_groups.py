@@ -276,7 +276,7 @@ def test_a_back_end_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEFT_GROUPS", "polling")
     assert backend().name == "polling" and len(backend().weaker) > 1
     monkeypatch.setenv("WEFT_GROUPS", "docker")
-    with pytest.raises(BadInput, match="offers.*polling"):
+    with pytest.raises(BadInput, match=r"offers.*polling"):
         Governor()
 
 

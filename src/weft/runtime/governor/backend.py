@@ -34,7 +34,7 @@ def offered(where: Places) -> list[Kind]:
     found: list[Kind] = []
     if where.v2 is not None and "memory" in where.controllers:
         found.append("cgroup2")
-    if "memory" in where.v1 and (where.v2 is not None or "freezer" in where.v1):
+    if "memory" in where.v1 and "freezer" in where.v1:
         found.append("cgroup1")
     if where.v2 is not None and "cgroup2" not in found:
         found.append("cgroup2")
@@ -61,5 +61,6 @@ def backend(kind: str | None = None) -> Backend:
     has = set(where.v1) if name == "cgroup1" else where.controllers
     weaker = [_MEASURED[controller] for controller in NEEDED if controller not in has]
     if name == "cgroup1":
+        weaker.append("how long it waited for memory is not known")
         weaker.append("what is written through the file cache is measured some twenty times a second")
     return Backend(name, tuple(weaker))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 
 from weft.core.resources import Resources
+from weft.runtime.governor import tree
 from weft.runtime.governor.cgroups import Directories, number, read, value, weight
 from weft.runtime.governor.group import Reason
 from weft.runtime.governor.place import Places
-from weft.runtime.governor.watchdog import write
+from weft.runtime.governor.watchdog import kill, write
 
 BIRTH = 8 * 2**20
 """Bytes with which a command can enter a group, where it is then frozen at once: with less it fails instead."""
@@ -22,15 +23,17 @@ PERIOD = 100_000
 
 
 class V1(Directories):
+    door = "tasks"  # takes the one thread that writes to it; `cgroup.procs` first stops all forks of the machine: 10 ms
+
     def __init__(self, name: str, resources: Resources, priority: int, where: Places, pool: str = "") -> None:
+        wanted = {"memory", "pids", "freezer", "cpuacct"} | ({"cpu"} if priority or resources.cpu else set())
         parents = {
             controller: os.path.join(directory, pool)
             for controller, directory in where.v1.items()
-            if controller != "freezer" or where.v2 is None
+            if controller in wanted
         }
-        unified = os.path.join(where.v2, pool) if where.v2 is not None else None
         self._hard: tuple[bool, str] | None = None
-        super().__init__(name, resources, priority, parents, unified)
+        super().__init__(name, resources, priority, parents)
 
     def limit(self) -> None:
         given = self.resources
@@ -71,6 +74,7 @@ class V1(Directories):
 
     def sample(self) -> None:
         self.peak = max(self.peak, number(self.at.get("memory"), "memory.max_usage_in_bytes"))
+        self.cpu = max(self.cpu, number(self.at.get("cpuacct"), "cpuacct.usage") / 1e9)
         pids = self.at.get("pids")
         self.most_pids = max(self.most_pids, number(pids, "pids.peak") or number(pids, "pids.current"))
         super().sample()
@@ -84,3 +88,15 @@ class V1(Directories):
 
     def waiting(self) -> bool:
         return value(read(self.at.get("memory"), "memory.oom_control"), "under_oom") > 0
+
+    def _stop(self, stopped: bool) -> None:
+        self._write("freezer", "freezer.state", "FROZEN" if stopped else "THAWED")
+
+    def _kill(self) -> None:
+        """Refuse it further processes, then kill: what is frozen dies when thawed."""
+        for _ in tree.patient(5):
+            for directory in self.directories:
+                kill(directory)
+            self._write("freezer", "freezer.state", "THAWED")
+            if self.empty():
+                break

@@ -14,14 +14,15 @@ from weft.runtime.governor.cgroup1 import PERIOD
 from weft.runtime.governor.cgroups import Directories, number, read, value, weight
 from weft.runtime.governor.group import Reason
 from weft.runtime.governor.place import Places
-from weft.runtime.governor.watchdog import write
+from weft.runtime.governor.watchdog import kill, write
 
 
 class V2(Directories):
     def __init__(self, name: str, resources: Resources, priority: int, where: Places, pool: str = "") -> None:
         assert where.v2 is not None
         self.controllers = where.controllers
-        super().__init__(name, resources, priority, {}, os.path.join(where.v2, pool))
+        self.unified = os.path.join(where.v2, pool, name)
+        super().__init__(name, resources, priority, {"": os.path.join(where.v2, pool)})
 
     def limit(self) -> None:
         given = self.resources
@@ -43,7 +44,7 @@ class V2(Directories):
         super().net(ceiling)
 
     def _write(self, name: str, text: str) -> bool:
-        return self.unified is not None and write(os.path.join(self.unified, name), text)
+        return write(os.path.join(self.unified, name), text)
 
     def memory(self) -> int:
         if "memory" not in self.controllers:
@@ -61,6 +62,9 @@ class V2(Directories):
         else:
             sizes = [tree.private(pid) for pid in self.pids()]
             self.peak = max(self.peak, sum(size for size, _ in sizes), *(most for _, most in sizes))
+        self.cpu = max(self.cpu, value(read(self.unified, "cpu.stat"), "usage_usec") / 1e6)
+        pressure = read(self.unified, "memory.pressure").partition("total=")[2].split()
+        self.stalled = int(pressure[0]) / 1e6 if pressure else 0.0
         super().sample()
 
     def _count(self) -> None:
@@ -83,3 +87,9 @@ class V2(Directories):
 
     def waiting(self) -> bool:
         return False
+
+    def _stop(self, stopped: bool) -> None:
+        self._write("cgroup.freeze", "1" if stopped else "0")
+
+    def _kill(self) -> None:
+        kill(self.unified)

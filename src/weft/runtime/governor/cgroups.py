@@ -1,8 +1,4 @@
-"""What both versions of control groups share: directories that are entered, counted, frozen, killed and removed.
-
-Where the unified hierarchy is mounted it is used, with controllers or without, for what it does best: it freezes and
-kills a group in one write, forks and double forks included, and knows CPU time and pressure.
-"""
+"""What both versions of control groups share: directories that are entered, counted and removed."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from abc import abstractmethod
 from weft.core.resources import Resources
 from weft.runtime.governor import tree
 from weft.runtime.governor.group import Counted, Reason
-from weft.runtime.governor.watchdog import kill, members, remove, write
+from weft.runtime.governor.watchdog import members, remove
 
 
 def weight(priority: int, normal: int) -> int:
@@ -45,16 +41,16 @@ def value(text: str, key: str) -> int:
 
 
 class Directories(Counted):
-    """A group of one directory in each hierarchy. `unified`: that of the v2 hierarchy."""
+    """A group of one directory in each hierarchy that counts or limits something."""
 
-    def __init__(
-        self, name: str, resources: Resources, priority: int, parents: dict[str, str], unified: str | None
-    ) -> None:
+    door = "cgroup.procs"
+    """The file that takes who starts in it."""
+
+    def __init__(self, name: str, resources: Resources, priority: int, parents: dict[str, str]) -> None:
         super().__init__(name, resources, priority)
         self.at = {controller: os.path.join(parent, name) for controller, parent in parents.items()}
-        self.unified = os.path.join(unified, name) if unified is not None else None
-        self.directories = list(dict.fromkeys([*self.at.values(), *([self.unified] if self.unified else [])]))
-        self._stored: dict[int, tuple[int, tuple[int, int]]] = {}
+        self.directories = list(dict.fromkeys(self.at.values()))
+        self._stored: dict[tuple[int, int], tuple[int, int]] = {}
         self._stored_at = 0.0
         try:
             for directory in self.directories:
@@ -63,7 +59,7 @@ class Directories(Counted):
         except BaseException:
             self._remove()
             raise
-        lines = "".join(f"echo 0 >{directory}/cgroup.procs || exit 125; " for directory in self.directories)
+        lines = "".join(f"echo 0 >{directory}/{self.door} || exit 125; " for directory in self.directories)
         self.enter = ["/bin/sh", "-c", lines + 'exec "$@"', name]
 
     @abstractmethod
@@ -77,48 +73,22 @@ class Directories(Counted):
         return not self.pids()
 
     def sample(self) -> None:
-        cpu = value(read(self.unified, "cpu.stat"), "usage_usec")
-        self.cpu = max(self.cpu, cpu / 1e6)
-        pressure = read(self.unified, "memory.pressure").partition("total=")[2].split()
-        self.stalled = int(pressure[0]) / 1e6 if pressure else 0.0
-        now = time.monotonic()
-        if now - self._stored_at > 0.04:
-            self._stored_at = now
-            self._storage()
-        if self.unified is None or not self.cpu:
-            self.cpu = max(self.cpu, number(self.at.get("cpu"), "cpuacct.usage") / 1e9)
-
-    def _storage(self) -> None:
         """No controller of v1 knows who wrote what went through the file cache: each process does, while it lives."""
+        now = time.monotonic()
+        if now - self._stored_at < 0.04:
+            return
+        self._stored_at = now
         for pid in self.pids():
             one = tree.life(pid)
             if one is not None:
-                self._stored[pid] = one.began, tree.storage(pid)
-        self.read = max(self.read, sum(moved[0] for _, moved in self._stored.values()))
-        self.written = max(self.written, sum(moved[1] for _, moved in self._stored.values()))
+                self._stored[pid, one.began] = tree.storage(pid)
+        self.read = max(self.read, sum(read for read, _ in self._stored.values()))
+        self.written = max(self.written, sum(written for _, written in self._stored.values()))
 
     def over(self) -> Reason | None:
         if self.resources.disk is not None and self.written > self.resources.disk:
             return "disk"
         return None
 
-    def _stop(self, stopped: bool) -> None:
-        if self.unified is not None:
-            write(os.path.join(self.unified, "cgroup.freeze"), "1" if stopped else "0")
-        elif "freezer" in self.at:
-            write(os.path.join(self.at["freezer"], "freezer.state"), "FROZEN" if stopped else "THAWED")
-
-    def _kill(self) -> None:
-        if self.unified is not None:
-            kill(self.unified)
-            return
-        for _ in tree.patient(5):
-            for directory in self.directories:
-                kill(directory)
-                write(os.path.join(directory, "freezer.state"), "THAWED")  # the dead die when thawed
-            if self.empty():
-                break
-
     def _remove(self) -> bool:
-        gone = [remove(directory) for directory in reversed(self.directories)]
-        return all(gone)
+        return remove(self.directories)

@@ -54,6 +54,7 @@ class Governor:
         self._machine = Machine(self._where)
         self._standby = Standby(self._where.roots)
         self._process = os.getpid()
+        self._owner = owner(self._process)
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
@@ -78,10 +79,11 @@ class Governor:
             group.left = self._left
             if self.pool is not None or self._short:
                 self._lend()
+            if self._short or len(self.groups) == 1:
+                self._wake.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="weft-governor", daemon=True)
                 self._thread.start()
-            self._wake.notify()
             return group
 
     def close(self) -> None:
@@ -95,8 +97,7 @@ class Governor:
             with contextlib.suppress(RuntimeError):
                 group.close()
         if self._pool:
-            for directory in self._roots():
-                remove(os.path.join(directory, self._pool))
+            remove([os.path.join(directory, self._pool) for directory in self._roots()])
         self._standby.dismiss()
 
     @property
@@ -109,11 +110,11 @@ class Governor:
             self.groups.pop(name, None)
 
     def _name(self, name: str) -> str:
-        return f"{owner(os.getpid())}{next(_numbers)}-{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:40]}"
+        return f"{self._owner}{next(_numbers)}-{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:40]}"
 
     def _roots(self) -> list[str]:
         if self.kind == "cgroup1":
-            return self._where.roots
+            return sorted(set(self._where.v1.values()))
         return [self._where.v2] if self.kind == "cgroup2" and self._where.v2 else []
 
     def _make(self, name: str, resources: Resources, priority: int) -> Counted:
@@ -139,14 +140,14 @@ class Governor:
             with self._lock:
                 while not self.groups and not self._closed:
                     self._wake.wait()
+                if not self._closed:
+                    self._wake.wait(CLOSE_LOOK if self._short else LOOK)
                 if self._closed:
                     return
             try:
                 self.look()
             except Exception:
                 log.exception("a look at the calls failed; the next may not")
-            with self._lock:
-                self._wake.wait(CLOSE_LOOK if self._short else LOOK)
 
     def look(self) -> None:
         """Measure all calls, end those that are over a limit, and share out what memory there is."""
@@ -173,7 +174,7 @@ class Governor:
         claims = [
             Claim(g.name, g.memory(), g.resources.memory, g.priority, g.began, g.resources.on_limit == "pause")
             for g in self.groups.values()
-            if not g.closed
+            if not g.closed and not (g.most_pids and g.empty())  # nothing is kept for one that has ended
         ]
         room = self._machine.room()
         if self.pool is not None:

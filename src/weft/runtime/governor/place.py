@@ -34,7 +34,7 @@ def places() -> Places:
     v1: dict[str, str] = {}
     for names, directory in own.items():
         for name in names.split(","):
-            if name in (*NEEDED, "freezer") and _allowed(directory):
+            if name in (*NEEDED, "freezer", "cpuacct") and _allowed(directory):
                 v1[name] = directory
     v2 = own.get("")
     if v2 is None or not _allowed(v2):

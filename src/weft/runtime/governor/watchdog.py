@@ -49,13 +49,12 @@ def dead(name: str) -> bool:
 def reap(roots: Iterable[str]) -> int:
     """Lift the limits of all groups below these directories whose owner is dead, thaw and kill what is in them, and
     remove them; likewise processes with the mark of such a group. Says how many there were."""
-    found = 0
+    groups: list[str] = []
     for root in roots:
         with contextlib.suppress(OSError):
-            for entry in sorted(os.listdir(root)):
-                if entry.startswith(PREFIX) and dead(entry):
-                    found += 1
-                    remove(os.path.join(root, entry))
+            groups += [os.path.join(root, name) for name in os.listdir(root) if dead(name)]
+    found = len({os.path.basename(group) for group in groups})
+    remove(groups)
     for _ in range(50):
         marked = [pid for pid, name in marks() if dead(name)]
         if not marked:
@@ -137,22 +136,34 @@ def release(directory: str) -> None:
     write(os.path.join(directory, "freezer.state"), "THAWED")
 
 
-def remove(directory: str, patience: float = 5.0) -> bool:
-    """Kill everything in a group and remove it, with those below it. False if that can't be done in this time."""
+def remove(directories: list[str], patience: float = 5.0) -> bool:
+    """Kill everything in these groups of one call, one in each hierarchy, and remove them, with those below them. False
+    if that can't be done in this time."""
     limit = time.monotonic() + patience
     pause = 0.0005
-    while os.path.isdir(directory):
-        kill(directory)
-        for place, _, _ in os.walk(directory):
-            release(place)
+    while True:
+        left = [directory for directory in directories if not _removed(directory)]
+        if not left or time.monotonic() > limit:
+            return not left
+        for act in (kill, release):  # in all of them: one that is frozen in another dies only when thawed there
+            for directory in left:
+                for place, _, _ in os.walk(directory):
+                    act(place)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def _removed(directory: str) -> bool:
+    """Most are empty by now."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
         for place, _, _ in os.walk(directory, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(place)
-        if time.monotonic() > limit:
-            return not os.path.isdir(directory)
-        if os.path.isdir(directory):
-            time.sleep(pause)
-            pause = min(pause * 2, 0.02)
+        return not os.path.isdir(directory)
     return True
 
 
