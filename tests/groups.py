@@ -45,7 +45,7 @@ def run(group: Group, *argv: str) -> tuple[int, str, str]:
 def wait_until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
     limit = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < limit, f"still not so: {what}"
+        assert time.monotonic() < limit, f"still not so: {what}; left: {left()}"
         time.sleep(0.01)
 
 

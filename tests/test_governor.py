@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -14,13 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import weft
 from tests.groups import CGROUPS, HOLD, KINDS, alive, left, run, start, wait_until
 from weft.core.errors import BadInput, OverMemory
-from weft.core.resources import Resources
-from weft.runtime.governor import Governor, Group, Kind, limit_error
+from weft.core.record import Outcome
+from weft.core.resources import Resources, Usage
+from weft.runtime.governor import Governor, Group, Kind, limit_error, open_group
+from weft.runtime.governor.learn import LEAST, Peaks, past, settled
 from weft.runtime.governor.lend import UNSAID, Claim, order, share
 from weft.runtime.governor.place import places
-from weft.runtime.governor.watchdog import owner, reap
+from weft.runtime.governor.watchdog import owner, reap, started
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's")
 MB = 2**20
@@ -217,9 +222,10 @@ class Owner:
         assert self.process.stdout is not None
         self.watchdog, *self.calls = map(int, self.process.stdout.readline().split())
         assert all(map(alive, self.calls)), "they wait, frozen or for memory, or run"
+        self.began = {pid: started(pid) for pid in self.calls}  # numbers come again soon on a busy machine
 
     def gone(self) -> bool:
-        return not any(map(alive, self.calls)) and not left(self.process.pid)
+        return not any(started(pid) == began for pid, began in self.began.items()) and not left(self.process.pid)
 
 
 def test_killed_it_leaves_nothing_frozen_and_nothing_at_all(kind: Kind) -> None:
@@ -302,3 +308,76 @@ def test_a_fork_of_weft_has_a_governor_of_its_own() -> None:
         check=False,
     )
     assert done.stdout == "0 0\n", done.stderr
+
+
+# --- what a step's calls take, and what is learned of it ----------------------------------------------------
+
+
+@weft.step(name="governor.compute", resources=Resources(memory="60M", pids=32))
+async def compute(megabytes: int) -> int:
+    """Asks for far more than its declaration allows."""
+    group = await asyncio.to_thread(open_group, Resources(memory="2G"), "compute")
+    process = start(group, sys.executable, "-c", HOLD, str(megabytes), "0")
+    await asyncio.to_thread(process.communicate, "")
+    group.close()
+    if error := limit_error(group):
+        raise error
+    return process.returncode
+
+
+@weft.workflow(name="governor.twice")
+async def twice(sizes: list[int]) -> list[str]:
+    found = []
+    for size in sizes:
+        try:
+            found.append(str(await compute(size)))
+        except OverMemory as error:
+            found.append(f"{type(error).__name__} {error.limit} {error.advice}")
+    return found
+
+
+def test_a_steps_calls_have_no_more_than_it_declares_and_what_they_took_is_in_the_journal(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with weft.Runtime(tmp_path / "journal.db", durability="process") as runtime:
+            handle = await runtime.start(twice, [20, 500])
+            fine, over = await handle.result()
+            assert fine == "0" and over.startswith(f"OverMemory {60 * MB} work on less")
+            records = await runtime.recovery.records(handle.id)
+            outcomes = [one for one in records if isinstance(one, Outcome) and one.kind == "step"]
+            small, large = (one.usage for one in outcomes)
+            assert small is not None and 20 * MB <= small.memory_peak <= 45 * MB and small.cpu_seconds > 0
+            assert large is not None and large.memory_peak >= 50 * MB
+            peaks = past(outcomes * 3, lambda one: ["compute"])
+            assert (peaks.memory("governor.compute", ["compute"]) or 0) >= small.memory_peak
+
+    asyncio.run(use())
+
+
+def test_a_limit_is_learned_from_what_like_calls_took() -> None:
+    peaks = Peaks()
+    for number in range(100):
+        peaks.take("shell", ["pytest", f"tests/test_{number}.py", "-q"], Usage(memory_peak=(number + 1) * MB))
+    assert peaks.memory("shell", ["/usr/bin/pytest", "-x", "tests/other.py"]) == math.ceil(95 * MB * 1.2)
+    assert peaks.memory("shell", ["pytest-watch"]) is None and peaks.memory("python", ["pytest"]) is None
+    for _ in range(2):
+        peaks.take("shell", ["git", "status"], Usage(memory_peak=MB))
+    assert peaks.memory("shell", ["git", "status"]) is None, "two are too few"
+    peaks.take("shell", ["git", "status", "-s"], Usage(memory_peak=MB))
+    assert peaks.memory("shell", ["git", "status"]) == LEAST and peaks.memory("shell", ["git", "log"]) is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "hinted", "learned", "expected"),
+    [
+        (None, None, None, Resources()),
+        (None, None, 100 * MB, Resources(memory="100M", on_limit="pause")),
+        (Resources(memory="1G"), None, 100 * MB, Resources(memory="1G")),
+        (Resources(memory="1G", pids=9), Resources(memory="2G"), 100 * MB, Resources(memory="1G", pids=9)),
+        (Resources(memory="1G"), Resources(memory="50M", seconds=3), None, Resources(memory="50M", seconds=3)),
+        (None, Resources(memory="50M", on_limit="pause"), None, Resources(memory="50M", on_limit="pause")),
+    ],
+)
+def test_a_declaration_bounds_a_hint_and_what_was_learned_comes_last(
+    declared: Resources | None, hinted: Resources | None, learned: int | None, expected: Resources
+) -> None:
+    assert settled(declared, hinted, learned) == expected

@@ -87,6 +87,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     paused_seconds: float = 0.0
     pressure: float = 0.0
 
+    def and_then(self, after: Usage) -> Usage:
+        """Of two calls of one step: times and bytes in all, the larger of their peaks."""
+        return Usage(
+            seconds=self.seconds + after.seconds,
+            cpu_seconds=self.cpu_seconds + after.cpu_seconds,
+            memory_peak=max(self.memory_peak, after.memory_peak),
+            read_bytes=self.read_bytes + after.read_bytes,
+            written_bytes=self.written_bytes + after.written_bytes,
+            pids_peak=max(self.pids_peak, after.pids_peak),
+            paused_seconds=self.paused_seconds + after.paused_seconds,
+            pressure=self.pressure + after.pressure,
+        )
+
 
 def resources_of(given: Mapping[str, Any] | Resources | None) -> Resources | None:
     """The declared resources. Raises BadInput for unknown names, bad amounts, and memory that is no size."""

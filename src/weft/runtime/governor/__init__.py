@@ -13,10 +13,12 @@ if error := limit_error(group):
 
 from __future__ import annotations
 
+from weft.core.crossing import crossing
 from weft.core.resources import Resources
 from weft.runtime.governor.backend import KINDS, Backend, Kind, backend
 from weft.runtime.governor.governor import Governor, governor
 from weft.runtime.governor.group import Group, Reason, limit_error
+from weft.runtime.governor.learn import settled
 
 __all__ = [
     "KINDS", "Backend", "Governor", "Group", "Kind", "Reason", "backend", "governor", "limit_error", "open_group",
@@ -25,5 +27,11 @@ __all__ = [
 
 def open_group(resources: Resources, name: str = "call", *, priority: int = 0) -> Group:
     """A group for one call, by the best back-end of this machine, under the governor of this process. Each step of
-    `priority` is worth twice the CPU of the one below; the lower is paused first when memory runs short."""
-    return governor().open(resources, name, priority)
+    `priority` is worth twice the CPU of the one below; the lower is paused first when memory runs short.
+
+    In a step that declares `resources`, a call may have no more than those, and what it took is in the step's
+    outcome."""
+    here = crossing()
+    if here is None:
+        return governor().open(resources, name, priority)
+    return governor().open(settled(here.resources, resources), name, priority, here.took)

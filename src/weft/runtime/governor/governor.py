@@ -14,10 +14,11 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from itertools import count
 
 from weft.core.errors import BadInput
-from weft.core.resources import Resources
+from weft.core.resources import Resources, Usage
 from weft.runtime.governor import lend
 from weft.runtime.governor.backend import Kind, choose
 from weft.runtime.governor.cgroup1 import V1
@@ -68,8 +69,15 @@ class Governor:
 
     # --- calls ------------------------------------------------------------------------------------------------
 
-    def open(self, resources: Resources, name: str = "call", priority: int = 0) -> Counted:
-        """A new group. Raises OSError if none can be made any more (then something else on the machine has changed)."""
+    def open(
+        self,
+        resources: Resources,
+        name: str = "call",
+        priority: int = 0,
+        took: Callable[[Usage], None] | None = None,
+    ) -> Counted:
+        """A new group; `took` is told at its end what it took. Raises OSError if none can be made any more (then
+        something else on the machine has changed)."""
         with self._lock:
             if self._closed:
                 raise BadInput("this governor is closed")
@@ -77,6 +85,7 @@ class Governor:
             group = self._make(self._name(name), resources, priority)
             self.groups[group.name] = group
             group.left = self._left
+            group.took = took
             if self.pool is not None or self._short:
                 self._lend()
             if self._short or len(self.groups) == 1:

@@ -51,6 +51,8 @@ class Counted(ABC):
         self.enter: list[str] = []
         self.left: Callable[[str], None] = lambda name: None
         """Told that it was closed."""
+        self.took: Callable[[Usage], None] | None = None
+        """Told what it took."""
         self.began = time.monotonic()
         self.closed = False
         self.frozen = False
@@ -144,6 +146,8 @@ class Counted(ABC):
         self.closed = True
         gone = self._remove()
         self.left(self.name)
+        if self.took is not None:
+            self.took(self._last)
         if not gone:
             raise RuntimeError(f"group {self.name} can't be removed: something in it does not die (in a hung device?)")
 

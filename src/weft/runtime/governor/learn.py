@@ -10,8 +10,9 @@ import math
 import re
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from weft.core.record import Outcome
 from weft.core.resources import Resources, Usage
 
 ENOUGH = 3
@@ -60,8 +61,17 @@ class Peaks:
         return max(LEAST, expected(peaks)) if len(peaks) >= ENOUGH else None
 
 
+def past(outcomes: Iterable[Outcome], argv: Callable[[Outcome], Sequence[str] | None]) -> Peaks:
+    """What journals tell: `argv` gives the command of a step's outcome, or None for one that is to be left out."""
+    peaks = Peaks()
+    for one in outcomes:
+        if one.usage is not None and one.ok and (words := argv(one)) is not None:
+            peaks.take(one.name, words, one.usage)
+    return peaks
+
+
 def settled(
-    declared: Resources | None, hinted: Resources | None, learned: int | None, default: Resources | None = None
+    declared: Resources | None, hinted: Resources | None, learned: int | None = None, default: Resources | None = None
 ) -> Resources:
     """What a call may take. Each amount from the first that says it: what the agent asks for, but never more than the
     tool's declaration; the declaration; what was learned (memory only); the default.
