@@ -258,6 +258,7 @@ def test_nothing_starts_in_a_closed_group(governor: Governor) -> None:
 def test_many_at_once_leave_nothing(governor: Governor) -> None:
     groups = [governor.open(Resources(memory="50M", pids=10), f"call{n}") for n in range(12)]
     processes = [start(group, "sh", "-c", "sleep 1000 & sleep 1000") for group in groups]
+    wait_until(lambda: all(group.usage().pids_peak for group in groups), "they are inside")
     for group in groups[::2]:
         group.kill()
     for group in groups:

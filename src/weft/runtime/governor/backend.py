@@ -16,7 +16,7 @@ CHOSEN = "WEFT_GROUPS"
 """Variable of the environment that names the back-end to use."""
 _MEASURED = {
     "memory": "memory is measured some twenty times a second, so that a short peak is missed",
-    "pids": "processes are counted some twenty times a second",
+    "pids": "processes are counted some twenty times a second, and never refused",
     "cpu": "cpu is not limited",
 }
 

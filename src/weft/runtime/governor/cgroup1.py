@@ -16,6 +16,8 @@ from weft.runtime.governor.group import Reason
 from weft.runtime.governor.place import Places
 from weft.runtime.governor.watchdog import kill, write
 
+MOST_PIDS = 2**22
+"""As many as the kernel can number."""
 BIRTH = 8 * 2**20
 """Bytes with which a command can enter a group, where it is then frozen at once: with less it fails instead."""
 PERIOD = 100_000
@@ -39,12 +41,14 @@ class V1(Directories):
         given = self.resources
         self.net(given.memory)
         if given.pids is not None:
-            self._write("pids", "pids.max", str(given.pids))
+            self._must("pids", "pids.max", str(min(given.pids, MOST_PIDS)))
         if given.cpu:
-            self._write("cpu", "cpu.cfs_period_us", str(PERIOD))
-            self._write("cpu", "cpu.cfs_quota_us", str(max(1000, int(given.cpu * PERIOD))))
+            self._must("cpu", "cpu.cfs_period_us", str(PERIOD))
+            self._must("cpu", "cpu.cfs_quota_us", str(max(1000, int(given.cpu * PERIOD))))
         if self.priority:
-            self._write("cpu", "cpu.shares", str(weight(self.priority, 1024)))
+            self._must("cpu", "cpu.shares", str(weight(self.priority, 1024)))
+        if given.memory is not None and self._hard is None:
+            raise OSError(f"group {self.name}: its memory can't be limited to {given.memory} bytes")
 
     def net(self, ceiling: int | None) -> None:
         """At what it was promised it is killed, if that is what was asked for; at less it sleeps."""
@@ -65,6 +69,10 @@ class V1(Directories):
     def _write(self, controller: str, name: str, text: str) -> bool:
         return controller in self.at and write(os.path.join(self.at[controller], name), text)
 
+    def _must(self, controller: str, name: str, text: str) -> None:
+        if controller in self.at and not self._write(controller, name, text):
+            raise OSError(f"group {self.name} can't be limited: {name} does not take {text}")
+
     def memory(self) -> int:
         used = number(self.at.get("memory"), "memory.usage_in_bytes")
         if used < 32 * 2**20:
@@ -76,12 +84,16 @@ class V1(Directories):
         self.peak = max(self.peak, number(self.at.get("memory"), "memory.max_usage_in_bytes"))
         self.cpu = max(self.cpu, number(self.at.get("cpuacct"), "cpuacct.usage") / 1e9)
         pids = self.at.get("pids")
-        self.most_pids = max(self.most_pids, number(pids, "pids.peak") or number(pids, "pids.current"))
+        counted = number(pids, "pids.peak") or number(pids, "pids.current")
+        self.most_pids = max(self.most_pids, counted or read(self.directories[0], "tasks").count("\n"))
         super().sample()
 
     def over(self) -> Reason | None:
         if value(read(self.at.get("memory"), "memory.oom_control"), "oom_kill"):
             return "memory"
+        most = self.resources.pids
+        if "pids" not in self.at and most is not None and self.most_pids > most:
+            return "pids"
         if self.resources.on_limit == "kill" and value(read(self.at.get("pids"), "pids.events"), "max"):
             return "pids"
         return super().over()
@@ -100,3 +112,9 @@ class V1(Directories):
             self._write("freezer", "freezer.state", "THAWED")
             if self.empty():
                 break
+
+
+def limit_pool(where: Places, pool: str, most: int) -> None:
+    """The group that others are in: at its limit the kernel kills; the governor sees to it that it is not reached."""
+    if not write(os.path.join(where.v1["memory"], pool, "memory.limit_in_bytes"), str(most)):
+        raise OSError(f"group {pool}: its memory can't be limited to {most} bytes")

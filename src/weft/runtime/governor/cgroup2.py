@@ -10,7 +10,7 @@ import os
 
 from weft.core.resources import Resources
 from weft.runtime.governor import tree
-from weft.runtime.governor.cgroup1 import PERIOD
+from weft.runtime.governor.cgroup1 import MOST_PIDS, PERIOD
 from weft.runtime.governor.cgroups import Directories, number, read, value, weight
 from weft.runtime.governor.group import Reason
 from weft.runtime.governor.place import Places
@@ -26,15 +26,15 @@ class V2(Directories):
 
     def limit(self) -> None:
         given = self.resources
-        if given.memory is not None and given.on_limit == "kill":
-            self._write("memory.max", str(given.memory))
-            self._write("memory.oom.group", "1")
-        if given.pids is not None:
-            self._write("pids.max", str(given.pids))
-        if given.cpu:
-            self._write("cpu.max", f"{max(1000, int(given.cpu * PERIOD))} {PERIOD}")
-        if self.priority:
-            self._write("cpu.weight", str(weight(self.priority, 100)))
+        if "memory" in self.controllers and given.memory is not None and given.on_limit == "kill":
+            self._must("memory.max", str(given.memory))
+            self._must("memory.oom.group", "1")
+        if "pids" in self.controllers and given.pids is not None:
+            self._must("pids.max", str(min(given.pids, MOST_PIDS)))
+        if "cpu" in self.controllers and given.cpu:
+            self._must("cpu.max", f"{max(1000, int(given.cpu * PERIOD))} {PERIOD}")
+        if "cpu" in self.controllers and self.priority:
+            self._must("cpu.weight", str(max(1, min(10_000, weight(self.priority, 100)))))
         self.net(given.memory)
 
     def net(self, ceiling: int | None) -> None:
@@ -45,6 +45,10 @@ class V2(Directories):
 
     def _write(self, name: str, text: str) -> bool:
         return write(os.path.join(self.unified, name), text)
+
+    def _must(self, name: str, text: str) -> None:
+        if not self._write(name, text):
+            raise OSError(f"group {self.name} can't be limited: {name} does not take {text}")
 
     def memory(self) -> int:
         if "memory" not in self.controllers:
@@ -93,3 +97,13 @@ class V2(Directories):
 
     def _kill(self) -> None:
         kill(self.unified)
+
+
+def limit_pool(where: Places, pool: str, most: int) -> None:
+    """The group that others are in, with the controllers that it has itself."""
+    assert where.v2 is not None
+    directory = os.path.join(where.v2, pool)
+    for controller in where.controllers:
+        write(os.path.join(directory, "cgroup.subtree_control"), f"+{controller}")
+    if "memory" in where.controllers and not write(os.path.join(directory, "memory.max"), str(most)):
+        raise OSError(f"group {pool}: its memory can't be limited to {most} bytes")

@@ -15,7 +15,7 @@ from weft.runtime.governor.watchdog import members, remove
 
 def weight(priority: int, normal: int) -> int:
     """Each step of priority is worth twice the CPU of the one below."""
-    return max(2, min(10_000, int(normal * 2.0**priority)))
+    return max(2, min(100 * normal, int(normal * 2.0 ** max(-20, min(20, priority)))))
 
 
 def read(directory: str | None, name: str) -> str:

@@ -19,17 +19,15 @@ from itertools import count
 
 from weft.core.errors import BadInput
 from weft.core.resources import Resources, Usage
-from weft.runtime.governor import lend
+from weft.runtime.governor import cgroup1, cgroup2, lend
 from weft.runtime.governor.backend import Kind, choose
-from weft.runtime.governor.cgroup1 import V1
-from weft.runtime.governor.cgroup2 import V2
 from weft.runtime.governor.group import Counted
 from weft.runtime.governor.lend import Claim
 from weft.runtime.governor.machine import Machine
 from weft.runtime.governor.place import places
 from weft.runtime.governor.polling import Polled
 from weft.runtime.governor.standby import Standby
-from weft.runtime.governor.watchdog import owner, reap, remove, write
+from weft.runtime.governor.watchdog import owner, reap, remove
 
 log = logging.getLogger("weft")
 
@@ -132,12 +130,13 @@ class Governor:
             for directory in self._roots():
                 os.mkdir(os.path.join(directory, self._pool))
             if self.kind == "cgroup1":
-                limit = os.path.join(self._where.v1["memory"], self._pool, "memory.limit_in_bytes")
-                write(limit, str(self.pool))
+                cgroup1.limit_pool(self._where, self._pool, self.pool)
+            elif self.kind == "cgroup2":
+                cgroup2.limit_pool(self._where, self._pool, self.pool)
         if self.kind == "cgroup1":
-            return V1(name, resources, priority, self._where, self._pool)
+            return cgroup1.V1(name, resources, priority, self._where, self._pool)
         if self.kind == "cgroup2":
-            return V2(name, resources, priority, self._where, self._pool)
+            return cgroup2.V2(name, resources, priority, self._where, self._pool)
         return Polled(name, resources, priority)
 
     # --- looking ----------------------------------------------------------------------------------------------
@@ -225,24 +224,19 @@ class Governor:
         held = [one for one in ranked if self.groups[one.key].held]
         for one in held:
             if now - self.groups[one.key].held_since > LONGEST:
-                self._kill_for_want(one)
+                self.groups[one.key].end("memory")
         if not held or any(self._gets_on(one) for one in ranked):
             self._stuck = None
             return
         self._stuck = self._stuck or now
         if now - self._stuck > self.patience:
             greedy = [one for one in held if one.promised is not None and one.used > one.promised]
-            self._kill_for_want((greedy or held)[-1])
+            self.groups[(greedy or held)[-1].key].end("memory")
             self._stuck = None
 
     def _gets_on(self, one: Claim) -> bool:
         group = self.groups[one.key]
         return not group.held and not group.empty()
-
-    def _kill_for_want(self, one: Claim) -> None:
-        group = self.groups[one.key]
-        group.short = one.promised is None or one.used < one.promised * 0.9
-        group.end("memory")
 
 
 _default: Governor | None = None

@@ -64,8 +64,6 @@ class Counted(ABC):
         """Bytes that it may use now."""
         self.seen = 0
         """Bytes that it used at the last look."""
-        self.short = False
-        """It was ended for want of memory on the machine, not for its own limit."""
         self.peak = self.most_pids = self.read = self.written = 0
         self.cpu = self.stalled = 0.0
         self._why: Reason | None = None
@@ -192,8 +190,8 @@ def limit_error(group: Group) -> OverLimit | None:
     """The error that tells an agent why its call was ended, if it was for a limit."""
     why, usage, given = group.why_ended(), group.usage(), group.resources
     if why == "memory":
-        short = isinstance(group, Counted) and group.short
-        advice = "the machine had no more for it: try again later, or do less at once" if short else ""
+        own = given.memory is not None and usage.memory_peak >= 0.9 * given.memory
+        advice = "" if own else "the machine had no more for it: try again later, or do less at once"
         return OverMemory(usage.memory_peak, given.memory or usage.memory_peak, advice)
     if why == "pids":
         return OverPids(given.pids or usage.pids_peak)
