@@ -278,7 +278,7 @@ def test_the_reaper_touches_what_is_not_its_own_nowhere() -> None:
     mine, foreign, space = (
         root / f"{owner(os.getpid())}9-x",
         root / "other-1-2-3-4",
-        root / "weft-1-2-3-4-other-space",
+        root / "weft-1-2-3-4-other",
     )
     for directory in (mine, foreign, space):
         directory.mkdir()

@@ -17,6 +17,7 @@ from weft.core.resources import Resources
 from weft.runtime.governor import tree
 from weft.runtime.governor.group import Counted, Reason
 from weft.runtime.governor.tree import Life
+from weft.runtime.governor.watchdog import mark
 
 WEAKER = (
     "memory, processes and disk are looked at some fifty times a second, so that a short peak is missed",
@@ -49,7 +50,7 @@ class Polled(Counted):
         for pid, one in lives.items():
             key = hash((pid, one.began))
             if pid not in known and key not in self._refused:
-                if tree.marked(pid, self.name):
+                if mark(pid) == self.name:
                     known.add(pid)
                 elif now - one.began > tree.TICK:
                     self._refused.add(key)

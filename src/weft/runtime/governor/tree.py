@@ -46,16 +46,6 @@ def everyone() -> dict[int, Life]:
     return {one.pid: one for one in found if one is not None}
 
 
-def marked(pid: int, name: str) -> bool:
-    """Whether a process was started with this name as a word of its environment or of its command."""
-    for part in ("environ", "cmdline"):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/{part}", "rb") as file:
-            for word in file.read().split(b"\0"):
-                if word == name.encode() or word == b"WEFT_GROUP=" + name.encode():
-                    return True
-    return False
-
-
 def private(pid: int) -> tuple[int, int]:
     """Bytes of memory of its own, now and at most: anonymous and shared, without mapped files. Pages shared since a
     fork count in both."""

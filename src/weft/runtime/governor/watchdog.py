@@ -41,7 +41,7 @@ def owner(pid: int) -> str:
 def dead(name: str) -> bool:
     """Whether this names a group of a process of this namespace that is not there any more."""
     parts = name.split("-")
-    if len(parts) < 5 or f"{parts[0]}-" != PREFIX or not parts[2].isdigit():
+    if len(parts) < 6 or f"{parts[0]}-" != PREFIX or not parts[2].isdigit():
         return False
     return os.readlink("/proc/self/ns/pid").strip("pid:[]") == parts[1] and started(parts[2]) != parts[3]
 
@@ -68,13 +68,23 @@ def reap(roots: Iterable[str]) -> int:
 def marks() -> Iterator[tuple[int, str]]:
     """Every live process with the mark of a group, and that group's name."""
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
-                data = b"\0" + file.read()
-                at = data.find(b"\0" + MARK)
-                if at >= 0 and started(entry) is not None:
-                    name = data[at + 1 + len(MARK) :].partition(b"\0")[0]
-                    yield int(entry), name.decode(errors="replace")
+        if entry.isdigit() and (name := mark(entry)) and started(entry) is not None:
+            yield int(entry), name
+
+
+def mark(pid: int | str) -> str:
+    """The group that a process says it is in; empty if none: by its environment or, before it has become the command,
+    as the shell that will (`sh -c ... NAME command`)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        data = b"\0" + file.read()
+        at = data.find(b"\0" + MARK)
+        if at >= 0:
+            return data[at + 1 + len(MARK) :].partition(b"\0")[0].decode(errors="replace")
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        words = file.read().split(b"\0")
+        if len(words) > 3 and words[1] == b"-c" and words[3].startswith(PREFIX.encode()):
+            return words[3].decode(errors="replace")
+    return ""
 
 
 def family(pids: Iterable[int]) -> list[int]:
@@ -171,12 +181,12 @@ def stand(mine: str, roots: list[str]) -> None:
     """Wait until the owner of these groups has died, or has nothing left to watch, and clear up after it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the owner, whose end is what counts
-    while not dead(mine + "0"):
+    while not dead(mine + "0-x"):
         ready, _, _ = select.select([0], [], [], 1.0)
         if ready and not os.read(0, 64):
             break
     for _ in range(200):  # its pipe may be closed a moment before it is gone
-        if dead(mine + "0"):
+        if dead(mine + "0-x"):
             break
         time.sleep(0.01)
     reap(roots)
