@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import weft
 from tests.groups import CGROUPS, HOLD, KINDS, alive, left, run, start, wait_until
+from weft.cli.render import plain_record
 from weft.core.errors import BadInput, OverMemory
 from weft.core.record import Outcome
 from weft.core.resources import Resources, Usage
@@ -347,6 +349,8 @@ def test_a_steps_calls_have_no_more_than_it_declares_and_what_they_took_is_in_th
             small, large = (one.usage for one in outcomes)
             assert small is not None and 20 * MB <= small.memory_peak <= 45 * MB and small.cpu_seconds > 0
             assert large is not None and large.memory_peak >= 50 * MB
+            shown = json.loads(json.dumps(plain_record(outcomes[0])["usage"]))
+            assert shown["memory_peak"] == small.memory_peak, "`weft show --json` tells it"
             peaks = past(outcomes * 3, lambda one: ["compute"])
             assert (peaks.memory("governor.compute", ["compute"]) or 0) >= small.memory_peak
 
