@@ -24,6 +24,7 @@ from weft.core.errors import BadInput, OverMemory
 from weft.core.record import Outcome
 from weft.core.resources import Resources, Usage
 from weft.runtime.governor import Governor, Group, Kind, limit_error, open_group
+from weft.runtime.governor.group import Counted
 from weft.runtime.governor.learn import LEAST, Peaks, past, settled
 from weft.runtime.governor.lend import UNSAID, Claim, order, share
 from weft.runtime.governor.place import places
@@ -319,6 +320,7 @@ def test_a_fork_of_weft_has_a_governor_of_its_own() -> None:
 async def compute(megabytes: int) -> int:
     """Asks for far more than its declaration allows."""
     group = await asyncio.to_thread(open_group, Resources(memory="2G"), "compute")
+    assert isinstance(group, Counted) and group.priority == 3, "its process's"
     process = start(group, sys.executable, "-c", HOLD, str(megabytes), "0")
     await asyncio.to_thread(process.communicate, "")
     group.close()
@@ -341,7 +343,7 @@ async def twice(sizes: list[int]) -> list[str]:
 def test_a_steps_calls_have_no_more_than_it_declares_and_what_they_took_is_in_the_journal(tmp_path: Path) -> None:
     async def use() -> None:
         async with weft.Runtime(tmp_path / "journal.db", durability="process") as runtime:
-            handle = await runtime.start(twice, [20, 500])
+            handle = await runtime.start(twice.options(priority=3), [20, 500])
             fine, over = await handle.result()
             assert fine == "0" and over.startswith(f"OverMemory {60 * MB} work on less")
             records = await runtime.recovery.records(handle.id)

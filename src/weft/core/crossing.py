@@ -46,6 +46,10 @@ class Crossing(Protocol):
         """What each call that it makes may take, if it is declared."""
 
     @property
+    def priority(self) -> int:
+        """The process's."""
+
+    @property
     def took(self) -> Callable[[Usage], None]:
         """Told what a call took."""
 

@@ -218,6 +218,10 @@ class Execution(Pending):
     def resources(self) -> Resources | None:
         return self.step.resources
 
+    @property
+    def priority(self) -> int:
+        return self.process.row.priority
+
     def took(self, usage: Usage) -> None:
         self.usage = usage if self.usage is None else self.usage.and_then(usage)
 

@@ -25,13 +25,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def open_group(resources: Resources, name: str = "call", *, priority: int = 0) -> Group:
+def open_group(resources: Resources, name: str = "call", *, priority: int | None = None) -> Group:
     """A group for one call, by the best back-end of this machine, under the governor of this process. Each step of
-    `priority` is worth twice the CPU of the one below; the lower is paused first when memory runs short.
+    `priority` is worth twice the CPU of the one below; the lower is paused first when memory runs short. In a
+    step it is the process's, if nothing is said.
 
     In a step that declares `resources`, a call may have no more than those, and what it took is in the step's
     outcome."""
     here = crossing()
     if here is None:
-        return governor().open(resources, name, priority)
+        return governor().open(resources, name, priority or 0)
+    if priority is None:
+        priority = here.priority
     return governor().open(settled(here.resources, resources), name, priority, here.took)

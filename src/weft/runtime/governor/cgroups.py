@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from abc import abstractmethod
 
@@ -59,7 +60,8 @@ class Directories(Counted):
         except BaseException:
             self._remove()
             raise
-        lines = "".join(f"echo 0 >{directory}/{self.door} || exit 125; " for directory in self.directories)
+        doors = [shlex.quote(os.path.join(directory, self.door)) for directory in self.directories]
+        lines = "".join(f"echo 0 >{door} || exit 125; " for door in doors)
         self.enter = ["/bin/sh", "-c", lines + 'exec "$@"', name]
 
     @abstractmethod
