@@ -163,7 +163,7 @@ def test_nobody_is_lent_what_another_was_promised(governor: Governor) -> None:
     greedy = governor.open(Resources(memory="20M", on_limit="pause"), "greedy")
     process = hold(greedy, 120)
     wait_until(lambda: greedy.usage().paused_seconds > 1.0, "it waits, and is not killed while another gets on")
-    assert greedy.usage().memory_peak < 60 * MB
+    assert greedy.usage().memory_peak < 90 * MB, "of the 120 that it wants"
     other.communicate("")
     promised.close()
     assert has_it(process)
