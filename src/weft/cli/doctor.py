@@ -27,7 +27,18 @@ def examine(store: str | None) -> list[Finding]:
     shared = store is not None and store.startswith(("postgresql://", "postgres://"))
     place = Path(".weft/journal.db" if shared or not store else store.removeprefix("sqlite:///")).expanduser()
     server = asyncio.run(_server(store)) if shared and store else []
-    return [_python(), _sqlite(), *server, *_disk(place), _memory(), _git(), _engine(), *_models(), _hash_seed()]
+    return [
+        _python(),
+        _sqlite(),
+        *server,
+        *_disk(place),
+        _memory(),
+        _groups(),
+        _git(),
+        _engine(),
+        *_models(),
+        _hash_seed(),
+    ]
 
 
 def _python() -> Finding:
@@ -96,6 +107,18 @@ def _memory() -> Finding:
         return Finding("memory", True, "unknown")
     ok = available > 5e8
     return Finding("memory", ok, f"{available / 1e9:.1f} GB free", "" if ok else "the embedded model needs 0.5 GB")
+
+
+def _groups() -> Finding:
+    """How what a call takes is limited here."""
+    if not sys.platform.startswith("linux"):
+        return Finding("resources", False, "not limited", "calls are limited on Linux only")
+    from weft.runtime.governor import backend
+
+    found = backend()
+    weaker = f"; weaker: {'; '.join(found.weaker)}" if found.weaker else ""
+    fix = "" if found.name != "polling" else "let Weft make control groups: as root, or in a delegated group"
+    return Finding("resources", found.name != "polling", f"groups by {found.name}{weaker}", fix)
 
 
 def _git() -> Finding:

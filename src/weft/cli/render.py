@@ -95,7 +95,9 @@ def plain_record(record: AnyRecord) -> dict[str, Any]:
     for name in ("args", "value", "error"):
         if name in plain:
             plain[name] = plain_value(plain[name])
-    if isinstance(record, Approved):
+    if isinstance(record, Outcome) and record.usage is not None:
+        plain["usage"] = msgspec.structs.asdict(record.usage)
+    elif isinstance(record, Approved):
         plain["binding"] = record.binding.hex()
     elif isinstance(record, Granted):
         plain["spec"] = granted_text(record)

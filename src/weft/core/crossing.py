@@ -7,7 +7,7 @@ that was said. Outside a process nobody authorises anything, and paths mean thos
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ from weft.core.resource import entry_path, requests
 
 if TYPE_CHECKING:
     from weft.core.needs import Need
+    from weft.core.resources import Resources, Usage
 
 
 class Entry(str):
@@ -39,6 +40,18 @@ class Crossing(Protocol):
     @property
     def again(self) -> bool:
         """Whether it may have been done already: before a crash, or in an attempt that failed."""
+
+    @property
+    def resources(self) -> Resources | None:
+        """What each call that it makes may take, if it is declared."""
+
+    @property
+    def priority(self) -> int:
+        """The process's."""
+
+    @property
+    def took(self) -> Callable[[Usage], None]:
+        """Told what a call took."""
 
     def further(self, asked: Request, instead: str) -> None:
         """Something else that only now turns out to be needed. Raises Denied: also where a person would have to be

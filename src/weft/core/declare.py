@@ -186,7 +186,8 @@ class Step(Generic[P, R]):
         self.queue = queue
         self.priority = priority
         self.resources = resources_of(resources)
-        self.executor: Executor | None = executor if self.resources is None else "ray"
+        elsewhere = self.resources is not None and (self.resources.gpu or self.resources.custom)
+        self.executor: Executor | None = "ray" if elsewhere else executor
         self.needs = needs_of(needs, fn)
         self.cost = cost
         self.reversible = reversible
@@ -261,8 +262,8 @@ class Step(Generic[P, R]):
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
             raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
-        if "executor" in changes and changes["executor"] is None:
-            changes.setdefault("resources", None)
+        if "executor" in changes and changes["executor"] is None and self.resources is not None:
+            changes.setdefault("resources", msgspec.structs.replace(self.resources, gpu=0, custom={}))
         return type(self)(self.fn, **{**settings, **changes})
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -450,17 +451,18 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     `effect`: "pure" changes nothing outside (it computes, reads, generates) and starts at once; "idempotent", the
     default, starts only when all it depends on is durable and runs again if the process dies in its middle;
     "at_most_once" never runs twice: in flight at a crash its outcome is unknown, and `on_unknown` says what then:
-    "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done
-    with result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
-    `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
-    `needs`: what must be allowed before it starts, such as "write:{path}" with the step's own arguments, or a function
-    of them that gives (action, resource) pairs; so it can be asked for, and used once. What it does without a word is
-    checked when it does it, but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call
-    may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what
-    it did spend it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step
-    (`weft checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
-    (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says otherwise.
-    """
+    "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done with
+    result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
+    `resources=Resources(memory="512M", pids=64, seconds=120)` is what each command that it starts in a group or
+    sandbox may take of this machine; with `executor="ray"` (or a `gpu`, or `custom` ones) it runs on a Ray cluster
+    (`weft[ray]`), where they say what it needs. `needs`: what must be allowed before it starts, such as "write:{path}"
+    with the step's own arguments, or a function of them that gives (action, resource) pairs; so it can be asked for,
+    and used once. What it does without a word is checked when it does it, but on Ray, where nobody watches: there only
+    its needs count. `cost`: the most that a call may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a
+    function of its arguments that says so; what it did spend it says by `weft.charge(...)`. `reversible`: what it did
+    can be undone, by hand or by another step (`weft checkpoint show` says so). `order`: of its effects, for operations
+    on shared memory at L3 (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says
+    otherwise."""
 
     def declare(fn: Any) -> Step[..., Any]:
         declared: Step[..., Any] = Step(fn, **options)

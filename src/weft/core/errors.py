@@ -158,6 +158,89 @@ class ReleaseNeeded(Denied):
         return f"{self.action}:{self.resource}"
 
 
+# --- resources --------------------------------------------------------------------------------------------
+
+
+def size_text(size: float) -> str:
+    """ "1.5 GB" (units are powers of 1024)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1024 or unit == "GB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.3g} {unit}"
+
+
+class OverLimit(WeftError):
+    """A call took more of the machine than it may: it was ended, with all that it had started."""
+
+
+class OverMemory(OverLimit, MemoryError):
+    """A call was ended for its memory. `peak` and `limit` in bytes; `advice`: what to do differently."""
+
+    def __init__(self, peak: int, limit: int, advice: str = "") -> None:
+        self.peak = peak
+        self.limit = limit
+        self.advice = advice or (
+            f"work on less at once (fewer tests, a part of the file, smaller batches), or ask for more: "
+            f"memory={max(limit, peak) * 2 // 2**20}M"
+        )
+        super().__init__(peak, limit, self.advice)
+
+    def __str__(self) -> str:
+        return (
+            f"ended for memory: it reached {size_text(self.peak)} and may take {size_text(self.limit)}; {self.advice}"
+        )
+
+
+class OverPids(OverLimit):
+    """A call was ended because it started more processes or threads than `limit`."""
+
+    def __init__(self, limit: int, advice: str = "") -> None:
+        self.limit = limit
+        self.advice = advice or (
+            f"run fewer in parallel (such as -j{max(1, limit // 4)}), look for a process that starts itself again, or "
+            f"ask for more: pids={limit * 2}"
+        )
+        super().__init__(limit, self.advice)
+
+    def __str__(self) -> str:
+        return f"ended for processes: it may have {self.limit} at once and wanted more; {self.advice}"
+
+
+class OverDisk(OverLimit):
+    """A call was ended for what it wrote. `written` and `limit` in bytes."""
+
+    def __init__(self, written: int, limit: int, advice: str = "") -> None:
+        self.written = written
+        self.limit = limit
+        self.advice = advice or (
+            f"write less (a filter before the file, no build artefacts), or ask for more: disk={limit * 2 // 2**20}M"
+        )
+        super().__init__(written, limit, self.advice)
+
+    def __str__(self) -> str:
+        return (
+            f"ended for disk: it wrote {size_text(self.written)} and may write {size_text(self.limit)}; {self.advice}"
+        )
+
+
+class OverTime(OverLimit, StepTimeout):
+    """A call was ended because it took longer than `limit` seconds, not counting those in which it was paused."""
+
+    def __init__(self, seconds: float, limit: float, advice: str = "") -> None:
+        self.seconds = seconds
+        self.limit = limit
+        self.advice = advice or f"do a part of it, or ask for more: seconds={limit * 2:g}"
+        super().__init__(seconds, limit, self.advice)
+
+    def __str__(self) -> str:
+        return f"ended for time: {self.seconds:.3g} s of {self.limit:g} s; {self.advice}"
+
+
+class SandboxMissing(WeftError):
+    """What a sandbox needs is not on this machine; says what to install, or which weaker wall there is."""
+
+
 # --- shared memory ---------------------------------------------------------------------------------------
 
 

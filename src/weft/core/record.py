@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from weft.core.label import Label
+from weft.core.resources import Usage
 
 BLOB_OVER = 16 * 1024
 """Values larger than this many bytes are stored once, by content hash."""
@@ -88,6 +89,8 @@ class Outcome(Record, tag="o"):
     """Of a step: number of the effect that began the operation on shared memory that it is part of."""
     turn: int = 0
     """Place of its effects among those of the operation, in the order in which they took place, from 1."""
+    usage: Usage | None = None
+    """Of a step: what the commands that it started took of the machine; None: it started none in a group."""
 
 
 class Started(Record, tag="s"):

@@ -22,6 +22,7 @@ from weft.core.declare import Step
 from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
 from weft.core.record import Attempt
+from weft.core.resources import Resources, Usage
 from weft.core.sealed import opened_args
 from weft.runtime import flow
 from weft.runtime.admission import Ticket
@@ -72,7 +73,7 @@ class Execution(Pending):
 
     __slots__ = (
         "announced", "call", "closed", "dead", "idle", "process", "refused", "seen", "step", "task", "ticket",
-        "watched",
+        "usage", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,7 @@ class Execution(Pending):
             self.call = opened_args(data)
         if process.account is not None:
             self.price = price_of(self)
+        self.usage = None
         self.dead = False
         self.announced = False
         """It is written down that it begins."""
@@ -211,6 +213,17 @@ class Execution(Pending):
     def again(self) -> bool:
         before = self.process.history.intents.get(self.number)
         return self.attempts > 1 or (before is not None and before.intent)
+
+    @property
+    def resources(self) -> Resources | None:
+        return self.step.resources
+
+    @property
+    def priority(self) -> int:
+        return self.process.row.priority
+
+    def took(self, usage: Usage) -> None:
+        self.usage = usage if self.usage is None else self.usage.and_then(usage)
 
     def further(self, asked: Request, instead: str) -> None:
         further(self, asked, instead)

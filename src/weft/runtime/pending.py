@@ -14,6 +14,7 @@ from weft.runtime.loop import Timer
 if TYPE_CHECKING:
     from weft.core.capability import Request
     from weft.core.needs import Need
+    from weft.core.resources import Usage
     from weft.runtime.ledger import Bill
     from weft.runtime.process import Process
     from weft.runtime.protect import Protected
@@ -63,6 +64,8 @@ class Pending:
     """It is carried out where nobody watches what it does."""
     impact: str = ""
     """What it leaves behind outside, if it is a step."""
+    usage: Usage | None = None
+    """What the commands that it started took of the machine, if it is a step."""
     future: asyncio.Future[Any]
     """What the body awaits (a timer has a callback instead)."""
 

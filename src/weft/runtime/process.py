@@ -430,7 +430,7 @@ class Process(Writing):
         self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
             pending.attempts, pending.by, label, pending.impact,
-            (0, 0) if pending.turn is None else pending.turn.said(),
+            (0, 0) if pending.turn is None else pending.turn.said(), pending.usage,
         )  # fmt: skip
         if pending.turn is not None:
             self.runtime.journal.when_durable(pending.turn.over)

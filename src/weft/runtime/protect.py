@@ -399,6 +399,9 @@ class Inner:
         self.workspace = outer.workspace
         self.again = outer.again
         self.bill = outer.bill
+        self.resources = outer.resources
+        self.priority = outer.priority
+        self.took = outer.took
         self.requests = [one for need in needs for one in need.asked(arguments, self.workspace)]
         if self.requests and (refused := touched(outer, self.requests)):
             raise refused

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weft.core.label import Label
 from weft.core.record import AnyRecord, Outcome, Started, Value
+from weft.core.resources import Usage
 from weft.runtime.pending import Pending
 from weft.store.base import ProcessRow
 
@@ -27,7 +28,7 @@ class Writing:
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
         started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (), label: Label | None = None,
         impact: str = "",
-        turn: tuple[int, int] = (0, 0),
+        turn: tuple[int, int] = (0, 0), usage: Usage | None = None,
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
@@ -35,7 +36,21 @@ class Writing:
             self.runtime.put(self.row)
         self.runtime.counters.effects += 1
         record = Outcome(
-            self.tick(), number, kind, name, place, given, value, ok, started, attempts, by, label, impact, *turn
+            self.tick(),
+            number,
+            kind,
+            name,
+            place,
+            given,
+            value,
+            ok,
+            started,
+            attempts,
+            by,
+            label,
+            impact,
+            *turn,
+            usage,
         )
         self.append(record)
 

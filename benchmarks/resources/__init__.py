@@ -1,0 +1,1 @@
+"""What limits of one call cost, what they measure, and whom they save when memory runs short."""
