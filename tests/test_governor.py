@@ -316,7 +316,7 @@ def test_a_fork_of_weft_has_a_governor_of_its_own() -> None:
 # --- what a step's calls take, and what is learned of it ----------------------------------------------------
 
 
-@weft.step(name="governor.compute", resources=Resources(memory="60M", pids=32))
+@weft.step(name="governor.compute", limits=Resources(memory="60M", pids=32))
 async def compute(megabytes: int) -> int:
     """Asks for far more than its declaration allows."""
     group = await asyncio.to_thread(open_group, Resources(memory="2G"), "compute")

@@ -166,6 +166,7 @@ class Step(Generic[P, R]):
         cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
         reversible: bool = False,
         order: Order | None = None,
+        limits: Mapping[str, Any] | Resources | None = None,
     ) -> None:
         if not callable(fn):
             raise BadInput(f"@step was given {fn!r}, which is not a function")
@@ -186,8 +187,8 @@ class Step(Generic[P, R]):
         self.queue = queue
         self.priority = priority
         self.resources = resources_of(resources)
-        elsewhere = self.resources is not None and (self.resources.gpu or self.resources.custom)
-        self.executor: Executor | None = "ray" if elsewhere else executor
+        self.executor: Executor | None = executor if self.resources is None else "ray"
+        self.limits = resources_of(limits)
         self.needs = needs_of(needs, fn)
         self.cost = cost
         self.reversible = reversible
@@ -257,13 +258,13 @@ class Step(Generic[P, R]):
     def options(self, **changes: Any) -> Step[P, R]:
         """The same step, said otherwise: `retries`, `timeout`, `queue`, `priority`, `effect`, `on_unknown`,
         `executor` (None: in this process, whatever its resources), `resources`, `needs`, `cost`, `reversible`,
-        `order`."""
+        `order`, `limits`."""
         settings = {k: getattr(self, k) for k in ("name", *_STEP_OPTIONS)}
         unknown = changes.keys() - set(_STEP_OPTIONS)
         if unknown:
             raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
-        if "executor" in changes and changes["executor"] is None and self.resources is not None:
-            changes.setdefault("resources", msgspec.structs.replace(self.resources, gpu=0, custom={}))
+        if "executor" in changes and changes["executor"] is None:
+            changes.setdefault("resources", None)
         return type(self)(self.fn, **{**settings, **changes})
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -295,6 +296,7 @@ _STEP_OPTIONS = (
     "cost",
     "reversible",
     "order",
+    "limits",
 )
 
 
@@ -444,6 +446,7 @@ def step(
     cost: Mapping[str, float] | Callable[..., Mapping[str, float]] | None = None,
     reversible: bool = False,
     order: Order | None = None,
+    limits: Mapping[str, Any] | Resources | None = None,
 ) -> _Decorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Declare a step, sync (runs in a thread) or async.
@@ -453,10 +456,10 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     "at_most_once" never runs twice: in flight at a crash its outcome is unknown, and `on_unknown` says what then:
     "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done with
     result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
-    `resources=Resources(memory="512M", pids=64, seconds=120)` is what each command that it starts in a group or
-    sandbox may take of this machine; with `executor="ray"` (or a `gpu`, or `custom` ones) it runs on a Ray cluster
-    (`weft[ray]`), where they say what it needs. `needs`: what must be allowed before it starts, such as "write:{path}"
-    with the step's own arguments, or a function of them that gives (action, resource) pairs; so it can be asked for,
+    `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
+    `limits={"memory": "512M", "pids": 64, "seconds": 120}` is what each command that it starts in a group or sandbox
+    may take of this machine (`weft.core.resources.Resources`). `needs`: what must be allowed before it starts, such as
+    "write:{path}" with the step's own arguments, or a function of them that gives (action, resource) pairs; so it can be asked for,
     and used once. What it does without a word is checked when it does it, but on Ray, where nobody watches: there only
     its needs count. `cost`: the most that a call may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a
     function of its arguments that says so; what it did spend it says by `weft.charge(...)`. `reversible`: what it did

@@ -216,7 +216,7 @@ class Execution(Pending):
 
     @property
     def resources(self) -> Resources | None:
-        return self.step.resources
+        return self.step.limits
 
     @property
     def priority(self) -> int:
