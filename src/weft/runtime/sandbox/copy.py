@@ -1,9 +1,8 @@
 """A job's own copy of the workspace, and what it changed there: paths with digests, to take or to drop.
 
-Nothing here follows a symbolic link: folders are opened one below the other, so that a link put in the way of a copy, or
-of what is carried back, leads nowhere. What is no file, folder or link (a device, a socket, a pipe) is neither copied nor
-carried back.
-"""
+Nothing here follows a symbolic link: folders are opened one below the other, so that a link put in the way of a copy,
+or of what is carried back, leads nowhere. What is no file, folder or link (a device, a socket, a pipe) is neither
+copied nor carried back."""
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ from weft.core.errors import BadInput, ChangedMeanwhile
 from weft.runtime.sandbox.scratch import remove
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Kind = Literal["added", "changed", "removed"]
@@ -63,8 +63,9 @@ class Copy:
             self._file(self.source.parent, self.source.name, "", self.target)
         else:
             self._folder(self.source, "", self.target)
-        for path in [self.target, *self.target.rglob("*")] if owner is not None else []:
-            os.chown(path, owner, owner, follow_symlinks=False)
+        if owner is not None:
+            for path in (self.target, *self.target.rglob("*")):
+                os.chown(path, owner, owner, follow_symlinks=False)
         self.copied = dict(_walk(self.target))
 
     def _folder(self, source: Path, name: str, target: Path) -> None:
@@ -76,7 +77,7 @@ class Copy:
                     continue
                 path = f"{name}/{inner}" if name else inner
                 if stat.S_ISDIR(inner_stat.st_mode):
-                    with contextlib.suppress(NotADirectoryError, FileNotFoundError):  # it became something else just now
+                    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
                         self._folder(Path(f"/proc/self/fd/{handle}", inner), path, target / inner)
                         self.originals[path] = _seen(inner_stat)
                 else:
@@ -91,7 +92,7 @@ class Copy:
         if stat.S_ISLNK(kind.st_mode):
             target.symlink_to(source.readlink())
         elif stat.S_ISREG(kind.st_mode):
-            with open(source, "rb", opener=lambda name, _: os.open(name, _FILE)) as content:
+            with os.fdopen(os.open(source, _FILE), "rb") as content:
                 with target.open("xb") as copy:
                     shutil.copyfileobj(content, copy, 1 << 20)
                 kind = os.fstat(content.fileno())
@@ -163,7 +164,7 @@ def digest(path: Path) -> str | None:
             return hashlib.sha256(os.fsencode(path.readlink())).hexdigest()
         if not stat.S_ISREG(kind.st_mode):
             return None
-        with open(path, "rb", opener=lambda name, _: os.open(name, _FILE)) as file:
+        with os.fdopen(os.open(path, _FILE), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
@@ -249,7 +250,7 @@ def _carry(copy: Copy, path: Path) -> None:
             os.symlink(source.readlink(), fresh, dir_fd=folder)
         else:
             mode = stat.S_IMODE(kind.st_mode) & 0o777
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
-            with open(handle, "wb") as target, open(source, "rb", opener=lambda n, _: os.open(n, _FILE)) as content:
+            handle = os.open(fresh, _NEW, mode, dir_fd=folder)
+            with os.fdopen(handle, "wb") as target, os.fdopen(os.open(source, _FILE), "rb") as content:
                 shutil.copyfileobj(content, target, 1 << 20)
         os.rename(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)

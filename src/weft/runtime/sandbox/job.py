@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +50,7 @@ class Job:
     stdin: bytes = b""
     interactive: bool = False
     streams: Streams = Streams()
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,7 +86,7 @@ class Job:
 
 def _place(kind: str, path: Path | str) -> Path:
     """The real path: resolved once, here; what becomes of its links later changes nothing."""
-    if not os.path.isabs(path):
+    if not Path(path).is_absolute():
         raise BadInput(f"Job({kind}=...{str(path)!r}): give an absolute path")
     try:
         real = Path(path).resolve(strict=True)

@@ -1,8 +1,7 @@
 """The wall for machines without bubblewrap: Landlock, a system call filter and limits, set by a small stub (`stub.py`).
 
-No namespaces, no root and nothing to install. It holds files, sockets, signals and rights as the first wall does, and is
-weaker where that hides things: see `available().weaker`.
-"""
+No namespaces, no root and nothing to install. It holds files, sockets, signals and rights as the first wall does, and
+is weaker where that hides things: see `available().weaker`."""
 
 from __future__ import annotations
 
@@ -21,7 +20,16 @@ from weft.core.errors import SandboxMissing
 from weft.runtime.sandbox import seccomp, stub
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
-from weft.runtime.sandbox.launch import FROM_ETC, PIDS, SYSTEM, hidden_in, interpreter_places, memory_file, program_of
+from weft.runtime.sandbox.launch import (
+    FROM_ETC,
+    PIDS,
+    SYSTEM,
+    hidden_in,
+    interpreter,
+    interpreter_places,
+    memory_file,
+    program_of,
+)
 from weft.runtime.sandbox.live import Launch, Live, copied, end_group
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.wall import Availability, Group
@@ -57,7 +65,7 @@ def _available() -> Availability:
         return Availability(False, "no system call filter is known for this machine", fix="use x86-64 or 64-bit ARM")
     version = stub.abi()
     if not version:
-        return Availability(False, "this kernel does not enforce Landlock", fix="install bubblewrap, or use Linux 5.13+")
+        return Availability(False, "this kernel does not enforce Landlock", fix="install bubblewrap, or Linux 5.13")
     return Availability(True, f"Landlock ABI {version}", tuple(_weaker(version)))
 
 
@@ -67,7 +75,7 @@ def _weaker(version: int) -> Iterator[str]:
     yield "a folder to be written in place may hold nothing hidden (such as .weft): let it be copied"
     yield "without a resource group, what is ended is found by its parents, not by its namespace"
     if os.geteuid():
-        yield "no permissions, owners or attributes of files can be changed by path; processes are counted with the user's"
+        yield "no permissions, owners or attributes can be changed by path; processes count with the user's"
     else:
         yield "as root, the processes of a job that writes in place are counted only by a resource group"
     if version < 3:
@@ -100,7 +108,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
         handle = stack.enter_context(memory_file(json.dumps(plan).encode()))
-        words = [os.path.realpath(sys.executable), "-I", "-S", stub.__file__, str(handle)]
+        words = [interpreter(), "-I", "-S", stub.__file__, str(handle)]
         launch = Launch(
             name="landlock",
             words=[*(group.enter if group else []), *words],
@@ -108,6 +116,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
             kill=_kill,
             status=status,
             begun=b"begun",
+            inside=str(scratch.inside),
             copies=copies,
         )
         return Live(job, group, scratch, launch)
@@ -153,14 +162,14 @@ def _paths(job: Job, scratch: Scratch, copies: Sequence[Path]) -> Iterator[tuple
     yield "read", str(scratch.inside)
     for place in (scratch.tmp, *copies, *map(Path, job.write)):
         yield "write", str(place)
-    for place in job.write:
-        if hidden := hidden_in(Path(place), job.hide):
+    for place in map(Path, job.write):
+        if hidden := hidden_in(place, job.hide):
             raise SandboxMissing(
                 f"the landlock wall can't hide {hidden[0]} in a folder that is written in place: give it as copy=, or "
                 "install bubblewrap"
             )
-    for place in job.read:
-        yield from _around(Path(place), set(hidden_in(Path(place), job.hide)))
+    for place in map(Path, job.read):
+        yield from _around(place, set(hidden_in(place, job.hide)))
 
 
 def _around(place: Path, hidden: set[Path]) -> Iterator[tuple[str, str]]:
@@ -182,4 +191,4 @@ def _kill(live: Live) -> None:
         return
     with contextlib.suppress(ProcessLookupError):
         live.process.send_signal(signal.SIGTERM)
-    live.later(_WAIT, lambda: live.process.poll() is None and end_group(live.pid))
+    live.later(_WAIT, lambda: end_group(live.pid))

@@ -13,17 +13,22 @@ from weft.runtime.sandbox.scratch import Scratch
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 FROM_ETC = (
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl", "ca-certificates", "pki", "localtime", "mime.types",
-    "nsswitch.conf", "protocols", "services", "terminfo", "fonts", "magic",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl", "ca-certificates", "pki", "localtime",
+    "mime.types", "nsswitch.conf", "protocols", "services", "terminfo", "fonts", "magic",
 )  # fmt: skip
 PIDS = 256
 """Processes and threads that a job may have if its resources say nothing."""
 
 
+def interpreter() -> str:
+    """This Python, by the path that tells it its environment."""
+    return str(Path(sys.executable).absolute())
+
+
 def interpreter_places() -> list[str]:
     """Where this Python and its packages lie, other than below /usr."""
     found = {str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)}
-    found |= {os.path.abspath(sys.prefix)}
+    found |= {str(Path(sys.prefix).absolute())}
     return sorted(place for place in found if not place.startswith("/usr") and place.count("/") > 1)
 
 
@@ -45,7 +50,7 @@ def program_of(job: Job, scratch: Scratch, inside: str) -> list[str]:
     if job.python is None:
         return [*job.argv]
     (scratch.inside / "main.py").write_text(job.python)
-    return [os.path.abspath(sys.executable), "-I", "-u", f"{inside}/main.py"]
+    return [interpreter(), "-I", "-u", f"{inside}/main.py"]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ _WINDOW = 4_000_000
 _LAST = 5.0
 """Seconds that a killed tree of processes is waited for."""
 
+
 @dataclass
 class Launch:
     """How to start it: `words`, all of the command with what goes before it, the descriptors it inherits, how the wall
@@ -37,6 +38,8 @@ class Launch:
     kill: Callable[[Live], None]
     status: int
     begun: bytes
+    inside: str
+    """Where the job sees the scratch folder's `in`."""
     copies: Copies = field(default_factory=Copies)
 
 
@@ -133,15 +136,15 @@ class Live:
         if pipe is None or pipe.closed:
             raise BrokenPipeError("its input is closed")
         os.set_blocking(pipe.fileno(), False)
-        left = memoryview(data)
+        left, ready = memoryview(data), asyncio.Event()
         while left:
             try:
                 left = left[os.write(pipe.fileno(), left) :]
             except BlockingIOError:
-                ready = self._loop.create_future()
-                self._loop.add_writer(pipe.fileno(), lambda: ready.done() or ready.set_result(None))
+                ready.clear()
+                self._loop.add_writer(pipe.fileno(), ready.set)
                 try:
-                    await ready
+                    await ready.wait()
                 finally:
                     self._loop.remove_writer(pipe.fileno())
 
@@ -165,14 +168,18 @@ class Live:
     async def _watch(self) -> None:
         """Ends it for its time, or for what it writes."""
         asked = self.job.resources
-        disk = DiskWatch([self.scratch.tmp, *(c.target for c in self.launch.copies.made), *map(Path, self.job.write)], asked)
+        disk = DiskWatch(
+            [self.scratch.tmp, *(c.target for c in self.launch.copies.made), *map(Path, self.job.write)], asked
+        )
         while not self._ended.is_set():
             spent = monotonic() - self.began - (self.group.usage().paused_seconds if self.group else 0)
             left = asked.seconds - spent if asked.seconds is not None else None
             if left is not None and left <= 0:
-                return self._stop("time")
+                self._stop("time")
+                return
             if await disk.over():
-                return self._stop("disk")
+                self._stop("disk")
+                return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), disk.pause if left is None else min(left, disk.pause))
 

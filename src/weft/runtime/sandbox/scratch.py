@@ -5,10 +5,9 @@
             job-a1b2c3/           of one job: in/ (its program), tmp/ (its /tmp), copy/, processes
             out/                  outputs too long for memory
 
-The folder of a process that is gone, killed or not, is removed by the next Weft that starts (`reap`), and with it what is
-left of its jobs' processes. A folder belongs to a dead process only if nobody holds the lock on `owner`, which the
-kernel lets go when its process ends.
-"""
+The folder of a process that is gone, killed or not, is removed by the next Weft that starts (`reap`), and with it what
+is left of its jobs' processes. A folder belongs to a dead process only if nobody holds the lock on `owner`, which the
+kernel lets go when its process ends."""
 
 from __future__ import annotations
 

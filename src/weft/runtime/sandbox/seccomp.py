@@ -1,12 +1,11 @@
 """System calls that no job makes: a filter in the kernel's own language (seccomp(2), classic BPF).
 
-Denied calls fail with EPERM. Those that reach the kernel's less guarded parts (BPF programs, io_uring, keys, performance
-events, modules), other processes (ptrace and its kin), the tree of mounts, and new namespaces, in which much would be
-reachable again. `clone3` fails with ENOSYS, for its flags lie in memory that a filter can't read: libraries then use
-`clone`, whose flags are looked at. `sockets=False` denies sockets and System V's shared memory, queues and semaphores
-too, where no namespace of the job's own holds them. `modes=False` denies changing permissions, owners and attributes
-by path, where the job's user has files elsewhere.
-"""
+Denied calls fail with EPERM. Those that reach the kernel's less guarded parts (BPF programs, io_uring, keys,
+performance events, modules), other processes (ptrace and its kin), the tree of mounts, and new namespaces, in which
+much would be reachable again. `clone3` fails with ENOSYS, for its flags lie in memory that a filter can't read:
+libraries then use `clone`, whose flags are looked at. `sockets=False` denies sockets and System V's shared memory,
+queues and semaphores too, where no namespace of the job's own holds them. `modes=False` denies changing permissions,
+owners and attributes by path, where the job's user has files elsewhere."""
 
 from __future__ import annotations
 

@@ -10,16 +10,16 @@ from typing import BinaryIO
 from weft.runtime.sandbox.job import Streams
 
 _MOVES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
-    r"|[\x1b\x9d\x90\x9e\x9f\x98][\]PX^_]?[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # strings: titles, links, clipboard
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # strings: titles, links, clipboard
     r"|\x1b[ -/]*[0-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What came of a stream. `data`: the bytes kept, the first and the last if it was `truncated`; `size`: how many came;
-    `whole`: the file that holds all of them, up to the limit `Streams.whole` (None unless truncated)."""
+    """What came of a stream. `data`: the bytes kept, the first and the last if it was `truncated`; `size`: how many
+    came; `whole`: the file that holds all of them, up to the limit `Streams.whole` (None unless truncated)."""
 
     data: bytes = b""
     size: int = 0
@@ -49,7 +49,8 @@ class Output:
 
 
 def plain(text: str) -> str:
-    """Without escape sequences and control characters other than tab and newline; a lone carriage return is a newline."""
+    """Without escape sequences and control characters other than tab and newline; a lone carriage return is a
+    newline."""
     return _MOVES.sub(lambda found: "\n" if found[0] == "\r" else "", text)
 
 

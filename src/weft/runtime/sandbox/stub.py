@@ -1,7 +1,7 @@
 """Builds the landlock wall and starts a job in it: run as a program of its own, it imports nothing of Weft.
 
-It stays as the job's parent: what the job starts and leaves behind becomes its child (it is a subreaper), so that the end
-of the job, of it or of Weft is the end of all that. Its plan is JSON in the descriptor that its argument names.
+It stays as the job's parent: what the job starts and leaves behind becomes its child (it is a subreaper), so that the
+end of the job, of it or of Weft is the end of all that. Its plan is JSON in the descriptor that its argument names.
 """
 
 from __future__ import annotations
@@ -129,7 +129,12 @@ def _rules(paths: list[tuple[str, str]]) -> int:
     rules = _Ruleset(every, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     handle = _check(_libc.syscall(_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), 0), "landlock")
-    kinds = {"read": 1 << 0 | 1 << 2 | 1 << 3, "list": 1 << 3, "use": 1 << 1 | 1 << 2 | 1 << 14, "write": every & ~(1 << 15)}
+    kinds = {
+        "read": 1 << 0 | 1 << 2 | 1 << 3,
+        "list": 1 << 3,
+        "use": 1 << 1 | 1 << 2 | 1 << 14,
+        "write": every & ~(1 << 15),
+    }
     for kind, path in paths:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)

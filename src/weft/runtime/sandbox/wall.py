@@ -58,8 +58,8 @@ class Finished:
     stdout: Output
     stderr: Output
     limit: Limit | None = None
-    usage: Usage = Usage()
-    resources: Resources = Resources()
+    usage: Usage = field(default_factory=Usage)
+    resources: Resources = field(default_factory=Resources)
     value: object = None
     copies: Copies = field(default_factory=Copies)
 
