@@ -17,9 +17,9 @@ from weft.runtime.sandbox.pool import Pool
 from weft.runtime.sandbox.scratch import reap
 from weft.runtime.sandbox.session import Reply, Session
 from weft.runtime.sandbox.streams import Output
-from weft.runtime.sandbox.wall import Availability, Chunk, Finished, Group, Running, Wall, run
+from weft.runtime.sandbox.wall import Availability, Chunk, Finished, Running, Wall, run
 
 __all__ = [
-    "Availability", "Change", "Chunk", "Finished", "Group", "Job", "Output", "Pool", "Reply", "Running", "Session",
+    "Availability", "Change", "Chunk", "Finished", "Job", "Output", "Pool", "Reply", "Running", "Session",
     "Streams", "Wall", "choose", "reap", "report", "run", "walls",
 ]  # fmt: skip

@@ -22,13 +22,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from weft.core.errors import SandboxMissing
+from weft.runtime.governor import Group
 from weft.runtime.sandbox import seccomp
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import FROM_ETC, PIDS, SYSTEM, hidden_in, interpreter_places, memory_file, program_of
 from weft.runtime.sandbox.live import Launch, Live, copied, end_group
 from weft.runtime.sandbox.scratch import Scratch
-from weft.runtime.sandbox.wall import Availability, Group
+from weft.runtime.sandbox.wall import Availability
 
 SHARED_MEMORY = 64 * 2**20
 INSIDE = "/run/weft"
@@ -37,6 +38,7 @@ _FIX = "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bi
 
 class Bubblewrap:
     name = "process"
+    grouped = True
 
     def available(self) -> Availability:
         return _available()
@@ -106,7 +108,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     if owner is not None:
         os.chown(scratch.tmp, owner, owner)
     words = program_of(job, scratch, INSIDE)
-    _write_start(job, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
+    _write_start(job, group, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
     places = _binds(job, {str(copy.source): str(copy.target) for copy in copies.made})
     options = [*_namespaces(drop), *_system(scratch), *places]
     options += ["--ro-bind", str(scratch.inside), INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
@@ -187,12 +189,12 @@ def _cover(path: Path) -> tuple[str, ...]:
     return ("--ro-bind", "/dev/null", str(path))
 
 
-def _write_start(job: Job, scratch: Scratch, inside: str, tmp: str, cwd: str) -> None:
+def _write_start(job: Job, group: Group | None, scratch: Scratch, inside: str, tmp: str, cwd: str) -> None:
     """The job's first words: limits, variables, folder. In a file, so that no list of processes shows a variable."""
     asked = job.resources
     lines = ["ulimit -c 0", f"ulimit -f {(DISK if asked.disk is None else asked.disk) // 512}", "ulimit -n 4096"]
     lines += [f"ulimit -u {pids} 2>/dev/null || ulimit -p {pids}" for pids in [asked.pids or PIDS]]
-    if asked.memory is not None:
+    if asked.memory is not None and group is None:
         lines.append(f"ulimit -v {asked.memory // 1024}")
     variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8"} | dict(job.env)
     lines += [f"cd {shlex.quote(cwd)} || exit 121"]

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from weft.core.errors import SandboxMissing
+from weft.runtime.governor import Group
 from weft.runtime.sandbox import seccomp, stub
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
@@ -32,7 +33,7 @@ from weft.runtime.sandbox.launch import (
 )
 from weft.runtime.sandbox.live import Launch, Live, copied, end_group
 from weft.runtime.sandbox.scratch import Scratch
-from weft.runtime.sandbox.wall import Availability, Group
+from weft.runtime.sandbox.wall import Availability
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _MACHINE = ("cpuinfo", "meminfo", "stat", "loadavg", "uptime", "version", "filesystems")
@@ -41,6 +42,7 @@ _WAIT = 2.0
 
 class Landlock:
     name = "landlock"
+    grouped = True
 
     def available(self) -> Availability:
         return _available()
@@ -96,7 +98,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
         "argv": program_of(job, scratch, str(scratch.inside)),
         "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8", **job.env},
         "cwd": str(_moved(Path(job.cwd), places)) if job.cwd else tmp,
-        "limits": _limits(job, owner),
+        "limits": _limits(job, owner, group),
         "paths": [*_paths(job, scratch, [*places.values()])],
         "filter": base64.b64encode(seccomp.program(sockets=False, modes=owner is not None)).decode(),
         "user": owner,
@@ -134,13 +136,13 @@ def _moved(path: Path, places: dict[Path, Path]) -> Path:
     return path
 
 
-def _limits(job: Job, owner: int | None) -> dict[str, int]:
+def _limits(job: Job, owner: int | None, group: Group | None) -> dict[str, int]:
     asked = job.resources
     disk = DISK if asked.disk is None else asked.disk
     limits = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": disk, "RLIMIT_NPROC": asked.pids or PIDS}
     if owner is None:
         limits["RLIMIT_NPROC"] += _threads_of(os.getuid())
-    return limits if asked.memory is None else {**limits, "RLIMIT_AS": asked.memory}
+    return limits if asked.memory is None or group is not None else {**limits, "RLIMIT_AS": asked.memory}
 
 
 def _threads_of(user: int) -> int:

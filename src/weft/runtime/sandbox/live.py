@@ -14,12 +14,13 @@ from time import monotonic
 
 from weft.core.errors import BadInput, SandboxMissing
 from weft.core.resources import Usage
+from weft.runtime.governor import Group
 from weft.runtime.sandbox.copy import Copies, Copy
 from weft.runtime.sandbox.disk import DiskWatch
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.streams import Kept
-from weft.runtime.sandbox.wall import Chunk, Finished, Group, Limit
+from weft.runtime.sandbox.wall import Chunk, Finished, Limit
 
 _WINDOW = 4_000_000
 """Bytes that a reader of the stream may be behind before the job waits for it."""
@@ -246,7 +247,8 @@ class Live:
 
     async def _result(self, code: int, seconds: float) -> Finished:
         usage = Usage(seconds=seconds) if self.group is None else self.group.usage()
-        limit = self._limit or (self.group.why_ended() if self.group is not None else None)
+        why = self.group.why_ended() if self.group is not None else None
+        limit: Limit | None = self._limit or ("time" if why == "seconds" else why)
         copies = self.launch.copies
         if copies.made:
             await asyncio.to_thread(copies.compare)

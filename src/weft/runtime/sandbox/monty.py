@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import BadInput, SandboxMissing
 from weft.core.resources import Usage
+from weft.runtime.governor import Group
 from weft.runtime.sandbox.copy import Copies
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import hidden_in
 from weft.runtime.sandbox.live import copied
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.streams import Kept
-from weft.runtime.sandbox.wall import Availability, Chunk, Finished, Group, Limit
+from weft.runtime.sandbox.wall import Availability, Chunk, Finished, Limit
 
 if TYPE_CHECKING:
     from pydantic_monty import AsyncMonty, AsyncMontySession, MountDir
@@ -40,6 +41,7 @@ class Monty:
     """A wall with its own pool of worker processes, which live from the first job until `close`."""
 
     name = "monty"
+    grouped = False
 
     def __init__(self, workers: int = 2) -> None:
         self._workers = workers

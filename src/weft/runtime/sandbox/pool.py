@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
 from weft.core.errors import BadInput
+from weft.runtime.governor import Group
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.session import Session
-from weft.runtime.sandbox.wall import Group, Wall
+from weft.runtime.sandbox.wall import Wall
 
 
 class Pool:

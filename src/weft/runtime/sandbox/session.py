@@ -21,10 +21,11 @@ from typing import Literal
 import msgspec
 
 from weft.core.errors import BadInput, OverTime
+from weft.runtime.governor import Group
 from weft.runtime.sandbox.job import Job, Streams
 from weft.runtime.sandbox.live import Live
 from weft.runtime.sandbox.streams import Kept, Output
-from weft.runtime.sandbox.wall import Chunk, Finished, Group, Wall
+from weft.runtime.sandbox.wall import Chunk, Finished, Wall
 
 _SHELL = "command . {file} </dev/null; printf '\\n{mark} %d\\n' $?; printf '\\n{mark} 0\\n' >&2\n"
 _PYTHON = """\

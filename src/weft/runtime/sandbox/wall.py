@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from weft.core.errors import OverDisk, OverLimit, OverMemory, OverPids, OverTime
 from weft.core.resources import Resources, Usage
+from weft.runtime.governor import Group, open_group
 from weft.runtime.sandbox.copy import Change, Copies
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.streams import Output
@@ -21,20 +23,6 @@ class Chunk(NamedTuple):
 
     fd: int
     data: bytes
-
-
-class Group(Protocol):
-    """What a resource group does for a wall (see `weft.runtime.governor`)."""
-
-    enter: list[str]
-    """Words before an argv, so that the command starts inside the group."""
-
-    def usage(self) -> Usage: ...
-    def freeze(self) -> None: ...
-    def thaw(self) -> None: ...
-    def kill(self) -> None: ...
-    def close(self) -> None: ...
-    def why_ended(self) -> Literal["memory", "pids", "disk"] | None: ...
 
 
 class Availability(NamedTuple):
@@ -124,6 +112,8 @@ class Running(Protocol):
 
 class Wall(Protocol):
     name: str
+    grouped: bool
+    """Whether its jobs run in resource groups."""
 
     def available(self) -> Availability: ...
 
@@ -132,6 +122,12 @@ class Wall(Protocol):
         ...
 
 
-async def run(wall: Wall, job: Job, group: Group | None = None) -> Finished:
-    """Start a job and wait for its end."""
-    return await (await wall.start(job, group)).wait()
+async def run(wall: Wall, job: Job) -> Finished:
+    """Run a job in a resource group of its own and wait for its end."""
+    if not wall.grouped:
+        return await (await wall.start(job)).wait()
+    group = await asyncio.to_thread(open_group, job.resources, wall.name)
+    try:
+        return await (await wall.start(job, group)).wait()
+    finally:
+        await asyncio.to_thread(group.close)

@@ -15,12 +15,13 @@ import os
 from pathlib import Path
 
 from weft.core.errors import BadInput, SandboxMissing
+from weft.runtime.governor import Group
 from weft.runtime.sandbox import wasm_worker
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import hidden_in, interpreter, memory_file
 from weft.runtime.sandbox.live import Launch, Live, copied, end_group
 from weft.runtime.sandbox.scratch import Scratch
-from weft.runtime.sandbox.wall import Availability, Group
+from weft.runtime.sandbox.wall import Availability
 
 FUEL = 10**12
 """Instructions, about, that a module may execute."""
@@ -30,6 +31,7 @@ MEMORY = 512 * 2**20
 
 class Wasm:
     name = "wasm"
+    grouped = True
 
     def __init__(self, fuel: int = FUEL) -> None:
         self._fuel = fuel
