@@ -11,7 +11,7 @@ from weft.core.resources import Resources
 
 DISK = 4 * 2**30
 """Bytes that a job may write if its resources say nothing."""
-FILES = 200_000
+FILES = 100_000
 """Files and folders that it may make."""
 
 

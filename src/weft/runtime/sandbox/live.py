@@ -206,9 +206,8 @@ class Live:
         try:
             return await asyncio.shield(self._finished)
         except asyncio.CancelledError:
-            if not self._finished.done():
-                self._stop("killed")
-                await asyncio.shield(self._finished)
+            self._stop("killed")
+            (await asyncio.shield(self._finished)).drop()  # nobody is there to take what it did
             raise
 
     async def _end(self) -> Finished:

@@ -155,11 +155,10 @@ class Program:
         except asyncio.CancelledError:
             if self._killed and self._task.cancelled():
                 return await self._end(None, None, "killed")
-            if not self._task.done():
-                self._task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._task
-            await self._end(None, None, "killed")
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            (await self._end(None, None, "killed")).drop()
             raise
 
     async def _run(self) -> Finished:

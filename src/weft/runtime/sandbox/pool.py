@@ -58,7 +58,7 @@ class Pool:
         try:
             yield taken
         finally:
-            await taken.close()
+            (await taken.close()).drop()
 
     async def _take(self) -> Session:
         async with self._more:
@@ -68,7 +68,7 @@ class Pool:
                     self._refill()
                     if found.alive:
                         return found
-                    await found.close()
+                    (await found.close()).drop()
                 if self._failed is not None:
                     failed, self._failed = self._failed, None
                     self._refill()
@@ -95,7 +95,7 @@ class Pool:
         session = await Session.open(self._wall, self._job, self._group() if self._group else None)
         async with self._more:
             if self._closed:
-                await session.close()
+                (await session.close()).drop()
             else:
                 self._ready.append(session)
             self._more.notify_all()
@@ -109,4 +109,4 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._starting, return_exceptions=True)
         while self._ready:
-            await self._ready.popleft().close()
+            (await self._ready.popleft().close()).drop()

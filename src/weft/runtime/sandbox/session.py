@@ -60,6 +60,11 @@ class Reply:
     stdout: Output
     stderr: Output
 
+    def drop(self) -> None:
+        """Forget the outputs kept on disk."""
+        self.stdout.forget()
+        self.stderr.forget()
+
 
 class Session:
     """Made by `open`. One command at a time."""
@@ -146,7 +151,8 @@ class Session:
         raise EOFError("the session ended with this command: open another")
 
     async def close(self) -> Finished:
-        """End it, with all that it started."""
+        """End it, with all that it started. What it changed in its copies is to be taken from the result, before the
+        session's block ends."""
         if self.alive:
             await self._running.kill()
         return await self._running.wait()
@@ -157,7 +163,7 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        (await self.close()).drop()
 
 
 class _Reader:
