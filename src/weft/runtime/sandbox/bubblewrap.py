@@ -199,7 +199,7 @@ def _write_start(job: Job, group: Group | None, scratch: Scratch, inside: str, t
     variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8"} | dict(job.env)
     lines += [f"cd {shlex.quote(cwd)} || exit 121"]
     lines += ["unset OLDPWD", *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
-    (scratch.inside / "start").write_text("\n".join([*lines, 'exec "$@"', ""]))
+    (scratch.inside / "start").write_text("\n".join([*lines, 'exec "$@"', ""]), "utf-8", "surrogateescape")
 
 
 def _kill(live: Live) -> None:

@@ -49,7 +49,7 @@ def program_of(job: Job, scratch: Scratch, inside: str) -> list[str]:
     """What to run, where the job sees it."""
     if job.python is None:
         return [*job.argv]
-    (scratch.inside / "main.py").write_text(job.python)
+    (scratch.inside / "main.py").write_text(job.python, "utf-8", "surrogateescape")
     return [interpreter(), "-I", "-u", f"{inside}/main.py"]
 
 

@@ -39,9 +39,13 @@ class Pool:
 
     async def __aenter__(self) -> Pool:
         """Ready once all are started. Raises what starting one raises."""
+        starts = [asyncio.create_task(self._start()) for _ in range(self._size)]
         try:
-            await asyncio.gather(*(self._start() for _ in range(self._size)))
+            await asyncio.gather(*starts)
         except BaseException:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
             await self.close()
             raise
         return self

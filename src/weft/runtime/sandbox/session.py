@@ -76,6 +76,7 @@ class Session:
         self._chunks = running.stream()
         self._turn = asyncio.Lock()
         self._count = 0
+        self._over = False
 
     @classmethod
     async def open(cls, wall: Wall, job: Job, group: Group | None = None) -> Session:
@@ -89,7 +90,7 @@ class Session:
         job = replace(job, interactive=True, resources=msgspec.structs.replace(job.resources, seconds=None))
         if kind == "python":
             job = replace(job, python=_PYTHON)
-        streams, job = job.streams, replace(job, streams=Streams(keep=0, whole=0))  # each command's are kept
+        streams, job = job.streams, replace(job, streams=Streams(keep=2000, whole=0))  # each command's are kept
         running = await wall.start(job, group)
         if not isinstance(running, Live):
             await running.kill()
@@ -99,7 +100,11 @@ class Session:
             await session.run(first or "")  # its end shows that the session is ready
         except EOFError:
             ended = await session.close()
+            ended.drop()
             raise EOFError(f"the session ended at once: {ended.stderr.text[-500:]}") from None
+        except BaseException:
+            (await session.close()).drop()
+            raise
         return session
 
     @property
@@ -117,7 +122,9 @@ class Session:
             self._count += 1
             mark = f"weft-{secrets.token_hex(16)}"
             name = f"command{self._count}"
-            (self._running.scratch.inside / name).write_text(text)
+            if self._over or not self.alive:
+                raise EOFError("the session has ended: open another")
+            (self._running.scratch.inside / name).write_text(text, "utf-8", "surrogateescape")
             file = f"{self._running.launch.inside}/{name}"
             line = _SHELL.format(file=file, mark=mark) if self._kind == "shell" else f"{file} {mark}\n"
             seconds = self._seconds if seconds is None else seconds
@@ -148,12 +155,13 @@ class Session:
                 return Reply(
                     status=readers[1].status or 0, stdout=readers[1].kept.done(), stderr=readers[2].kept.done()
                 )
+        self._over = True
         raise EOFError("the session ended with this command: open another")
 
     async def close(self) -> Finished:
         """End it, with all that it started. What it changed in its copies is to be taken from the result, before the
         session's block ends."""
-        if self.alive:
+        if self.alive and not self._over:
             await self._running.kill()
         return await self._running.wait()
 
