@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -17,11 +18,12 @@ from typing import Any
 import pytest
 
 from tests import leaks
-from weft.core.errors import BadInput, ChangedMeanwhile, OverTime, SandboxMissing
+from weft.core.errors import BadInput, ChangedMeanwhile, OverDisk, OverTime, SandboxMissing
 from weft.core.resources import Resources
 from weft.runtime.sandbox import Chunk, Finished, Job, Pool, Session, Streams, Wall, choose, reap, report, run, walls
 from weft.runtime.sandbox import bubblewrap as bubblewrap_wall
 from weft.runtime.sandbox.choose import Need
+from weft.runtime.sandbox.live import Live
 from weft.runtime.sandbox.monty import Monty
 from weft.runtime.sandbox.scratch import base, remove, started
 
@@ -242,6 +244,38 @@ for _ in range(3000):
 os.chmod('.', 0)
 """
     assert done(wall, python=text).status == 0
+
+
+def test_what_a_job_did_to_a_copy_that_cannot_be_read_is_not_taken(wall: Wall, folder: Path) -> None:
+    text = "import os\nopen('new', 'w').close()\nfor _ in range(3000): os.mkdir('d' * 9), os.chdir('d' * 9)"
+    got = done(wall, python=text, copy=[folder], cwd=folder)
+    assert got.changes == ()
+    with pytest.raises((BadInput, OverDisk)):
+        got.check().take()
+    got.drop()
+    assert not (folder / "new").exists()
+
+
+def test_holes_in_files_count_as_written(wall: Wall, folder: Path) -> None:
+    """They cost nothing to make, and Weft would have to read them."""
+    text = "import os\nfor i in range(30): os.truncate(os.open(f'f{i}', os.O_CREAT | os.O_RDWR), 9 * 10**7)"
+    got = done(wall, python=text, copy=[folder], cwd=folder, resources=Resources(disk="100M"))
+    with pytest.raises(OverDisk):
+        got.check()
+    assert got.changes == ()
+    got.drop()
+
+
+@pytest.mark.parametrize("how", ["read", "write", "copy"])
+def test_a_place_that_became_a_link_is_not_followed(wall: Wall, folder: Path, how: str) -> None:
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "b.txt").write_text("the secret")
+    job = Job(argv=["cat", f"{folder}/inner/b.txt"], **{how: [folder / "inner"]})  # type: ignore[arg-type]
+    (folder / "inner").rename(folder / "elsewhere")
+    (folder / "inner").symlink_to(outside)
+    with pytest.raises(BadInput):
+        asyncio.run(run(wall, job))
 
 
 # --- streams -------------------------------------------------------------------------------------------------------
@@ -556,26 +590,51 @@ time.sleep(1000)
 '''
     running = await wall.start(Job(python=text, env={"MARK": sys.argv[2]}, copy=[sys.argv[3]]))
     async for chunk in running.stream():
-        print(os.getpid(), flush=True)
+        print(os.getpid(), running.pid, flush=True)
 asyncio.run(main())
 """
 
 
-def test_what_a_killed_weft_leaves_ends_at_once_and_is_removed_at_the_next_start(wall: Wall, folder: Path) -> None:
+def test_nothing_is_left_of_a_job_whose_keeper_is_killed(wall: Wall) -> None:
+    """The process that holds the wall up (bubblewrap's monitor, landlock's stub), say by a machine short of memory."""
+    mark = f"keeper-{os.getpid()}-{time.monotonic_ns()}"
+
+    async def kill() -> Finished:
+        text = "import os, time\nfor _ in range(3): os.fork() or os.setsid()\nprint('up', flush=True)\ntime.sleep(1000)"
+        running = await wall.start(Job(python=text, env={"MARK": mark}))
+        assert isinstance(running, Live)
+        async for _ in running.stream():
+            with contextlib.suppress(ProcessLookupError):  # several of them say that they are up
+                os.kill(running.pid, signal.SIGKILL)
+        return await running.wait()
+
+    assert asyncio.run(kill()).signal == signal.SIGKILL
+    assert not leaks.processes(mark)
+
+
+@pytest.mark.parametrize("keeper_too", [False, True])
+def test_what_a_killed_weft_leaves_ends_at_once_and_is_removed_at_the_next_start(
+    wall: Wall, folder: Path, keeper_too: bool
+) -> None:
     mark = f"killed-{os.getpid()}-{time.monotonic_ns()}"
     words = [sys.executable, "-c", KILLED, wall.name, mark, str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as weft:
         assert weft.stdout is not None
-        pid = int(weft.stdout.readline())
+        pid, keeper = map(int, weft.stdout.readline().split())
         assert leaks.processes(mark)
         mine = list(base().glob(f"{pid}-{started(pid)}-*"))
         assert len(mine) == 1
+        if keeper_too:
+            weft.send_signal(signal.SIGSTOP)  # so that it can't notice
+            os.kill(keeper, signal.SIGKILL)
         weft.kill()
-    while leaks.processes(mark) - {pid}:
+    while leaks.processes(mark) - {pid} and not keeper_too:
         time.sleep(0.02)
     assert mine[0].exists()
     assert reap() == mine
     assert not mine[0].exists()
+    while leaks.processes(mark) - {pid}:
+        time.sleep(0.02)
 
 
 def test_the_reaper_touches_nothing_that_lives_or_is_not_its_own(wall: Wall, tmp_path: Path) -> None:

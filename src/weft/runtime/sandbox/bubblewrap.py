@@ -8,10 +8,12 @@ nobody is, unless it writes in place: then it keeps the caller's files' owner, i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import importlib.util
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -24,10 +26,11 @@ from pathlib import Path
 from weft.core.errors import SandboxMissing
 from weft.runtime.governor import Group
 from weft.runtime.sandbox import seccomp
+from weft.runtime.sandbox.copy import opened
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import FROM_ETC, PIDS, SYSTEM, hidden_in, interpreter_places, memory_file, program_of
-from weft.runtime.sandbox.live import Launch, Live, copied, end_group
+from weft.runtime.sandbox.live import Launch, Live, copied, end_group, watched
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.wall import Availability
 
@@ -82,6 +85,12 @@ def _available() -> Availability:
     return Availability(True, f"bubblewrap {version}", tuple(_weaker()))
 
 
+@functools.cache
+def _by_descriptor() -> bool:
+    found = re.search(r"(\d+)\.(\d+)", _available().found)
+    return found is not None and (int(found[1]), int(found[2])) >= (0, 10)
+
+
 def _weaker() -> Iterator[str]:
     if os.geteuid() == 0:
         yield "as root, the processes of a job that writes in place are counted only by a resource group"
@@ -107,14 +116,27 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     copies = await copied(job, scratch, owner)
     if owner is not None:
         os.chown(scratch.tmp, owner, owner)
+    disk = await watched(job, scratch, copies)
+    hidden = {path: await asyncio.to_thread(hidden_in, Path(path), job.hide) for path in (*job.read, *job.write)}
     words = program_of(job, scratch, INSIDE)
     _write_start(job, group, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
-    places = _binds(job, {str(copy.source): str(copy.target) for copy in copies.made})
-    options = [*_namespaces(drop), *_system(scratch), *places]
-    options += ["--ro-bind", str(scratch.inside), INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    options = [*_namespaces(drop), *_system(scratch)]
     status, told = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
+        handles = {str(path): stack.enter_context(_place(Path(path))) for path in (*job.read, *job.write)}
+        options += _binds(job, handles, {str(copy.source): str(copy.target) for copy in copies.made}, hidden)
+        options += [
+            "--ro-bind",
+            str(scratch.inside),
+            INSIDE,
+            "--remount-ro",
+            "/dev",
+            "--remount-ro",
+            "/",
+            "--chdir",
+            "/",
+        ]
         filters = stack.enter_context(memory_file(seccomp.program(sockets=True)))
         options += ["--seccomp", str(filters), "--json-status-fd", str(told)]
         arguments = stack.enter_context(memory_file(b"".join(os.fsencode(option) + b"\0" for option in options)))
@@ -128,11 +150,12 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
         launch = Launch(
             name="process",
             words=[*(group.enter if group else []), *launched],
-            inherit=[arguments, filters, told],
+            inherit=[arguments, filters, told, *handles.values()],
             kill=_kill,
             status=status,
             begun=b'"exit-code"',
             inside=INSIDE,
+            disk=disk,
             copies=copies,
         )
         return Live(job, group, scratch, launch)
@@ -173,14 +196,32 @@ def _folders_above(path: str) -> Iterator[str]:
 _HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 
 
-def _binds(job: Job, copies: dict[str, str]) -> Iterator[str]:
+@contextlib.contextmanager
+def _place(path: Path) -> Iterator[int]:
+    handle = opened(path)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _binds(
+    job: Job, handles: dict[str, int], copies: dict[str, str], hidden: dict[Path | str, list[Path]]
+) -> Iterator[str]:
+    """The job's places, an inner one over an outer one. By descriptors where bubblewrap knows how (0.10): then a link
+    that is put into a path meanwhile leads nowhere."""
     kinds = [("--ro-bind", path) for path in job.read] + [("--bind", path) for path in (*job.write, *job.copy)]
-    for option, path in sorted(kinds, key=lambda each: len(Path(each[1]).parts)):  # an inner one over an outer one
+    for option, path in sorted(kinds, key=lambda each: len(Path(each[1]).parts)):
         yield from _folders_above(str(path))
-        yield from (option, copies.get(str(path), str(path)), str(path))
-        if str(path) not in copies:
-            for hidden in hidden_in(Path(path), job.hide):
-                yield from _cover(hidden)
+        source = str(path)
+        if source in copies:
+            yield from (option, copies[source], source)
+        elif _by_descriptor():
+            yield from (f"{option}-fd", str(handles[source]), source)
+        else:
+            yield from (option, source, source)
+        for inner in hidden.get(path, ()):
+            yield from _cover(inner)
 
 
 def _cover(path: Path) -> tuple[str, ...]:

@@ -47,6 +47,22 @@ class Seen(NamedTuple):
     inode: int
 
 
+def opened(path: Path) -> int:
+    """A descriptor of the place that this real path names, to go on with whatever becomes of the path.
+
+    Raises BadInput if a link was put into the path since it was resolved.
+    """
+    try:
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    link = stat.S_ISLNK(os.fstat(handle).st_mode)
+    if link or Path(f"/proc/self/fd/{handle}").readlink() != path:
+        os.close(handle)
+        raise BadInput(f"{path} is another place by now: a link was put into the path")
+    return handle
+
+
 @dataclass
 class Copy:
     """One copied place: `source` in the workspace, `target` in the scratch folder. `hidden` names are left out."""
@@ -59,10 +75,14 @@ class Copy:
 
     def make(self, owner: int | None = None) -> None:
         """Copy; afterwards the copy is `owner`'s (a user id), if one is given."""
-        if self.source.is_file():
-            self._file(self.source.parent, self.source.name, "", self.target)
-        else:
-            self._folder(self.source, "", self.target)
+        top = opened(self.source.parent)
+        try:
+            if self.source.is_file():
+                self._file(Path(f"/proc/self/fd/{top}"), self.source.name, "", self.target)
+            else:
+                self._folder(Path(f"/proc/self/fd/{top}", self.source.name), "", self.target)
+        finally:
+            os.close(top)
         if owner is not None:
             for path in (self.target, *self.target.rglob("*")):
                 os.chown(path, owner, owner, follow_symlinks=False)
@@ -177,14 +197,21 @@ class Copies:
     made: list[Copy] = field(default_factory=list)
     scratch: Path | None = None
     changes: tuple[Change, ...] = ()
+    broken: str = ""
+    """Why the changes can't be told: paths too long to be named, folders that can't be read."""
 
     def compare(self) -> None:
         """Find the changes; the job has ended."""
-        self.changes = tuple(change for copy in self.made for change in copy.changes())
+        try:
+            self.changes = tuple(change for copy in self.made for change in copy.changes())
+        except OSError as error:
+            self.broken = f"{error.strerror}: {os.fsdecode(error.filename or '')[-100:]}"
 
     def take(self, *paths: Path | str) -> None:
         if self.made and self.scratch is None:
             raise BadInput("the changes were dropped already")
+        if self.broken:
+            raise BadInput(f"what the job did to its copy can't be carried over: {self.broken}")
         wanted = {Path(path) for path in paths} or {change.path for change in self.changes}
         if unknown := wanted - {change.path for change in self.changes}:
             raise BadInput(f"not among the changes: {', '.join(sorted(map(str, unknown)))}")
@@ -211,7 +238,9 @@ class Copies:
 def _parent(copy: Copy, path: Path, make: bool = False) -> Iterator[int]:
     """The folder that holds `path`, opened link by link from the copied place's parent."""
     top = copy.source if path != copy.source else copy.source.parent
-    handle = os.open(top, _FOLDER)
+    place = opened(top)
+    handle = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.close(place)
     try:
         for name in path.relative_to(top).parts[:-1]:
             if make:

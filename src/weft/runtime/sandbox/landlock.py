@@ -5,6 +5,7 @@ is weaker where that hides things: see `available().weaker`."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import functools
@@ -15,10 +16,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from weft.core.errors import SandboxMissing
 from weft.runtime.governor import Group
 from weft.runtime.sandbox import seccomp, stub
+from weft.runtime.sandbox.copy import opened
 from weft.runtime.sandbox.disk import DISK
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import (
@@ -31,8 +34,8 @@ from weft.runtime.sandbox.launch import (
     memory_file,
     program_of,
 )
-from weft.runtime.sandbox.live import Launch, Live, copied, end_group
-from weft.runtime.sandbox.scratch import Scratch
+from weft.runtime.sandbox.live import Launch, Live, copied, end_group, watched
+from weft.runtime.sandbox.scratch import Scratch, end_noted
 from weft.runtime.sandbox.wall import Availability
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -92,33 +95,40 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     places = {copy.source: copy.target for copy in copies.made}
     if owner is not None:
         os.chown(scratch.tmp, owner, owner)
+    disk = await watched(job, scratch, copies)
+    hidden = await asyncio.to_thread(_hidden, job)
     status, told = os.pipe()
     tmp = str(scratch.tmp)
-    plan = {
+    plan: dict[str, Any] = {
         "argv": program_of(job, scratch, str(scratch.inside)),
         "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8", **job.env},
         "cwd": str(_moved(Path(job.cwd), places)) if job.cwd else tmp,
         "limits": _limits(job, owner, group),
-        "paths": [*_paths(job, scratch, [*places.values()])],
         "filter": base64.b64encode(seccomp.program(sockets=False, modes=owner is not None)).decode(),
         "user": owner,
         "look": any(_closed(path) for path in (*interpreter_places(), *map(str, job.read))),
         "parent": os.getpid(),
         "grouped": group is not None,
         "status": told,
+        "notes": str(scratch.notes),
     }
+    if owner is not None:
+        scratch.note(f"user {owner}")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
+        paths = [*_descriptors(stack, _paths(job, scratch, [*places.values()], hidden), job)]
+        plan["paths"] = paths
         handle = stack.enter_context(memory_file(json.dumps(plan).encode()))
         words = [interpreter(), "-I", "-S", stub.__file__, str(handle)]
         launch = Launch(
             name="landlock",
             words=[*(group.enter if group else []), *words],
-            inherit=[handle, told],
+            inherit=[handle, told, *(place for _, _, place in paths if place >= 0)],
             kill=_kill,
             status=status,
             begun=b"begun",
             inside=str(scratch.inside),
+            disk=disk,
             copies=copies,
         )
         return Live(job, group, scratch, launch)
@@ -154,42 +164,61 @@ def _threads_of(user: int) -> int:
     return found
 
 
-def _paths(job: Job, scratch: Scratch, copies: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """What may be done beneath which path."""
-    for name in (*SYSTEM, *(f"/etc/{name}" for name in FROM_ETC), *interpreter_places()):
-        yield "read", name
-    yield from (("read", f"/etc/{name}") for name in ("passwd", "group"))
-    yield from (("use", f"/dev/{name}") for name in _DEVICES)
-    yield from (("read", f"/proc/{name}") for name in _MACHINE)
-    yield "read", str(scratch.inside)
-    for place in (scratch.tmp, *copies, *map(Path, job.write)):
-        yield "write", str(place)
+def _hidden(job: Job) -> set[Path]:
+    """What is hidden in the places that it sees as they are."""
     for place in map(Path, job.write):
-        if hidden := hidden_in(place, job.hide):
+        if found := hidden_in(place, job.hide):
             raise SandboxMissing(
-                f"the landlock wall can't hide {hidden[0]} in a folder that is written in place: give it as copy=, or "
+                f"the landlock wall can't hide {found[0]} in a folder that is written in place: give it as copy=, or "
                 "install bubblewrap"
             )
+    return {path for place in map(Path, job.read) for path in hidden_in(place, job.hide)}
+
+
+def _paths(job: Job, scratch: Scratch, copies: Sequence[Path], hidden: set[Path]) -> Iterator[tuple[str, Path]]:
+    """What may be done beneath which path."""
+    for name in (*SYSTEM, *(f"/etc/{name}" for name in FROM_ETC), *interpreter_places()):
+        yield "read", Path(name)
+    yield from (("read", Path(f"/etc/{name}")) for name in ("passwd", "group"))
+    yield from (("use", Path(f"/dev/{name}")) for name in _DEVICES)
+    yield from (("read", Path(f"/proc/{name}")) for name in _MACHINE)
+    yield "read", scratch.inside
+    for place in (scratch.tmp, *copies, *map(Path, job.write)):
+        yield "write", place
     for place in map(Path, job.read):
-        yield from _around(place, set(hidden_in(place, job.hide)))
+        yield from _around(place, hidden)
 
 
-def _around(place: Path, hidden: set[Path]) -> Iterator[tuple[str, str]]:
+def _around(place: Path, hidden: set[Path]) -> Iterator[tuple[str, Path]]:
     """Leave to read a folder but for what is hidden in it."""
     if place in hidden:
         return
     if not any(path.is_relative_to(place) for path in hidden):
-        yield "read", str(place)
+        yield "read", place
         return
-    yield "list", str(place)
+    yield "list", place
     for inner in place.iterdir():
         if not inner.is_symlink():
             yield from _around(inner, hidden)
 
 
+def _descriptors(
+    stack: contextlib.ExitStack, paths: Iterator[tuple[str, Path]], job: Job
+) -> Iterator[tuple[str, str, int]]:
+    """The same, those of the job's places as descriptors: a link put into a path meanwhile opens nothing else."""
+    for kind, path in paths:
+        handle = -1
+        if any(path.is_relative_to(place) for place in (*job.read, *job.write)):
+            handle = opened(path)
+            stack.callback(os.close, handle)
+        yield kind, str(path), handle
+
+
 def _kill(live: Live) -> None:
     """Ask the stub, which ends all below it; one that does not answer is ended with its process group."""
     if live.process.poll() is not None:
+        if live.process.returncode < 0:  # the stub was ended by somebody, and could end nothing any more
+            end_noted(live.scratch.notes)
         return
     with contextlib.suppress(ProcessLookupError):
         live.process.send_signal(signal.SIGTERM)

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+import msgspec
+
 from weft.core.errors import BadInput, SandboxMissing
 from weft.core.resources import Usage
 from weft.runtime.governor import Group
 from weft.runtime.sandbox.copy import Copies, Copy
 from weft.runtime.sandbox.disk import DiskWatch
 from weft.runtime.sandbox.job import Job
-from weft.runtime.sandbox.scratch import Scratch
+from weft.runtime.sandbox.scratch import Scratch, started
 from weft.runtime.sandbox.streams import Kept
 from weft.runtime.sandbox.wall import Chunk, Finished, Limit
 
@@ -39,6 +41,7 @@ class Launch:
     kill: Callable[[Live], None]
     status: int
     begun: bytes
+    disk: DiskWatch
     inside: str
     """Where the job sees the scratch folder's `in`."""
     copies: Copies = field(default_factory=Copies)
@@ -61,21 +64,26 @@ class Live:
         self._behind = 0
         self._paused = False
         self._limit: Limit | None = None
-        self._finished: asyncio.Task[Finished] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self.began = monotonic()
-        self.process = subprocess.Popen(
-            [*launch.words],
-            stdin=subprocess.PIPE if job.stdin or job.interactive else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={},
-            pass_fds=launch.inherit,
-            start_new_session=True,
-        )
-        self.pid = self.process.pid
-        self._pidfd = os.pidfd_open(self.pid)
-        scratch.note(self.pid)
+        try:
+            self.process = subprocess.Popen(
+                [*launch.words],
+                stdin=subprocess.PIPE if job.stdin or job.interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={},
+                pass_fds=launch.inherit,
+                start_new_session=True,
+            )
+            self.pid = self.process.pid
+            scratch.note(f"{self.pid} {started(self.pid)}")
+            self._pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            os.close(launch.status)
+            if hasattr(self, "pid"):
+                launch.kill(self)
+            raise
         self._loop.add_reader(self._pidfd, self._exited)
         assert self.process.stdout and self.process.stderr
         self._open = {self.process.stdout.fileno(): 1, self.process.stderr.fileno(): 2}
@@ -84,6 +92,7 @@ class Live:
             self._loop.add_reader(descriptor, self._read, descriptor)
         self._feeding = asyncio.create_task(self._feed(job.stdin)) if job.stdin else None
         self._watching = asyncio.create_task(self._watch())
+        self._finished = asyncio.create_task(self._end())
 
     # --- streams ---------------------------------------------------------------------------------------------
 
@@ -168,17 +177,17 @@ class Live:
 
     async def _watch(self) -> None:
         """Ends it for its time, or for what it writes."""
-        asked = self.job.resources
-        disk = DiskWatch(
-            [self.scratch.tmp, *(c.target for c in self.launch.copies.made), *map(Path, self.job.write)], asked
-        )
+        asked, written = self.job.resources, False
+        disk = self.launch.disk
         while not self._ended.is_set():
             spent = monotonic() - self.began - (self.group.usage().paused_seconds if self.group else 0)
             left = asked.seconds - spent if asked.seconds is not None else None
             if left is not None and left <= 0:
                 self._stop("time")
                 return
-            if await disk.over():
+            with contextlib.suppress(OSError):
+                written = await disk.over()
+            if written:
                 self._stop("disk")
                 return
             with contextlib.suppress(TimeoutError):
@@ -201,8 +210,6 @@ class Live:
         await self.wait()
 
     async def wait(self) -> Finished:
-        if self._finished is None:
-            self._finished = asyncio.create_task(self._end())
         try:
             return await asyncio.shield(self._finished)
         except asyncio.CancelledError:
@@ -222,6 +229,8 @@ class Live:
         except TimeoutError:
             for descriptor in [*self._open]:
                 self._loop.remove_reader(descriptor)
+            self._open.clear()
+            self._news.set()
         for task in (self._feeding, self._watching):
             if task is not None:
                 task.cancel()
@@ -249,9 +258,14 @@ class Live:
         why = self.group.why_ended() if self.group is not None else None
         limit: Limit | None = self._limit or ("time" if why == "seconds" else why)
         copies = self.launch.copies
-        if copies.made:
+        if limit is None and self.scratch.path.exists() and await self.launch.disk.over(last=True):
+            limit = "disk"
+        if limit == "disk" and not usage.written_bytes:
+            usage = msgspec.structs.replace(usage, written_bytes=self.launch.disk.written)
+        if copies.made and limit != "disk":
             await asyncio.to_thread(copies.compare)
-            copies.scratch = self.scratch.path
+        elif copies.made:
+            copies.broken = "it wrote too much"
         else:
             await asyncio.to_thread(self.scratch.remove)
         ended = -code if code < 0 else code - 128 if 128 < code <= 128 + 64 else None
@@ -259,6 +273,7 @@ class Live:
         begun = self._begun()
         os.close(self.launch.status)
         if not limit and code == 1 and not begun:
+            await asyncio.to_thread(self.scratch.remove)
             raise SandboxMissing(f"the {self.launch.name} wall could not be built: {stderr.text.strip()}")
         return Finished(
             status=None if ended else code,
@@ -270,6 +285,12 @@ class Live:
             resources=self.job.resources,
             copies=copies,
         )
+
+
+async def watched(job: Job, scratch: Scratch, copies: Copies) -> DiskWatch:
+    """A watch over all that the job may write, as it is before it begins."""
+    folders = [scratch.tmp, *(copy.target for copy in copies.made), *map(Path, job.write)]
+    return await asyncio.to_thread(DiskWatch, folders, job.resources)
 
 
 async def copied(job: Job, scratch: Scratch, owner: int | None) -> Copies:

@@ -55,6 +55,11 @@ class Pool:
     ) -> None:
         await self.close()
 
+    @property
+    def ready(self) -> int:
+        """How many wait to be handed out."""
+        return len(self._ready)
+
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A fresh session; it is closed in the end, and another one started in its place."""

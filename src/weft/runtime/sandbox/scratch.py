@@ -103,10 +103,15 @@ class Scratch:
     def output(self, name: str) -> Path:
         return self.path.parent / "out" / f"{self.path.name}-{name}"
 
-    def note(self, *pids: int) -> None:
-        """Write down processes that must not outlive this Weft."""
-        with (self.path / "processes").open("a") as file:
-            file.writelines(f"{pid} {started(pid)}\n" for pid in pids)
+    @property
+    def notes(self) -> Path:
+        return self.path / "processes"
+
+    def note(self, line: str) -> None:
+        """Write down what must not outlive this Weft: "PID START", a process with its group, or "user ID", all of a
+        job's user."""
+        with self.notes.open("a") as file:
+            file.write(f"{line}\n")
 
     def remove(self) -> None:
         remove(self.path)
@@ -136,8 +141,8 @@ def reap() -> list[Path]:
             continue  # not of this house
         if _held(place / "owner") or (not (place / "owner").exists() and started(int(pid)) == int(start)):
             continue  # it lives
-        for line in [line for file in place.glob("job-*/processes") for line in file.read_text().splitlines()]:
-            _end(*map(int, line.split()))
+        for notes in place.glob("job-*/processes"):
+            end_noted(notes)
         remove(place)
         found.append(place)
     return found
@@ -154,7 +159,34 @@ def _held(owner: Path) -> bool:
     return False
 
 
-def _end(pid: int, start: int) -> None:
-    if start and started(pid) == start:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def end_noted(notes: Path) -> None:
+    """End what is written there, as far as it still runs."""
+    for line in notes.read_text().splitlines() if notes.exists() else []:
+        word, number = line.split()
+        if word == "user":
+            _end_user(int(number))
+        elif number != "0" and started(int(word)) == int(number):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(word), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(word), signal.SIGKILL)
+
+
+def _end_user(user: int) -> None:
+    """All processes of a user that only one job ever was; again until none has come in the meantime."""
+    while True:
+        found = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal() and _lives(place, user)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+
+
+def _lives(place: Path, user: int) -> bool:
+    try:
+        if place.stat().st_uid != user:
+            return False
+        return (place / "stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return False

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 from types import FrameType
 from typing import Any
@@ -54,6 +55,8 @@ def main() -> None:
     first = os.fork()
     if not first:
         _child(plan)
+    with open(f"/proc/{first}/stat") as file, open(plan["notes"], "a") as notes:
+        notes.write(f"{first} {file.read().rpartition(')')[2].split()[19]}\n")
     os.close(plan["status"])
     for stream in (0, 1, 2):
         os.close(stream)  # their other ends see the end of the job, not of its keeper
@@ -119,7 +122,7 @@ def _drop(user: int | None, look: bool) -> None:
         _check(_libc.prctl(_PR_CAP_AMBIENT, 2, _DAC_READ_SEARCH, 0, 0), "capability")
 
 
-def _rules(paths: list[tuple[str, str]]) -> int:
+def _rules(paths: list[tuple[str, str, int]]) -> int:
     """What may be done beneath which path, as a descriptor of the kernel's."""
     version = abi()
     if not version:
@@ -135,13 +138,14 @@ def _rules(paths: list[tuple[str, str]]) -> int:
         "use": 1 << 1 | 1 << 2 | 1 << 14,
         "write": every & ~(1 << 15),
     }
-    for kind, path in paths:
-        try:
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
+    for kind, path, place in paths:
+        if place < 0:
+            try:
+                place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
         access = kinds[kind] & every
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.fstat(place).st_mode):
             access &= _FILE_ONLY
         beneath = _Beneath(access, place)
         _check(_libc.syscall(_ADD, handle, 1, ctypes.byref(beneath), 0), f"landlock: {path}")

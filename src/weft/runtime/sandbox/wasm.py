@@ -19,7 +19,7 @@ from weft.runtime.governor import Group
 from weft.runtime.sandbox import wasm_worker
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import hidden_in, interpreter, memory_file
-from weft.runtime.sandbox.live import Launch, Live, copied, end_group
+from weft.runtime.sandbox.live import Launch, Live, copied, end_group, watched
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.wall import Availability
 
@@ -71,6 +71,7 @@ class Wasm:
         places = {copy.source: copy.target for copy in copies.made}
         writable = [(str(places.get(path, path)), str(path), True) for path in map(Path, (*job.write, *job.copy))]
         readable = [(str(path), str(path), False) for path in job.read]
+        disk = await watched(job, scratch, copies)
         status, told = os.pipe()
         plan = {
             "module": base64.b64encode(module).decode(),
@@ -98,6 +99,7 @@ class Wasm:
                 status=status,
                 begun=b"begun",
                 inside="",
+                disk=disk,
                 copies=copies,
             )
             return Live(job, group, scratch, launch)
