@@ -88,9 +88,7 @@ class Pool:
 
     def _refill(self) -> None:
         for _ in range(self._size - len(self._ready) - len(self._starting)):
-            task = asyncio.create_task(self._again())
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._starting.add(asyncio.create_task(self._again()))
 
     async def _again(self) -> None:
         try:
@@ -98,7 +96,16 @@ class Pool:
         except Exception as error:
             async with self._more:
                 self._failed = error
+                self._started()
                 self._more.notify_all()
+        finally:
+            self._started()
+
+    def _started(self) -> None:
+        """This task brings nothing more. Not left to a callback: until that runs, it would be counted twice."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._starting.discard(task)
 
     async def _start(self) -> None:
         session = await Session.open(self._wall, self._job, self._group() if self._group else None)
@@ -107,6 +114,7 @@ class Pool:
                 (await session.close()).drop()
             else:
                 self._ready.append(session)
+            self._started()
             self._more.notify_all()
 
     async def close(self) -> None:
