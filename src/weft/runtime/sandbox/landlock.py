@@ -80,6 +80,7 @@ def _weaker(version: int) -> Iterator[str]:
     yield "a folder to be written in place may hold nothing hidden (such as .weft): let it be copied"
     yield "without a resource group, what is ended is found by its parents, not by its namespace"
     if os.geteuid():
+        yield "without one, should the stub be killed, what hides its environment goes on"
         yield "no permissions, owners or attributes can be changed by path; processes count with the user's"
     else:
         yield "as root, the processes of a job that writes in place are counted only by a resource group"
@@ -99,9 +100,18 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     hidden = await asyncio.to_thread(_hidden, job)
     status, told = os.pipe()
     tmp = str(scratch.tmp)
+    # A job that has no user of its own is found by this should the stub be killed. A program can hide it.
+    named = {"WEFT_SANDBOX_JOB": scratch.path.name} if owner is None else {}
     plan: dict[str, Any] = {
         "argv": program_of(job, scratch, str(scratch.inside)),
-        "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": tmp, "TMPDIR": tmp, "LANG": "C.UTF-8", **job.env},
+        "env": {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": tmp,
+            "TMPDIR": tmp,
+            "LANG": "C.UTF-8",
+            **job.env,
+            **named,
+        },
         "cwd": str(_moved(Path(job.cwd), places)) if job.cwd else tmp,
         "limits": _limits(job, owner, group),
         "filter": base64.b64encode(seccomp.program(sockets=False, modes=owner is not None)).decode(),
@@ -112,8 +122,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
         "status": told,
         "notes": str(scratch.notes),
     }
-    if owner is not None:
-        scratch.note(f"user {owner}")
+    scratch.note(f"user {owner}" if owner is not None else f"mark WEFT_SANDBOX_JOB={scratch.path.name}")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
         paths = [*_descriptors(stack, _paths(job, scratch, [*places.values()], hidden), job)]

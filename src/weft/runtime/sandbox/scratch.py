@@ -22,6 +22,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from weft.core.errors import SandboxMissing
@@ -108,8 +109,8 @@ class Scratch:
         return self.path / "processes"
 
     def note(self, line: str) -> None:
-        """Write down what must not outlive this Weft: "PID START", a process with its group, or "user ID", all of a
-        job's user."""
+        """Write down what must not outlive this Weft: "PID START", a process with its group, "user ID", all of a
+        job's user, or "mark TEXT", all that have it in their environment."""
         with self.notes.open("a") as file:
             file.write(f"{line}\n")
 
@@ -164,7 +165,9 @@ def end_noted(notes: Path) -> None:
     for line in notes.read_text().splitlines() if notes.exists() else []:
         word, number = line.split()
         if word == "user":
-            _end_user(int(number))
+            _end_all(lambda place, user=int(number): place.stat().st_uid == user)  # type: ignore[misc]
+        elif word == "mark":
+            _end_all(lambda place, mark=number.encode(): mark in (place / "environ").read_bytes())  # type: ignore[misc]
         elif number != "0" and started(int(word)) == int(number):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(word), signal.SIGKILL)
@@ -172,20 +175,17 @@ def end_noted(notes: Path) -> None:
                 os.killpg(int(word), signal.SIGKILL)
 
 
-def _end_user(user: int) -> None:
-    """All processes of a user that only one job ever was; again until none has come in the meantime."""
-    while True:
-        found = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal() and _lives(place, user)]
+def _end_all(theirs: Callable[[Path], bool]) -> None:
+    """All processes that are, by their folder in /proc; again until none has come in the meantime."""
+    while found := [int(place.name) for place in Path("/proc").iterdir() if _lives(place, theirs)]:
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if not found:
-            return
 
 
-def _lives(place: Path, user: int) -> bool:
+def _lives(place: Path, theirs: Callable[[Path], bool]) -> bool:
     try:
-        if place.stat().st_uid != user:
+        if not place.name.isdecimal() or not theirs(place):
             return False
         return (place / "stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except (OSError, IndexError):
