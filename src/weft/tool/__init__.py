@@ -1,4 +1,4 @@
-"""Tools: steps by Weft itself. Each needs exactly what it does: `weft.tool.files`, `.git`, `.http`, `.python`, `.shell`."""
+"""Tools: steps by Weft itself, each needing what it does: `weft.tool.files`, `.git`, `.http`, `.python`, `.shell`."""
 
 from __future__ import annotations
 

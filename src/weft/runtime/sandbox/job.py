@@ -1,4 +1,4 @@
-"""What runs inside a wall: `Job(python="print(1)", copy=["/work/repo"], resources=Resources(seconds=20))`."""
+"""What runs inside a wall: `Job(python="print(1)", copy=["/srv/repository"], resources=Resources(seconds=20))`."""
 
 from __future__ import annotations
 
