@@ -34,6 +34,7 @@ def examine(store: str | None) -> list[Finding]:
         *_disk(place),
         _memory(),
         _groups(),
+        *_walls(),
         _git(),
         _engine(),
         *_models(),
@@ -127,6 +128,17 @@ def _git() -> Finding:
         return Finding("git", False, "not found", "install git (the changelog example reads histories with it)")
     version = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Finding("git", True, version.removeprefix("git version "))
+
+
+def _walls() -> list[Finding]:
+    """The sandboxes: what each holds less well than the best, and how to get it."""
+    from weft.runtime.sandbox import report
+
+    findings = []
+    for name, found in report().items():
+        weaker = "".join(f"; weaker: {text}" for text in found.weaker)
+        findings.append(Finding(f"{name} wall", found.ok, f"{found.found}{weaker}", found.fix))
+    return findings
 
 
 def _engine() -> Finding:

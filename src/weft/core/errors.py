@@ -241,6 +241,17 @@ class SandboxMissing(WeftError):
     """What a sandbox needs is not on this machine; says what to install, or which weaker wall there is."""
 
 
+class ChangedMeanwhile(WeftError):
+    """A sandboxed job's change was not carried over: somebody else changed `path` since the job began."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return f"{self.path} was changed by somebody else since the job began: nothing was carried over; run it again"
+
+
 # --- shared memory ---------------------------------------------------------------------------------------
 
 

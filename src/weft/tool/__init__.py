@@ -1,11 +1,11 @@
-"""Tools: steps by Weft itself. Each needs exactly what it does: `weft.tool.files`, `.shell`, `.http`, `.git`."""
+"""Tools: steps by Weft itself, each needing what it does: `weft.tool.files`, `.git`, `.http`, `.python`, `.shell`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
 
-_TOOLS = ("files", "git", "http", "shell")
+_TOOLS = ("files", "git", "http", "python", "shell")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,0 +1,105 @@
+"""The wall of WebAssembly: a WASI module in wasmtime, which sees the folders that it is given and nothing else.
+
+`Job(argv=["/path/module.wasm", "argument"])`; a module may also be given as text (.wat). Each module runs in a process
+of its own, so that one that sleeps in the host or breaks the engine is ended like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+from weft.core.errors import BadInput, SandboxMissing
+from weft.runtime.governor import Group
+from weft.runtime.sandbox import wasm_worker
+from weft.runtime.sandbox.job import Job
+from weft.runtime.sandbox.launch import hidden_in, interpreter, memory_file
+from weft.runtime.sandbox.live import Launch, Live, copied, end_group, watched
+from weft.runtime.sandbox.scratch import Scratch
+from weft.runtime.sandbox.wall import Availability
+
+FUEL = 10**12
+"""Instructions, about, that a module may execute."""
+MEMORY = 512 * 2**20
+"""Bytes of its memories if its resources say nothing."""
+
+
+class Wasm:
+    name = "wasm"
+    grouped = True
+
+    def __init__(self, fuel: int = FUEL) -> None:
+        self._fuel = fuel
+
+    def available(self) -> Availability:
+        if importlib.util.find_spec("wasmtime") is None:
+            return Availability(False, "wasmtime is not installed", fix="pip install 'weft[wasm]'")
+        if not hasattr(os, "pidfd_open"):
+            return Availability(False, "its processes are watched as Linux lets them be", fix="run Weft on Linux")
+        weaker = "WASI modules only; a folder to be read or written in place may hold nothing hidden"
+        return Availability(True, f"wasmtime {importlib.metadata.version('wasmtime')}", (weaker,))
+
+    async def start(self, job: Job, group: Group | None = None) -> Live:
+        found = self.available()
+        if not found.ok:
+            raise SandboxMissing(f"no WebAssembly: {found.found}; {found.fix}")
+        if job.python is not None:
+            raise BadInput("the wasm wall runs modules: Job(argv=['/path/module.wasm', ...])")
+        for place in (*job.read, *job.write):
+            if hidden := hidden_in(Path(place), job.hide):
+                raise SandboxMissing(f"the wasm wall can't hide {hidden[0]}: give the folder as copy=")
+        if files := [str(place) for place in job.places if not place.is_dir()]:
+            raise BadInput(f"the wasm wall is given folders, not single files: {files[0]}")
+        try:
+            module = await asyncio.to_thread(Path(job.argv[0]).read_bytes)
+        except OSError as error:
+            raise BadInput(f"the module can't be read: {error}") from error
+        scratch = Scratch()
+        try:
+            return await self._start(job, group, scratch, module)
+        except BaseException:
+            scratch.remove()
+            raise
+
+    async def _start(self, job: Job, group: Group | None, scratch: Scratch, module: bytes) -> Live:
+        copies = await copied(job, scratch, None)
+        places = {copy.source: copy.target for copy in copies.made}
+        writable = [(str(places.get(path, path)), str(path), True) for path in map(Path, (*job.write, *job.copy))]
+        readable = [(str(path), str(path), False) for path in job.read]
+        disk = await watched(job, scratch, copies)
+        status, told = os.pipe()
+        plan = {
+            "module": base64.b64encode(module).decode(),
+            "argv": [*job.argv],
+            "env": dict(job.env),
+            "places": [
+                *readable,
+                *writable,
+                (str(scratch.tmp), "/tmp", True),
+            ],
+            "fuel": self._fuel,
+            "memory": MEMORY if job.resources.memory is None else job.resources.memory,
+            "parent": os.getpid(),
+            "status": told,
+        }
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, told)
+            handle = stack.enter_context(memory_file(json.dumps(plan).encode()))
+            words = [interpreter(), "-I", wasm_worker.__file__, str(handle)]
+            launch = Launch(
+                name="wasm",
+                words=[*(group.enter if group else []), *words],
+                inherit=[handle, told],
+                kill=lambda live: end_group(live.pid),
+                status=status,
+                begun=b"begun",
+                inside="",
+                disk=disk,
+                copies=copies,
+            )
+            return Live(job, group, scratch, launch)
