@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from weft.runtime.sandbox.scratch import base
@@ -13,7 +14,15 @@ FIRST_USER = 0x57000000
 
 
 def processes(mark: str) -> set[int]:
-    """Processes that carry a mark in their environment or on their command line, and those of jobs' users."""
+    """Processes that carry a mark in their environment or on their command line, and those of jobs' users, and that are
+    still there after a while: what was killed takes a moment to go."""
+    deadline = time.monotonic() + 3.0
+    while (found := _processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def _processes(mark: str) -> set[int]:
     found = set()
     for place in Path("/proc").iterdir():
         if place.name.isdecimal() and int(place.name) != os.getpid():

@@ -55,7 +55,7 @@ def test_its_status_input_and_errors_come_back() -> None:
 def test_limits_are_errors_in_words() -> None:
     with pytest.raises(OverTime, match="seconds="):
         alone("while True: pass", seconds=0.5)
-    step = python.run.options(resources={"memory": "100M", "seconds": 30})  # type: ignore[attr-defined]
+    step = python.run.options(limits={"memory": "100M", "seconds": 30})  # type: ignore[attr-defined]
 
     @weft.workflow(name="hungry")
     async def hungry() -> str:

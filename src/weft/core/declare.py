@@ -457,15 +457,16 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     "fail" raises UnknownOutcome, "ask" waits for a message in the box `unknown:<name>`, "done" takes it as done with
     result None. `timeout`: seconds per attempt. `retries`: a Retry, or a number of attempts.
     `resources={"cpu": 4, "memory": "8G", "gpu": 1}` (or `executor="ray"`) runs it on a Ray cluster: `weft[ray]`.
-    `limits={"memory": "512M", "pids": 64, "seconds": 120}` is what each command that it starts in a group or sandbox
-    may take of this machine (`weft.core.resources.Resources`). `needs`: what must be allowed before it starts, such as
-    "write:{path}" with the step's own arguments, or a function of them that gives (action, resource) pairs; so it can
-    be asked for, and used once. What it does without a word is checked when it does it, but on Ray, where nobody watches: there only
-    its needs count. `cost`: the most that a call may spend of a budget, such as {"tokens": 4000, "money": 0.02}, or a
-    function of its arguments that says so; what it did spend it says by `weft.charge(...)`. `reversible`: what it did
-    can be undone, by hand or by another step (`weft checkpoint show` says so). `order`: of its effects, for operations
-    on shared memory at L3 (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says
-    otherwise."""
+    `limits={"memory": "512M", "pids": 64, "seconds": 120}` is what each command that it starts in a group or
+    sandbox may take of this machine (`weft.core.resources.Resources`). `needs`: what must be allowed before it
+    starts, such as "write:{path}" with the step's own arguments, or a function of them that gives (action,
+    resource) pairs; so it can be asked for, and used once. What it does without a word is checked when it does it,
+    but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call may spend of a
+    budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what it did spend
+    it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step (`weft
+    checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
+    (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says otherwise.
+    """
 
     def declare(fn: Any) -> Step[..., Any]:
         declared: Step[..., Any] = Step(fn, **options)

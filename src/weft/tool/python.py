@@ -56,9 +56,9 @@ async def run(
     """Run a program in the process wall and wait for its end. `files` lie in its current folder, by relative path;
     `input` is its standard input; of each output at most `limit` bytes are kept, the first and the last.
 
-    The step's resources limit it (else 1 GB, 64 processes, 60 s, 500 MB written). Raises OverTime, OverMemory,
-    OverPids, OverDisk for a limit that ended it, BadInput for paths that lead out of its folder or results above 10
-    MB, and SandboxMissing where the machine has no wall."""
+    The limits of the step that calls it count (else 1 GB, 64 processes, 60 s, 500 MB written). Raises OverTime,
+    OverMemory, OverPids, OverDisk for a limit that ended it, BadInput for paths that lead out of its folder or
+    results above 10 MB, and SandboxMissing where the machine has no wall."""
     here = crossing()
     resources = (here.resources if here is not None else None) or DEFAULT
     if seconds is not None:
