@@ -385,7 +385,7 @@ def test_a_light_program_never_sees_ray(tmp_path: Path) -> None:
 
 def test_a_script_runs_its_step_on_the_cluster(place: Place, tmp_path: Path) -> None:
     done = script(tmp_path, "(executor='ray')")
-    assert done.stdout.split()[:2] == ["8", "True"], done.stderr
+    assert {"8", "True"} <= set(done.stdout.splitlines()), done.stderr  # Ray may have something to say, too
 
 
 SHIPPED = """
@@ -421,7 +421,7 @@ def test_its_environment_is_brought_by_ray(place: Place, tmp_path: Path) -> None
         [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=100,
         env=os.environ | {"WEFT_RAY_RUNTIME_ENV": json.dumps(environment)},
     )  # fmt: skip
-    assert done.stdout.split() == ["module", "variable", "file"], done.stderr
+    assert "module variable file" in done.stdout.splitlines(), done.stderr
 
 
 KILLED = """
@@ -456,7 +456,7 @@ def test_a_killed_program_leaves_nothing_running_and_goes_on_by_its_journal(plac
     asyncio.run(until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the step"))
     (tmp_path / "log.calm").touch()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.stdout.split()[:1] == ["done"], done.stderr  # Ray may have something to say, too
+    assert "done" in done.stdout.splitlines(), done.stderr
     assert len(lines(tmp_path / "log")) == 2
 
 
