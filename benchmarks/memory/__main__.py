@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     given = parser.parse_args()
     os.environ["WEFT_POLICY"] = "all"
-    number = 60 if given.quick else 1000
+    number = 40 if given.quick else 1000
     schedules: list[Schedule] = (
         read(given.schedules)
         if given.schedules
@@ -44,11 +44,11 @@ def main() -> int:
     if given.only in (None, "anomalies"):
         anomalies.measure(report, schedules, console)
     if given.only in (None, "turns"):
-        toolturns.measure(report, 60 if given.quick else 1000)
+        toolturns.measure(report, 40 if given.quick else 1000)
     if given.only in (None, "cost"):
-        cost.measure(report, 16 if given.quick else 60)
+        cost.measure(report, 10 if given.quick else 60)
     if given.only in (None, "kills"):
-        kills.measure(report, 6 if given.quick else 100, console)
+        kills.measure(report, 2 if given.quick else 100, console)
     return report.finish(given.json)
 
 
