@@ -55,6 +55,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def model_checker() -> None:
+    """TLC, which the packages of the extra `test` bring; skips where it is not."""
+    from verify import tlc
+
+    try:
+        tlc.find()
+    except tlc.Unavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder of this test, under the default policy; beside it lies `outside`."""
     for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):

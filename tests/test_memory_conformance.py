@@ -10,18 +10,13 @@ from typing import Any
 
 import pytest
 
-from verify import recorded, tlc
+from verify import recorded
 from verify.conformance import Deviation, deviations, main
 
 Event = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def there_is_tlc() -> None:
-    try:
-        tlc.find()
-    except tlc.Unavailable as missing:
-        pytest.skip(str(missing))
+pytestmark = pytest.mark.usefixtures("model_checker")
 
 
 def begin(op: str, agent: str, level: str) -> Event:

@@ -9,13 +9,7 @@ from verify.bounds import SMALL
 from verify.model import Finding, answers, faults, matrix
 from verify.mutants import MUTANTS
 
-
-@pytest.fixture(autouse=True)
-def there_is_tlc() -> None:
-    try:
-        tlc.find()
-    except tlc.Unavailable as missing:
-        pytest.skip(str(missing))
+pytestmark = pytest.mark.usefixtures("model_checker")
 
 
 def deviations(findings: list[Finding]) -> list[str]:

@@ -15,18 +15,12 @@ from verify.conformance import deviations
 from verify.recorded import History
 from verify.recording import recorded
 from verify.scheduled import land, scene
-from verify.tlc import Unavailable, find
 
 COUNT = 15
 """Schedules for each anomaly."""
 
 
-@pytest.fixture(autouse=True)
-def _a_model_checker() -> None:
-    try:
-        find()
-    except Unavailable as missing:
-        pytest.skip(str(missing))
+pytestmark = pytest.mark.usefixtures("model_checker")
 
 
 async def played(store: str, schedules: Sequence[tuple[Schedule, str]]) -> list[History]:

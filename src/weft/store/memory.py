@@ -10,15 +10,16 @@ Whoever checks only at the end may lose again and again to quicker ones. So an o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from weft.core.errors import BadInput
 from weft.core.memory import TOOLS, Level
-from weft.core.record import Blob, Value
+from weft.core.record import Blob, Value, from_column, to_column
 
 State = Literal["live", "tainted", "retracted"]
 """`tainted`: not retracted itself, but it builds on what was."""
@@ -357,3 +358,35 @@ def reference(cell: str) -> str:
 def blobs(objects: Iterable[Object]) -> list[tuple[str, bytes]]:
     """(who needs it, content hash) of the large values."""
     return [(reference(one.cell), one.value.hash) for one in objects if isinstance(one.value, Blob)]
+
+
+# --- as rows ----------------------------------------------------------------------------------------------------------
+
+FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
+OPERATION = "id, namespace, process, level, at, state, tainted_at, retracted_at"
+
+
+def made(values: Any) -> Object:
+    """The version in a row of `FIELDS`."""
+    cell, version, at, operation, value, links, updated, by = values
+    return Object(
+        cell=cell, version=version, at=at, operation=operation, value=None if value is None else from_column(value),
+        links=tuple(json.loads(links)), updated=updated, by=by,
+    )  # fmt: skip
+
+
+def as_row(one: Object) -> tuple[Any, ...]:
+    """The row of `FIELDS` that holds a version."""
+    value = None if one.value is None else to_column(one.value)
+    return one.cell, one.version, one.at, one.operation, value, json.dumps(one.links), one.updated, one.by
+
+
+def operation(values: Any) -> Operation:
+    """The operation in a row of `OPERATION`."""
+    return Operation(**dict(zip(Operation.__struct_fields__, values, strict=True)))
+
+
+def look(rows: Sequence[Any]) -> Look:
+    """Of rows of the clock, the cell that was asked for, and `FIELDS`, which are null where nothing ever was."""
+    found = [Object(cell=row[1]) if row[2] is None else made(tuple(row)[2:]) for row in rows]
+    return Look(rows[0][0] if rows else 0, found)

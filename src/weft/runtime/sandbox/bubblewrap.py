@@ -50,12 +50,8 @@ class Bubblewrap:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no bubblewrap: {found.found}; {found.fix}")
-        scratch = Scratch()
-        try:
+        with Scratch.begun() as scratch:
             return await _start(job, group, scratch)
-        except BaseException:
-            scratch.remove()
-            raise
 
 
 def bwrap() -> str | None:

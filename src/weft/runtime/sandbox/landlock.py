@@ -54,12 +54,8 @@ class Landlock:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no landlock: {found.found}; {found.fix}")
-        scratch = Scratch()
-        try:
+        with Scratch.begun() as scratch:
             return await _start(job, group, scratch)
-        except BaseException:
-            scratch.remove()
-            raise
 
 
 @functools.cache

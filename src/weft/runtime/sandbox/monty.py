@@ -86,12 +86,8 @@ class Monty:
         if files := [str(place) for place in job.places if not place.is_dir()]:
             raise BadInput(f"the embedded Python is given folders, not single files: {files[0]}")
         pool = await self.pool()
-        scratch = Scratch()
-        try:
+        with Scratch.begun() as scratch:
             return Program(pool, job, scratch, await copied(job, scratch, None))
-        except BaseException:
-            scratch.remove()
-            raise
 
     @contextlib.asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator[AsyncMontySession]:

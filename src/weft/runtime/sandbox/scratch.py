@@ -22,7 +22,7 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from weft.core.errors import SandboxMissing
@@ -92,6 +92,17 @@ class Scratch:
         for name, mode in (("in", 0o755), ("tmp", 0o700)):
             (self.path / name).mkdir()
             (self.path / name).chmod(mode)
+
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls) -> Iterator[Scratch]:
+        """One that a job is being started in; removed if that fails."""
+        scratch = cls()
+        try:
+            yield scratch
+        except BaseException:
+            scratch.remove()
+            raise
 
     @property
     def inside(self) -> Path:

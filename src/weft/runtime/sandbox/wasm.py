@@ -59,12 +59,8 @@ class Wasm:
             module = await asyncio.to_thread(Path(job.argv[0]).read_bytes)
         except OSError as error:
             raise BadInput(f"the module can't be read: {error}") from error
-        scratch = Scratch()
-        try:
+        with Scratch.begun() as scratch:
             return await self._start(job, group, scratch, module)
-        except BaseException:
-            scratch.remove()
-            raise
 
     async def _start(self, job: Job, group: Group | None, scratch: Scratch, module: bytes) -> Live:
         copies = await copied(job, scratch, None)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weft.store.memory import Applied, Past, reference, span, unneeded
-from weft.store.postgres.memory import FIELDS, lock, made, write
+from weft.store.memory import FIELDS, Applied, Past, made, reference, span, unneeded
+from weft.store.postgres.memory import lock, write
 
 if TYPE_CHECKING:
     import asyncpg

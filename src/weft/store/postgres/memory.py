@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
 
 from weft.core.memory import Level
-from weft.core.record import from_column, to_column
 from weft.store.memory import (
+    FIELDS,
+    OPERATION,
     Applied,
     Built,
     Commit,
@@ -23,12 +23,16 @@ from weft.store.memory import (
     Retraction,
     Space,
     Verdict,
+    as_row,
     as_was,
     blobs,
     cascade,
     decide,
     first,
     is_listed,
+    look,
+    made,
+    operation,
     restored,
     span,
 )
@@ -38,11 +42,9 @@ from weft.store.postgres.rights import Rights
 if TYPE_CHECKING:
     import asyncpg
 
-FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
 NAMESPACE = "split_part(cell, '/', 1)"
 """SQL: of an object."""
 _O = ", ".join(f"o.{name}" for name in FIELDS.split(", "))
-OPERATION = "id, namespace, process, level, at, state, tainted_at, retracted_at"
 _NEWEST = f"""unnest({{}}::text[]) WITH ORDINALITY AS c (asked, place) LEFT JOIN LATERAL (
     SELECT {FIELDS} FROM weft.objects WHERE cell = c.asked ORDER BY version DESC LIMIT 1) AS o ON true"""
 CLOCK = "SELECT coalesce((SELECT at FROM weft.memories WHERE namespace = $1), 0)"
@@ -100,24 +102,6 @@ BUILT_ON = """SELECT operation, predecessor FROM weft.dependencies WHERE operati
     ORDER BY operation COLLATE "C", predecessor COLLATE "C\""""
 OBJECTS = f"""SELECT {FIELDS} FROM weft.objects WHERE {NAMESPACE} = $1 AND at > $2 AND at <= $3
     ORDER BY cell, version"""
-
-
-def made(values: Any) -> Object:
-    cell, version, at, operation, value, links, updated, by = values
-    return Object(
-        cell=cell, version=version, at=at, operation=operation, value=None if value is None else from_column(value),
-        links=tuple(json.loads(links)), updated=updated, by=by,
-    )  # fmt: skip
-
-
-def operation(values: Any) -> Operation:
-    return Operation(**dict(zip(Operation.__struct_fields__, values, strict=True)))
-
-
-def look(rows: Sequence[Any]) -> Look:
-    """What `LOOK` found."""
-    found = [Object(cell=row[1]) if row[2] is None else made(tuple(row)[2:]) for row in rows]
-    return Look(rows[0][0] if rows else 0, found)
 
 
 class Recall(Rights):
@@ -231,16 +215,11 @@ async def write(connection: asyncpg.Connection, applied: Applied, clocks: dict[s
         _WRITE,
         *columns(list(applied.payloads.items()), 2),
         *columns(blobs(applied.objects), 2),
-        *columns([_row(one) for one in applied.objects], 8),
+        *columns([as_row(one) for one in applied.objects], 8),
         *columns(applied.dependencies, 2),
         *columns(list(clocks.items()), 2),
         *columns([astuple(one) for one in applied.operations], 8),
     )
-
-
-def _row(one: Object) -> tuple[Any, ...]:
-    value = None if one.value is None else to_column(one.value)
-    return one.cell, one.version, one.at, one.operation, value, json.dumps(one.links), one.updated, one.by
 
 
 async def retract(connection: asyncpg.Connection, id: str, level: Level, now: float) -> Retraction | None:

@@ -7,8 +7,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from weft.store.memory import Applied, Object, Past, reference, span, unneeded
-from weft.store.sqlite.memory import CLOCK, FIELDS, made, set_clocks, write
+from weft.store.memory import FIELDS, Applied, Object, Past, made, reference, span, unneeded
+from weft.store.sqlite.memory import CLOCK, set_clocks, write
 from weft.store.sqlite.statements import IDS
 
 _PRIVATE = f"""SELECT namespace FROM memories

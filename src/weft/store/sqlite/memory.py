@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec.structs import astuple
 
 from weft.core.memory import Level
-from weft.core.record import from_column, to_column
 from weft.store.memory import (
+    FIELDS,
+    OPERATION,
     Applied,
     Built,
     Commit,
@@ -24,23 +24,25 @@ from weft.store.memory import (
     Retraction,
     Space,
     Verdict,
+    as_row,
     as_was,
     blobs,
     cascade,
     decide,
     first,
     is_listed,
+    look,
+    made,
+    operation,
     restored,
     span,
 )
 from weft.store.sqlite.rights import Rights
 from weft.store.sqlite.statements import IDS
 
-FIELDS = 'cell, version, at, operation, value, links, updated, "by"'
 NAMESPACE = "substr(cell, 1, instr(cell, '/') - 1)"
 """SQL: of an object."""
 _O = ", ".join(f"o.{name}" for name in FIELDS.split(", "))
-OPERATION = "id, namespace, process, level, at, state, tainted_at, retracted_at"
 _CLOCK = "coalesce((SELECT at FROM memories WHERE namespace = ?), 0)"
 LOOK = f"""SELECT {_CLOCK}, c.value, {_O} FROM json_each(?) AS c LEFT JOIN objects AS o ON o.cell = c.value
     AND o.version = (SELECT max(version) FROM objects WHERE cell = c.value) ORDER BY c.key"""
@@ -76,24 +78,6 @@ CHANGED = " UNION ".join(
 )
 BUILT_ON = f"SELECT operation, predecessor FROM dependencies WHERE operation IN {IDS} ORDER BY operation, predecessor"
 OBJECTS = f"SELECT {FIELDS} FROM objects WHERE {NAMESPACE} = ? AND at > ? AND at <= ? ORDER BY cell, version"
-
-
-def made(values: Sequence[Any]) -> Object:
-    cell, version, at, operation, value, links, updated, by = values
-    return Object(
-        cell=cell, version=version, at=at, operation=operation, value=None if value is None else from_column(value),
-        links=tuple(json.loads(links)), updated=updated, by=by,
-    )  # fmt: skip
-
-
-def operation(values: Sequence[Any]) -> Operation:
-    return Operation(**dict(zip(Operation.__struct_fields__, values, strict=True)))
-
-
-def look(rows: Sequence[Sequence[Any]]) -> Look:
-    """What `LOOK` found."""
-    found = [Object(cell=row[1]) if row[2] is None else made(row[2:]) for row in rows]
-    return Look(rows[0][0] if rows else 0, found)
 
 
 class Recall(Rights):
@@ -212,7 +196,7 @@ def write(connection: sqlite3.Connection, applied: Applied) -> None:
         "INSERT INTO payload_references VALUES (?, ?) ON CONFLICT DO NOTHING", blobs(applied.objects)
     )
     connection.executemany(
-        f"INSERT INTO objects ({FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(one) for one in applied.objects]
+        f"INSERT INTO objects ({FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [as_row(one) for one in applied.objects]
     )
     connection.executemany(
         f"""INSERT INTO operations ({OPERATION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
@@ -222,11 +206,6 @@ def write(connection: sqlite3.Connection, applied: Applied) -> None:
     connection.executemany(
         "INSERT INTO dependencies (operation, predecessor) VALUES (?, ?) ON CONFLICT DO NOTHING", applied.dependencies
     )
-
-
-def _row(one: Object) -> tuple[Any, ...]:
-    value = None if one.value is None else to_column(one.value)
-    return one.cell, one.version, one.at, one.operation, value, json.dumps(one.links), one.updated, one.by
 
 
 def set_clocks(connection: sqlite3.Connection, clocks: dict[str, int]) -> None:
