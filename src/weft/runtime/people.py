@@ -140,10 +140,7 @@ class People:
                 self._grant(process, capability_for(one, effect, f"human:{who}"))
         process.rests(pending, False)
         if verdict == "never":
-            first = (*asking, *sinks)[0]
-            note(process, pending.number, first, protected.holder.decide(first)._replace(verdict="deny"))
-            refused = Denied(*first, f"{who} said no", "do something else, or ask for something else")
-            process.arrive(pending, False, refused)
+            self._refuse(protected, (*asking, *sinks)[0], f"{who} said no", "ask for something else")
         else:
             protected.approved()
         if verdict != "once":
@@ -156,11 +153,16 @@ class People:
         if approvals.otherwise == "once":
             self._decided(protected, asking, sinks, protected.binding(), "once", "nobody, in time")
             return
-        process, pending, first = protected.process, protected.pending, (*asking, *sinks)[0]
-        process.rests(pending, False)
-        note(process, pending.number, first, protected.holder.decide(first)._replace(verdict="deny"))
-        why = f"nobody answered within {approvals.timeout:g} s"
-        process.arrive(pending, False, Denied(*first, why, "do something else, or ask again later"))
+        protected.process.rests(protected.pending, False)
+        self._refuse(
+            protected, (*asking, *sinks)[0], f"nobody answered within {approvals.timeout:g} s", "ask again later"
+        )
+
+    def _refuse(self, protected: Protected, asked: Request, why: str, instead: str) -> None:
+        """The effect is not done, and that is written down."""
+        process, pending = protected.process, protected.pending
+        note(process, pending.number, asked, protected.holder.decide(asked)._replace(verdict="deny"))
+        process.arrive(pending, False, Denied(*asked, why, f"do something else, or {instead}"))
 
     def _grant(self, process: Process, capability: Capability) -> None:
         data = msgspec.msgpack.encode(capability)
