@@ -33,7 +33,7 @@ class Job:
     be changed in place; of `copy` the job gets a copy, and its changes are in the result, to take or to drop. `hide`
     are names that are not seen anywhere in those: a journal is nobody's to read or write. `cwd`: where it runs, in one
     of them (else in its private temporary folder). `stdin`: its input; with `interactive` the input stays open for
-    `Running.write`. There is no network. `functions`: host functions that a program in the embedded Python may call.
+    `Running.write`. There is no network; with `network` it is this machine's, all that it reaches. `functions`: host functions that a program in the embedded Python may call.
 
     Raises BadInput for what cannot be meant: both or neither of `argv` and `python`, paths that are relative, missing
     or as wide as a machine, variables with odd names.
@@ -49,6 +49,7 @@ class Job:
     hide: Sequence[str] = (".weft",)
     stdin: bytes = b""
     interactive: bool = False
+    network: bool = False
     streams: Streams = Streams()
     resources: Resources = field(default_factory=Resources)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
