@@ -24,7 +24,10 @@ from weft.core.resources import Resources, resources_of
 from weft.core.secret import Secret
 
 if TYPE_CHECKING:
+    from weft.core.content import Content
+    from weft.tool.mcp.content import Prompt, Resource, Said
     from weft.tool.mcp.questions import Answer, Question
+    from weft.tool.toolset import Toolset
 
 Revision = Literal["newest", "2026-07-28", "2025-11-25"]
 Value = str | Secret | tuple[str | Secret, ...]
@@ -132,6 +135,60 @@ class Server:
             for piece in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(piece, Secret):
                     yield "secret.open", piece.name
+
+
+    # --- using it -------------------------------------------------------------------------------------------------
+
+    async def tools(self) -> Toolset:
+        """Its tools, in the order of their names. In a workflow that is one effect; so is each call of one.
+
+        Raises ToolsChanged if nobody approved what it offers now, ServerMisfit for what no model could be shown, and
+        McpError for a server that fails."""
+        from weft.tool.mcp.tools import toolset
+
+        return await toolset(self)
+
+    async def approve(self) -> tuple[str, ...]:
+        """Take what it offers now as approved; what that changed, a line each."""
+        from weft.tool.mcp.tools import approve
+
+        return await approve(self)
+
+    async def resources(self) -> list[Resource]:
+        """The resources that it offers, and templates of more. An effect."""
+        from weft.tool.mcp.offers import resources
+
+        return await resources(self)
+
+    async def read_resource(self, uri: str) -> list[Content]:
+        """What a resource holds: texts and blobs. An effect that needs `tool:NAME/resource`."""
+        from weft.tool.mcp.offers import read_resource
+
+        return await read_resource(self, uri)
+
+    async def prompts(self) -> list[Prompt]:
+        """The prompts that it offers. An effect."""
+        from weft.tool.mcp.offers import prompts
+
+        return await prompts(self)
+
+    async def prompt(self, name: str, /, **arguments: str) -> list[Said]:
+        """The messages of a prompt, filled in. An effect that needs `tool:NAME/prompt`."""
+        from weft.tool.mcp.offers import prompt
+
+        return await prompt(self, name, arguments)
+
+    async def changes(self) -> int:
+        """How often it said, since this process is connected to it, that what it offers has changed. An effect."""
+        from weft.tool.mcp.offers import changes
+
+        return await changes(self)
+
+    async def close(self) -> None:
+        """End its process, or the connection to it; the next call makes another. Of this process only."""
+        from weft.tool.mcp.connect import close
+
+        await close(self.name)
 
 
 def opened(values: Mapping[str, Value]) -> dict[str, str]:
