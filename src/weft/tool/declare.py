@@ -72,6 +72,8 @@ class Tool(Step[P, R]):
         """`schema`: the JSON schema of the arguments, for a function that takes whatever it describes as `**arguments`;
         without it, the function's own hints say what they are. `scope`: names that its hints mean besides those of
         its module."""
+        if not callable(fn):
+            raise BadInput(f"@tool was given {fn!r}, which is not a function")
         if name is None:
             name = getattr(fn, "__name__", "")
         if not name or name == "<lambda>":
@@ -146,7 +148,8 @@ class Tool(Step[P, R]):
         bound.apply_defaults()
         found = dict(bound.arguments)
         rest = next((one.name for one in self.seen.parameters.values() if one.kind is one.VAR_KEYWORD), None)
-        return found if rest is None else {**found, **found.pop(rest)}
+        more = {} if rest is None else found.pop(rest)
+        return {**found, **more}
 
     @cached_property
     def spec(self) -> ToolSpec:

@@ -93,7 +93,7 @@ class Hinted:
         for one in inspect.signature(fn).parameters.values():
             if one.kind in (one.VAR_POSITIONAL, one.POSITIONAL_ONLY):
                 raise BadInput(
-                    f"@tool: models give arguments by name, and {one} of {fn.__qualname__}() has none: "
+                    f"@tool: models give arguments by name, and {one.name} of {fn.__qualname__}() has none: "
                     f"make it a parameter with a name, such as a list"
                 )
             if one.name in ("self", "cls") and one.annotation is one.empty:
