@@ -5,7 +5,8 @@
         context.progress(1, 3, "reading")
         ...
 
-The model does not see this parameter. `deps` is what the agent gave along: an object of this process, never written down.
+The model does not see this parameter. `deps` is what the agent gave along: an object of this process, never written
+down.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class ToolContext(Generic[D]):
-    """One call of a tool. `process`: the run's id, "" outside of any. `call`: the id that the model gave the call, "" if
-    no model did. `workspace`: the folder that relative paths mean. `attempt`: from 1; 0 in a hook. `deps`: what the
+    """One call of a tool. `process`: the run's id, "" outside of any. `call`: the id that the model gave the call, ""
+    if no model did. `workspace`: the folder that relative paths mean. `attempt`: from 1; 0 in a hook. `deps`: what the
     agent gave along, None if nothing."""
 
     process: str

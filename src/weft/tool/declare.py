@@ -9,8 +9,8 @@
             limit: The most that are wanted.
         '''
 
-A tool is a step: called in a workflow it is one journaled effect, under the action `tool.call` and its own name; outside
-it simply runs. `tool.spec` is what a model sees; `tool.call` carries out what a model asks for.
+A tool is a step: called in a workflow it is one journaled effect, under the action `tool.call` and its own name;
+outside it simply runs. `tool.spec` is what a model sees; `tool.call` carries out what a model asks for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from weft.core.crossing import crossing
 from weft.core.declare import Step, steps
 from weft.core.errors import BadInput
 from weft.tool.context import Report, ToolContext, in_step, wants_context
-from weft.tool.parameters import Described, Hinted, Parameters, hints_of
+from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,10 +39,10 @@ LIMIT = 40_000
 """Characters of a result that a model is shown if nothing else is said."""
 
 Before = Callable[
-    [ToolCall, ToolContext[Any]], "ToolCall | ToolResult | None | Awaitable[ToolCall | ToolResult | None]"
+    [ToolCall, ToolContext[Any]], "ToolCall | ToolResult | Awaitable[ToolCall | ToolResult | None] | None"
 ]
 """Looks at a call before it is carried out: returns another call in its place, its result, or None to go on."""
-After = Callable[[ToolCall, ToolResult, ToolContext[Any]], "ToolResult | None | Awaitable[ToolResult | None]"]
+After = Callable[[ToolCall, ToolResult, ToolContext[Any]], "ToolResult | Awaitable[ToolResult | None] | None"]
 """Looks at a call's result: returns another in its place, or None to leave it."""
 Approval = bool | Callable[..., bool]
 """Whether a person is asked first; a function is told the arguments by name."""
@@ -72,6 +72,8 @@ class Tool(Step[P, R]):
         """`schema`: the JSON schema of the arguments, for a function that takes whatever it describes as `**arguments`;
         without it, the function's own hints say what they are. `scope`: names that its hints mean besides those of
         its module."""
+        if not callable(fn):
+            raise BadInput(f"@tool was given {fn!r}, which is not a function")
         if name is None:
             name = getattr(fn, "__name__", "")
         if not name or name == "<lambda>":
@@ -79,10 +81,11 @@ class Tool(Step[P, R]):
         if limit < 1:
             raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
         super().__init__(fn, name=name, **settings)
-        self.shown = name
-        self.written = fn
+        scope = meant(fn, scope)
         self.given = {"name": name, "description": description, "schema": schema, "approval": approval,
                       "before": before, "after": after, "limit": limit, "scope": scope, **settings}  # fmt: skip
+        self.written = self.filled = fn
+        self.shown = name
         self.description = description
         self.approval = approval
         self.before = tuple(before)
@@ -90,17 +93,42 @@ class Tool(Step[P, R]):
         self.limit = limit
         self.in_turn = settings.get("order") == "ordered"
         """It was said that calls of one answer wait for each other."""
-        hints = hints_of(fn, scope)
-        self.hidden = next((one for one, hint in hints.items() if wants_context(hint)), None)
+        self.hidden = next((one for one, hint in hints_of(fn, scope).items() if wants_context(hint)), None)
         """The parameter that is given the context."""
-        self.parameters: Parameters = Hinted(fn, self.hidden, scope) if schema is None else Described(schema)
+        self.parameters: Parameters = Hinted(fn, self.hidden, scope) if schema is None else Described(schema, fn)
+        self.seen = inspect.signature(fn)
+        """What callers give."""
+        if any(type(one.default).__module__ == "pydantic.fields" for one in self.seen.parameters.values()):
+            self.fn = self.filled = self._with_defaults()
         if self.hidden is not None:
             self._hide(self.hidden)
 
+    def _with_defaults(self) -> Callable[..., Any]:
+        """The function, for which a default `Field(default=...)` means the default that it says."""
+        fn, seen = self.written, self.seen
+        fields = {one.name: one.default for one in seen.parameters.values() if hasattr(one.default, "get_default")}
+
+        def whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            left = fields.keys() - seen.bind_partial(*args, **kwargs).arguments.keys()
+            return {**kwargs, **{name: fields[name].get_default(call_default_factory=True) for name in left}}
+
+        @wraps(fn)
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            return await fn(*args, **whole(args, kwargs))
+
+        @wraps(fn)
+        def now(*args: Any, **kwargs: Any) -> Any:
+            return fn(*args, **whole(args, kwargs))
+
+        self._defaults = None
+        return later if self.is_async else now
+
     def _hide(self, hidden: str) -> None:
         """Callers do not give the context: it is made where the tool runs."""
-        fn, signature = self.written, inspect.signature(self.written)
-        seen = signature.replace(parameters=[p for n, p in signature.parameters.items() if n != hidden])
+        fn = self.filled
+        self.seen = self.seen.replace(parameters=[p for n, p in self.seen.parameters.items() if n != hidden])
+        self.names = tuple(self.seen.parameters)
+        self._defaults = None
 
         @wraps(fn)
         async def later(*args: Any, **kwargs: Any) -> Any:
@@ -111,9 +139,17 @@ class Tool(Step[P, R]):
             return fn(*args, **{hidden: in_step(), **kwargs})
 
         self.fn = later if self.is_async else now
-        self.fn.__signature__ = seen  # type: ignore[attr-defined]
-        self.names = tuple(seen.parameters)
-        self._defaults = None
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Those of a call by name, defaults too, without the context. Raises TypeError if they do not fit."""
+        if self._defaults is not None:
+            return super().arguments(args, kwargs)
+        bound = self.seen.bind(*args, **kwargs)
+        bound.apply_defaults()
+        found = dict(bound.arguments)
+        rest = next((one.name for one in self.seen.parameters.values() if one.kind is one.VAR_KEYWORD), None)
+        more = {} if rest is None else found.pop(rest)
+        return {**found, **more}
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -136,7 +172,9 @@ class Tool(Step[P, R]):
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    def call(self, call: ToolCall, *, deps: Any = None, report: Report | None = None) -> Coroutine[Any, Any, ToolResult]:
+    def call(
+        self, call: ToolCall, *, deps: Any = None, report: Report | None = None
+    ) -> Coroutine[Any, Any, ToolResult]:
         """Carry out what a model asks for, and tell what came of it in a form that a model can act on: wrong arguments
         and failures too. In a workflow it is one effect.
 
@@ -149,6 +187,20 @@ class Tool(Step[P, R]):
         from weft.tool.answering import carry_out
 
         return carry_out(self, call, deps, report, where)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        process = boundary()
+        if process is None:
+            return self._directly(args, kwargs)
+        if self.approval is False:
+            return cast(Coroutine[Any, Any, R], process.step(self, args, kwargs, place()))
+        return self._once_approved(process, args, kwargs, place())
+
+    async def _once_approved(self, process: Any, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> R:
+        from weft.tool.answering import approved
+
+        await approved(self, args, kwargs)
+        return cast(R, await process.step(self, args, kwargs, where))
 
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outer = crossing()

@@ -109,7 +109,9 @@ class Toolset:
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    def call(self, call: ToolCall, *, deps: Any = None, report: Report | None = None) -> Coroutine[Any, Any, ToolResult]:
+    def call(
+        self, call: ToolCall, *, deps: Any = None, report: Report | None = None
+    ) -> Coroutine[Any, Any, ToolResult]:
         """Carry out what a model asks for: see `Tool.call`. A name that no tool has is an error that the model is
         told."""
         return self._call(call, deps, report, place())
