@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
 from mcp.client.client import Client
+from pydantic import FileUrl
 
 from weft.tool.mcp.content import Argument, Prompt, Reply, Resource, Said, contents_of, parts_of, reply_of
 from weft.tool.mcp.errors import ServerMisfit
@@ -36,8 +37,8 @@ def client_of(connection: Connection, transport: Any) -> Client:
     """The client of a connection, not yet entered."""
     server, plan = connection.server, connection.plan
 
-    async def elicited(_: Any, asked: Any) -> Any:
-        return types.ElicitResult(**await by_function(server, question_of(server.name, "", asked)))
+    async def elicited(context: Any, params: Any) -> Any:
+        return types.ElicitResult(**await by_function(server, question_of(server.name, "", params)))
 
     async def heard(message: Any) -> None:
         if isinstance(
@@ -48,7 +49,7 @@ def client_of(connection: Connection, transport: Any) -> Client:
         ):
             connection.changed()
 
-    async def rooted(_: Any) -> Any:
+    async def rooted(context: Any) -> Any:
         return roots((*plan.read, *plan.write))
 
     places = bool(plan.read or plan.write)
@@ -65,7 +66,7 @@ def client_of(connection: Connection, transport: Any) -> Client:
 
 
 def roots(places: tuple[str, ...]) -> types.ListRootsResult:
-    return types.ListRootsResult(roots=[types.Root(uri=Path(place).as_uri()) for place in places])
+    return types.ListRootsResult(roots=[types.Root(uri=FileUrl(Path(place).as_uri())) for place in places])
 
 
 def question_of(server: str, tool: str, asked: Any) -> Question:
@@ -75,7 +76,7 @@ def question_of(server: str, tool: str, asked: Any) -> Question:
     return Question(server=server, tool=tool, message=cleaned(asked.message), schema=asked.requested_schema)
 
 
-# --- lists --------------------------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------------------------
 
 
 async def pages(server: str, what: str, ask: Callable[..., Awaitable[Any]]) -> list[Any]:
@@ -144,7 +145,7 @@ async def list_prompts(connection: Connection) -> list[Prompt]:
     ]
 
 
-# --- requests that may come back with a question ----------------------------------------------------------------------------
+# --- requests that may come back with a question ------------------------------------------------------------------
 
 
 async def call_tool(

@@ -49,7 +49,7 @@ class Plan:
         server = self.server
         parts = (
             server.name, tuple(server.command), server.url, server.sandbox, server.network, server.revision,
-            server.resources, id(server.answer), self.workspace, sorted(self.env.items()),
+            server.limits, id(server.answer), self.workspace, sorted(self.env.items()),
             sorted(self.headers.items()), self.read, self.write, self.folder, self.address,
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
@@ -206,10 +206,8 @@ class Connection:
             return streamable_http_client(server.url, http_client=http, max_sse_event_size=reached.LARGEST)
         try:
             if server.sandbox:
-                resources = server.resources if isinstance(server.resources, Resources) else DEFAULT
-                job = job_of(
-                    server.command, plan.env, plan.read, plan.write, plan.folder, server.network, resources
-                )
+                resources = server.limits if isinstance(server.limits, Resources) else DEFAULT
+                job = job_of(server.command, plan.env, plan.read, plan.write, plan.folder, server.network, resources)
                 process: Walled | Bare = await Walled.begin(job, server.name)
             else:
                 process = await Bare.begin(server.command, plan.env, plan.folder or plan.workspace)

@@ -34,6 +34,10 @@ class ServerRefused(McpError):
         return str(self.args[0])
 
 
+class ToolFailed(McpError):
+    """The tool was called, and says that it failed: the message is its own."""
+
+
 class ToolsChanged(McpError):
     """A server offers tools other than those that were approved. `changes` says which, a line each."""
 
@@ -45,7 +49,7 @@ class ToolsChanged(McpError):
     def __str__(self) -> str:
         what = "; ".join(self.changes[:5]) + (" ..." if len(self.changes) > 5 else "")
         return (
-            f"the MCP server {self.server!r} offers what nobody approved: {what}. A description is read by the model as "
-            f"an instruction: look at it with `weft mcp show {self.server}`, and if it is right, approve it with "
+            f"the MCP server {self.server!r} offers what nobody approved: {what}. A model reads a description as an "
+            f"instruction: look at it with `weft mcp show {self.server}`, and if it is right, approve it with "
             f"`weft mcp approve {self.server}`"
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
 
 from weft.core.content import Content
 from weft.core.declare import Effect, Primitive
 from weft.tool.mcp.connect import Connection, use
 from weft.tool.mcp.content import Prompt, Resource, Said
 from weft.tool.mcp.server import Server
+
+T = TypeVar("T")
 
 
 async def resources(server: Server) -> list[Resource]:
@@ -33,7 +35,7 @@ async def read_resource(server: Server, uri: str) -> list[Content]:
 
         return await use(server, ask)
 
-    return await _step(server, "mcp.read_resource", work, "resource")(server.name, uri)
+    return await _step(server, "mcp.read_resource", work, f"resource/{uri}")(server.name, uri)
 
 
 async def prompts(server: Server) -> list[Prompt]:
@@ -57,7 +59,7 @@ async def prompt(server: Server, name: str, arguments: Mapping[str, str]) -> lis
 
         return await use(server, ask)
 
-    return await _step(server, "mcp.prompt", work, "prompt")(server.name, name, dict(arguments))
+    return await _step(server, "mcp.prompt", work, f"prompt/{name}")(server.name, name, dict(arguments))
 
 
 async def changes(server: Server) -> int:
@@ -70,7 +72,9 @@ async def changes(server: Server) -> int:
     return await _step(server, "mcp.changes", work, effect="idempotent")(server.name)
 
 
-def _step(server: Server, name: str, work: Any, what: str = "", effect: Effect = "pure") -> Any:
+def _step(
+    server: Server, name: str, work: Callable[..., Coroutine[Any, Any, T]], what: str = "", effect: Effect = "pure"
+) -> Primitive[..., T]:
     """A step that uses the server, and needs what that needs; and the right to `what` of it, if it says so."""
 
     def needs(**_: Any) -> Iterator[tuple[str, Any]]:

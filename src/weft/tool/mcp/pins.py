@@ -78,7 +78,8 @@ def _difference(offer: Offer, pin: _Pin | None) -> Iterator[str]:
 
 def _parted(before: str, after: str) -> tuple[str, str]:
     """From shortly before where they part."""
-    start = max(0, len(os.path.commonprefix([before, after])) - AROUND // 3)
+    alike = next((at for at, (one, two) in enumerate(zip(before, after, strict=False)) if one != two), 0)
+    start = max(0, alike - AROUND // 3)
     return _short(before[start:]), _short(after[start:])
 
 

@@ -47,7 +47,7 @@ class Server:
 
     `env`: all of its environment but PATH, HOME, TMPDIR and LANG. `headers`: sent with each request. `read`, `write`:
     folders that it sees, relative to the workspace; `folder`: which of them it runs in. `network`: it may reach what
-    this machine reaches. `sandbox=False`: it runs as you do, with all that you may. `resources`: what it may take of
+    this machine reaches. `sandbox=False`: it runs as you do, with all that you may. `limits`: what it may take of
     the machine. `only`: the tools to use of it. `effect`: what its tools are at most, as for a step; what a server says
     of its own tools can only make it less (a tool that calls itself destructive is never run twice); `effects`: the
     same of single tools, and then nothing makes it less. `timeout`: seconds for a call, `start`: for its start;
@@ -69,7 +69,7 @@ class Server:
     folder: str | None = None
     network: bool = False
     sandbox: bool = True
-    resources: Mapping[str, Any] | Resources | None = None
+    limits: Mapping[str, Any] | Resources | None = None
     only: Sequence[str] | None = None
     effect: Effect = "at_most_once"
     effects: Mapping[str, Effect] = field(default_factory=dict)
@@ -99,17 +99,19 @@ class Server:
             raise self._bad("timeout, start and idle are seconds, above 0")
         if self.changed not in ("fail", "ask") or self.first not in ("approve", "fail", "ask"):
             raise self._bad("changed is 'fail' or 'ask', first is 'approve', 'fail' or 'ask'")
-        object.__setattr__(self, "resources", resources_of(self.resources))
+        object.__setattr__(self, "limits", resources_of(self.limits))
 
     def _check_reached(self) -> None:
         if not re.match("https?://", self.url, re.IGNORECASE):
             raise self._bad(f"url={self.url!r} is no web address: write it as https://host/path")
         url_resource(self.url)
-        if self.read or self.write or self.folder or self.env or self.network or not self.sandbox or self.resources:
-            raise self._bad("env, read, write, folder, network, sandbox and resources are of a server that is run")
+        if self.read or self.write or self.folder or self.env or self.network or not self.sandbox or self.limits:
+            raise self._bad("env, read, write, folder, network, sandbox and limits are of a server that is run")
 
     def _check_run(self) -> None:
-        if isinstance(self.command, str) or not all(isinstance(word, str) and "\0" not in word for word in self.command):
+        if isinstance(self.command, str) or not all(
+            isinstance(word, str) and "\0" not in word for word in self.command
+        ):
             raise self._bad(f"command={self.command!r} must be a list of texts, such as ['mcp-server-time']")
         if self.headers:
             raise self._bad("headers are of a server that is reached")
@@ -136,7 +138,6 @@ class Server:
                 if isinstance(piece, Secret):
                     yield "secret.open", piece.name
 
-
     # --- using it -------------------------------------------------------------------------------------------------
 
     async def tools(self) -> Toolset:
@@ -161,7 +162,7 @@ class Server:
         return await resources(self)
 
     async def read_resource(self, uri: str) -> list[Content]:
-        """What a resource holds: texts and blobs. An effect that needs `tool:NAME/resource`."""
+        """What a resource holds: texts and blobs. An effect that needs `tool:NAME/resource/URI`."""
         from weft.tool.mcp.offers import read_resource
 
         return await read_resource(self, uri)
@@ -173,7 +174,7 @@ class Server:
         return await prompts(self)
 
     async def prompt(self, name: str, /, **arguments: str) -> list[Said]:
-        """The messages of a prompt, filled in. An effect that needs `tool:NAME/prompt`."""
+        """The messages of a prompt, filled in. An effect that needs `tool:NAME/prompt/NAME`."""
         from weft.tool.mcp.offers import prompt
 
         return await prompt(self, name, arguments)

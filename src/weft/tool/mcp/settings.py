@@ -1,11 +1,11 @@
 """Servers as a file declares them: a table `[mcp.servers.NAME]` of `weft.toml`, or an `mcp.json` as other clients have.
 
-    [mcp.servers.time]
-    command = ["mcp-server-time"]
-    read = ["./"]
-    env = { TOKEN = "${GITHUB_TOKEN}" }          # a variable of this environment, kept as a secret
+[mcp.servers.time]
+command = ["mcp-server-time"]
+read = ["./"]
+env = { TOKEN = "${GITHUB_TOKEN}" }          # a variable of this environment, kept as a secret
 
-    {"mcpServers": {"time": {"command": "mcp-server-time", "args": [], "env": {}}}}
+{"mcpServers": {"time": {"command": "mcp-server-time", "args": [], "env": {}}}}
 """
 
 from __future__ import annotations

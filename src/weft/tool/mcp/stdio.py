@@ -117,8 +117,8 @@ class Bare:
                 await chunks.put(Chunk(number, data))
             await chunks.put(None)
 
-        assert self._process.stdout is not None and self._process.stderr is not None
-        readers = [asyncio.create_task(read(1, self._process.stdout)), asyncio.create_task(read(2, self._process.stderr))]
+        outputs = [pipe for pipe in (self._process.stdout, self._process.stderr) if pipe is not None]
+        readers = [asyncio.create_task(read(number, pipe)) for number, pipe in enumerate(outputs, 1)]
         try:
             for _ in readers:
                 while (chunk := await chunks.get()) is not None:

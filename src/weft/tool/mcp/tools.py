@@ -16,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import msgspec
 
-from weft.core.boundary import boundary
-from weft.core.content import Content, ToolCall, ToolResult
-from weft.core.crossing import workspace
+from weft.core.boundary import boundary, place
+from weft.core.content import ToolCall, ToolResult
+from weft.core.crossing import crossing, workspace
 from weft.core.declare import Effect, Primitive, Retry
 from weft.core.errors import InputNeeded
 from weft.tool.context import Report, ToolContext
@@ -31,7 +31,7 @@ from weft.tool.declare import Tool
 from weft.tool.mcp import pins
 from weft.tool.mcp.connect import Connection, use
 from weft.tool.mcp.content import Reply
-from weft.tool.mcp.errors import ServerFailed, ServerMisfit, ToolsChanged
+from weft.tool.mcp.errors import ServerFailed, ServerMisfit, ToolFailed, ToolsChanged
 from weft.tool.mcp.pins import Offer
 from weft.tool.mcp.questions import Asking, by_person
 from weft.tool.mcp.server import Server
@@ -62,6 +62,7 @@ async def toolset(server: Server) -> Toolset:
 
 async def approve(server: Server) -> tuple[str, ...]:
     """See `Server.approve`."""
+
     async def looked(name: str) -> tuple[str, ...]:
         found = await offers(server)
         lines = await asyncio.to_thread(pins.changes, workspace(), name, found)
@@ -81,17 +82,15 @@ async def _listed(server: Server) -> Listing:
         if changes and what == "approve":
             await asyncio.to_thread(pins.approve, place, name, found)
             return Listing(offers=tuple(found))
-        if changes and (what == "fail" or boundary_is_far()):
+        if changes and (what == "fail" or _alone()):
             raise ToolsChanged(name, changes)
         return Listing(offers=tuple(found), changes=tuple(changes))
 
     return cast(Listing, await _effect(server, "mcp.tools", tools)(server.name))
 
 
-def boundary_is_far() -> bool:
+def _alone() -> bool:
     """Whether no workflow waits for this that could ask a person."""
-    from weft.core.crossing import crossing
-
     return crossing() is None
 
 
@@ -114,7 +113,7 @@ def _effect(server: Server, name: str, work: Any, effect: Effect = "idempotent")
     return Primitive(work, name=name, effect=effect, needs=lambda **_: server.reach())
 
 
-# --- what is offered ------------------------------------------------------------------------------------------------------
+# --- what is offered ----------------------------------------------------------------------------------------------
 
 
 async def offers(server: Server) -> list[Offer]:
@@ -169,87 +168,111 @@ def effect_of(server: Server, offer: Offer) -> Effect:
     return again
 
 
-# --- one tool -------------------------------------------------------------------------------------------------------------
+# --- one tool -----------------------------------------------------------------------------------------------------
 
 
 class McpTool(Tool[..., Any]):
-    """A tool of a server."""
+    """A tool of a server. Called in a program it gives a `Reply`, or raises ToolFailed."""
 
     watched = False  # what happens, happens in the server
     server: Server
     offer: Offer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._to_its_end(lambda tool: super(McpTool, tool).__call__(*args, **kwargs))
+        where = place()
+
+        def begin(tool: McpTool) -> Coroutine[Any, Any, Any]:
+            process = boundary()
+            if process is None:
+                return tool._directly(args, kwargs)
+            return tool._once_approved(process, args, kwargs, where)
+
+        return self._to_its_end(_replied, begin)
 
     def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
-        return self._to_its_end(lambda tool: super(McpTool, tool).answer(call, deps, report, where))
+        return self._to_its_end(_shown, lambda tool: Tool.answer(tool, call, deps, report, where))
 
-    async def _to_its_end(self, begin: Any) -> Any:
+    async def _to_its_end(self, form: Form, begin: Callable[[McpTool], Awaitable[Any]]) -> Any:
         """Rounds of the call, each with the answers to the questions of the one before."""
-        tool = self
+        tool = self._saying(form(_round(self.server, self.offer)))
         for _ in range(ROUNDS):
             try:
                 return await begin(tool)
             except InputNeeded as needed:
-                asking: Asking = needed.asking
+                asking = cast(Asking, needed.asking)
             if boundary() is None:
                 answers = {key: {"action": "cancel"} for key in asking.questions}  # nobody is there to ask
             else:
                 answers = {key: await by_person(question) for key, question in asking.questions.items()}
-            tool = self._with({**asking.given, **answers}, asking.state)
+            going_on = form(_round(self.server, self.offer, {**asking.given, **answers}, asking.state))
+            tool = self._saying(going_on, approval=False, before=())  # approved, and seen, in the first round
         raise ServerMisfit(f"the MCP server {self.server.name!r} came back with questions {ROUNDS} times")
 
-    def _with(self, answers: Mapping[str, Any], state: str | None) -> McpTool:
-        """The next round: approved already, and seen by the hooks before it."""
-        given = {**self.given, "approval": False, "before": ()}
-        made = type(self)(_round(self.server, self.offer, answers, state), **given)
+    def _saying(self, fn: Callable[..., Any], **changes: Any) -> McpTool:
+        """The same tool, by this function."""
+        made = type(self)(fn, **{**self.given, **changes})
         made.shown, made.server, made.offer = self.shown, self.server, self.offer
         return made
+
+    def options(self, **changes: Any) -> McpTool:
+        return self._saying(self.written, **changes)
 
 
 def tool_of(server: Server, offer: Offer, shown: str) -> McpTool:
     """The tool, under the name `shown` for models."""
     effect = effect_of(server, offer)
-
-    def needs(**_: Any) -> Iterator[tuple[str, Any]]:
-        yield from server.reach()
-
     made = McpTool(
-        _round(server, offer),
+        _replied(_round(server, offer)),
         name=f"{server.name}/{offer.name}",
         description=offer.description,
         schema=offer.schema,
         effect=effect,
-        needs=needs,
+        needs=lambda **_: server.reach(),
         retries=None if effect == "at_most_once" else Retry(attempts=2, delay=0.2, on=(ServerFailed,)),
     )
     made.shown, made.server, made.offer = shown, server, offer
     return made
 
 
-def _round(server: Server, offer: Offer, answers: Mapping[str, Any] | None = None, state: str | None = None) -> Any:
-    """The function that makes one round of a call."""
+# --- one round of a call, as a function ---------------------------------------------------------------------------
 
-    async def call(weft_context: ToolContext[Any], **arguments: Any) -> Any:
+Round = Callable[[ToolContext[Any], Mapping[str, Any]], Awaitable[tuple[Reply, bool]]]
+Form = Callable[[Round], Callable[..., Any]]
+
+
+def _round(server: Server, offer: Offer, answers: Mapping[str, Any] | None = None, state: str | None = None) -> Round:
+    """What it answered, and whether that is a failure. Raises InputNeeded, McpError."""
+
+    async def ask(context: ToolContext[Any], arguments: Mapping[str, Any]) -> tuple[Reply, bool]:
         async def progress(done: float, total: float | None, message: str | None) -> None:
-            weft_context.progress(done, total, cleaned(message or "", 500))
+            context.progress(done, total, cleaned(message or "", 500))
 
-        async def ask(connection: Connection) -> tuple[Reply, bool] | Asking:
+        async def work(connection: Connection) -> tuple[Reply, bool] | Asking:
             from weft.tool.mcp import client
 
             return await client.call_tool(connection, offer.name, arguments, answers, state, progress)
 
-        outcome = await use(server, ask)
+        outcome = await use(server, work)
         if isinstance(outcome, Asking):
             raise InputNeeded(f"the MCP server {server.name!r} asks before {offer.name!r} goes on", outcome)
-        reply, failed = outcome
-        return _result(reply, failed)
+        return outcome
 
-    call.__doc__ = offer.description
+    return ask
+
+
+def _replied(ask: Round) -> Callable[..., Any]:
+    async def call(weft_context: ToolContext[Any], **arguments: Any) -> Reply:
+        reply, failed = await ask(weft_context, arguments)
+        if failed:
+            raise ToolFailed(reply.text or "the tool failed, and does not say why")
+        return reply
+
     return call
 
 
-def _result(reply: Reply, failed: bool) -> ToolResult:
-    parts: tuple[Content, ...] = reply.parts
-    return ToolResult(id="", response=parts, error=failed)
+def _shown(ask: Round) -> Callable[..., Any]:
+    async def call(weft_context: ToolContext[Any], **arguments: Any) -> ToolResult:
+        reply, failed = await ask(weft_context, arguments)
+        return ToolResult(id="", response=reply.parts, error=failed)
+
+    return call
