@@ -18,7 +18,7 @@ _HOMES = {
     "Progress": "context", "Tool": "declare", "ToolContext": "context", "ToolRetry": "failure", "Toolset": "toolset",
     "tool": "declare",
 }  # fmt: skip
-_TOOLS = ("builtin", "files", "git", "http", "python", "shell")
+_TOOLS = ("builtin", "files", "git", "http", "mcp", "python", "shell")
 
 __all__ = [*sorted(_HOMES)]
 
