@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weft.tool.mcp.errors import ToolsChanged as ToolsChanged
     from weft.tool.mcp.questions import Question as Question
     from weft.tool.mcp.server import Server as Server
-    from weft.tool.mcp.settings import server as server
+    from weft.tool.mcp.settings import declared as declared
     from weft.tool.mcp.settings import servers as servers
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "ServerFailed": "errors", "ServerMisfit": "errors", "ServerRefused": "errors", "ServerSilent": "errors",
     "ToolFailed": "errors", "ToolsChanged": "errors", "Question": "questions", "Server": "server",
 }  # fmt: skip
-_DECLARED = ("server", "servers")
+_DECLARED = ("declared", "servers")
 
 __all__ = [*sorted(_HOMES), *_DECLARED]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from weft.core.crossing import workspace
-from weft.core.errors import Denied, MissingExtra, WeftError
+from weft.core.errors import MissingExtra, WeftError
 from weft.core.resources import Resources
 from weft.core.secret import Redactor
 from weft.tool.mcp import reached
@@ -267,19 +267,22 @@ class Connection:
             await self._ready.wait()
             if self._fault is not None:
                 raise self._told(self._fault)
-            if self.lines is not None:
-                self.lines.begin_call()
-            async with asyncio.timeout(self.server.timeout) as clock:
+            return await self._in_time(work)
+        finally:
+            self._calls -= 1
+            self._wake.set()
+
+    async def _in_time(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self.lines is not None:
+            self.lines.begin_call()
+        clock = asyncio.timeout(self.server.timeout)
+        try:
+            async with clock:
                 return await work(self)
-        except Denied:
-            raise
         except Exception as error:
             if isinstance(error, TimeoutError) and clock.expired():
                 raise self._silent() from None
             raise await self._understood(error) from None
-        finally:
-            self._calls -= 1
-            self._wake.set()
 
     def _silent(self) -> ServerSilent:
         return ServerSilent(
@@ -298,7 +301,8 @@ class Connection:
             return error
         if isinstance(error, MCPError) and error.code == REQUEST_TIMEOUT:
             return self._silent()
-        if isinstance(error, MCPError) and error.code != CONNECTION_CLOSED:
+        broken = isinstance(error, MCPError) and (error.code, error.message) == (CONNECTION_CLOSED, "Connection closed")
+        if isinstance(error, MCPError) and not broken:
             return ServerRefused(_clean(f"the MCP server {name!r} refused: {error.message} ({error.code})"), error.code)
         if isinstance(error, ValidationError | RuntimeError):
             return ServerMisfit(_clean(f"the MCP server {name!r} answered what does not fit: {error}"))

@@ -45,7 +45,7 @@ def servers(path: str | Path | None = None) -> dict[str, Server]:
     return found
 
 
-def server(name: str, path: str | Path | None = None) -> Server:
+def declared(name: str, path: str | Path | None = None) -> Server:
     """The one of this name. Raises BadInput if no file declares it."""
     found = servers(path)
     if name not in found:

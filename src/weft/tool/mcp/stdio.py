@@ -208,19 +208,24 @@ class Lines:
     async def _read(self, to_session: Any) -> None:
         import anyio
 
-        buffer = bytearray()
+        begun: list[bytes] = []  # of the line that has not ended yet
+        size = 0
         async with to_session:
             with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 async for chunk in self._process.stream():
                     if chunk.fd == 2:
                         self._hear(chunk.data)
                         continue
-                    buffer += chunk.data
                     self._bytes += len(chunk.data)
-                    end = buffer.rfind(b"\n") + 1
-                    lines, buffer = bytes(buffer[:end]).splitlines(), buffer[end:]
+                    ended, newline, rest = chunk.data.rpartition(b"\n")
+                    lines: list[bytes] = []
+                    if newline:
+                        lines = b"".join([*begun, ended]).split(b"\n")
+                        begun, size = [], 0
+                    begun.append(rest)
+                    size += len(rest)
                     self._lines += len(lines)
-                    if self._flooded(len(buffer)):
+                    if self._flooded(size):
                         break
                     for line in lines:
                         if (message := self._message(line)) is not None:

@@ -27,7 +27,7 @@ from weft.core.crossing import crossing, workspace
 from weft.core.declare import Effect, Primitive, Retry
 from weft.core.errors import InputNeeded
 from weft.tool.context import Report, ToolContext
-from weft.tool.declare import Tool
+from weft.tool.declare import LIMIT, Tool
 from weft.tool.mcp import pins
 from weft.tool.mcp.connect import Connection, use
 from weft.tool.mcp.content import Reply
@@ -36,6 +36,7 @@ from weft.tool.mcp.pins import Offer
 from weft.tool.mcp.questions import Asking, by_person
 from weft.tool.mcp.server import Server
 from weft.tool.mcp.text import cleaned, cleaned_schema, model_names
+from weft.tool.result import parts_of
 from weft.tool.toolset import Toolset
 
 LARGEST_SCHEMA = 100_000
@@ -271,8 +272,10 @@ def _replied(ask: Round) -> Callable[..., Any]:
 
 
 def _shown(ask: Round) -> Callable[..., Any]:
-    async def call(weft_context: ToolContext[Any], **arguments: Any) -> ToolResult:
+    async def call(weft_context: ToolContext[Any], **arguments: Any) -> Any:
         reply, failed = await ask(weft_context, arguments)
-        return ToolResult(id="", response=reply.parts, error=failed)
+        if failed:
+            return ToolResult(id="", response=parts_of(reply.parts, LIMIT), error=True)
+        return [*reply.parts] or None  # cut where it is too long, as any tool's result
 
     return call
