@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import msgspec
 
@@ -123,7 +124,7 @@ async def _local(found: Local, request: Request, told: channel.Channel | None) -
         if crash is not None:
             raise crash from error
         raise
-    reply = constrain.unconstrained(request, reply)
+    reply = msgspec.structs.replace(constrain.unconstrained(request, reply), model=Path(found.name).name)
     if request.tools and told is not None:
         told.finish(reply)
     return reply
