@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from weft.core.crossing import authorised
-from weft.core.declare import Queue, primitive
+from weft.core.declare import primitive
 from weft.core.errors import (
     BadInput,
     MissingExtra,
@@ -32,6 +32,7 @@ from weft.core.errors import (
     PromptTooLong,
 )
 from weft.core.pattern import url_resource
+from weft.core.queue import Queue
 from weft.model.answer import Shape, parse, schema_of
 from weft.model.catalogue import DEFAULT, find
 from weft.model.engine import Address, Engine, shared_engine

@@ -48,6 +48,12 @@ class Dialect(Protocol):
 
     name: str
     framing: Literal["sse", "lines"]
+    key: str
+    """The environment variable that holds the key."""
+    base: str
+    """The address of the provider's own servers, below which `Call.path` lies."""
+    base_variable: str
+    """The environment variable that gives another address."""
 
     def headers(self, key: str) -> Mapping[str, str]:
         """Those of every request; `key` is the secret, or empty."""
