@@ -398,7 +398,8 @@ class Inner:
         self.outer = outer
         self.workspace = outer.workspace
         self.again = outer.again
-        self.bill = outer.bill
+        self.charge = outer.charge
+        self.hold_back = outer.hold_back
         self.resources = outer.resources
         self.priority = outer.priority
         self.took = outer.took
