@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from weft.core.declare import Queue
 from weft.core.errors import BadInput
+from weft.core.queue import Queue
 from weft.runtime.look import Look
 from weft.store.base import ProcessRow, Want
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from weft.core.clock import monotonic
 from weft.core.codec import decode, encode
-from weft.core.declare import Queue
 from weft.core.errors import Restored, RunBusy
 from weft.core.ids import new_id
+from weft.core.queue import Queue
 from weft.core.record import length_of
 from weft.runtime.commit import settle
 from weft.runtime.handle import restored

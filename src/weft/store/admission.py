@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -16,9 +16,9 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec.structs import astuple
 
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.core.memory import Level
+from weft.core.queue import Queue
 from weft.store.ledger import Account, Charge, Refusal
 from weft.store.memory import Commit, Hold, Look, Object, Operation, Past, Retraction, Space, Verdict
 

@@ -36,6 +36,7 @@ class _Words:
         self.pieces: list[str] = []
         self.more: dict[str, Any] = {}
         """Other fields of the part: `signature`, `id`, `hidden`, `citations`."""
+        self.told = False
 
     def part(self) -> Part:
         return self.kind(content="".join(self.pieces), **self.more)
@@ -109,6 +110,13 @@ class Gather:
         """The text under way rests on this."""
         words = self._words(Text)
         words.more["citations"] = (*words.more.get("citations", ()), citation)
+
+    def ended(self) -> Iterator[Event]:
+        """The parts of words so far have ended: those that hold more than words are told."""
+        for part in self._parts:
+            if isinstance(part, _Words) and part.more and not part.told:
+                part.told = True
+                yield PartDone(part.part())
 
     def whole(self, part: Part) -> Iterator[Event]:
         """A part that comes in one piece."""

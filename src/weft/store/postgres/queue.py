@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
 from weft.store.base import MAX_STRIKES, Admission, ProcessRow, Want
 from weft.store.postgres.commit import COLUMNS, ROW

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
 from weft.store.base import MAX_STRIKES, Admission, Want
 from weft.store.sqlite.statements import IDS, select
