@@ -397,3 +397,34 @@ def test_a_script_goes_by_the_turns_of_the_conversation_and_ends() -> None:
         chat(Model("script:nobody"), "Hi.")
     with pytest.raises(BadInput, match="give a list of replies"):
         weft.model.script("just text")
+
+
+# --- the cache and the price -----------------------------------------------------------------------------------------
+
+
+def test_a_reply_may_be_kept_and_is_paid_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "replies"))
+    with chat_server(lambda body, n: said(f"answer {n}")) as server:
+        model = weft.model.open(server.url, "m")
+        first, again = chat(model, "Hi.", cached=True), chat(model, "Hi.", cached=True)
+        other = chat(model, "Hi.")
+    assert first.text == again.text == "answer 1" and other.text == "answer 2"
+    assert not first.cached and again.cached and again.money == 0 and len(server.requests) == 2
+
+
+def test_a_budget_of_money_is_kept_by_the_price_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = tmp_path / "prices.toml"
+    monkeypatch.setenv("WEFT_PRICES", str(prices))
+    with chat_server(lambda body, n: said("Here.")) as server:
+        prices.write_text(f'["127.0.0.1:{server.port}"]\n"m" = {{ input = 1000.0, output = 2000.0 }}\n')
+
+        async def use(runtime: weft.Runtime) -> Any:
+            run = await runtime.start(asks.options(budget=weft.Budget(money=20.0)), server.url)
+            return await run, await runtime.ledger.left(run.id)
+
+        text, left = drive(str(tmp_path / "j.db"), use)
+        assert text == "Here." and left["money"] == pytest.approx(20 - 10 * 0.001 - 5 * 0.002)
+        poor = asks.options(budget=weft.Budget(money=0.001))
+        with pytest.raises(weft.errors.BudgetExceeded):
+            drive(str(tmp_path / "j.db"), lambda runtime: runtime.run(poor, server.url))
+    assert len(server.requests) == 1
