@@ -132,6 +132,7 @@ async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mappi
     terms: Approvals = process.holder().image.approvals or Approvals()
     limited = {} if terms.timeout is None else {"timeout": terms.timeout, "default": terms.otherwise == "once"}
     escalate = None if terms.escalate_after is None else (terms.escalate_after, terms.escalate_to)
-    question = f"{tool.name} wants to run with {shortened(json_of(by_name), SHOWN)}. Allow it?"
+    ordered = {name: by_name[name] for name in (*tool.names, *by_name) if name in by_name}
+    question = f"{tool.name} wants to run with {shortened(json_of(ordered), SHOWN)}. Allow it?"
     if not await ask(question, bool, queue=terms.queue, escalate=escalate, **limited):
         raise Denied("tool.call", tool.name, "a person said no, or nobody answered in time", "ask for something else")
