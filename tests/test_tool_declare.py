@@ -231,6 +231,20 @@ def test_the_words_are_those_of_the_docstring(text: str) -> None:
     assert told == {"query": "What to look for, in words.", "limit": "At most"}  # the hint counts more
 
 
+def test_sections_without_a_blank_line_before_them_are_found() -> None:
+    def find(query: str) -> None:
+        """Find words.
+        Args:
+            query: What to look for.
+        Raises:
+            KeyError: Never.
+        """
+
+    spec = tool(find).spec
+    assert spec.description == "Find words."
+    assert spec.schema["properties"]["query"]["description"] == "What to look for."
+
+
 def test_a_docstring_of_no_style_is_the_description() -> None:
     def find(query: str) -> None:
         """Find: all of it.
