@@ -208,6 +208,10 @@ class Execution(Pending):
         return self.rights.image.workspace
 
     @property
+    def run(self) -> str:
+        return self.process.id
+
+    @property
     def requests(self) -> Sequence[Request]:
         return () if self.protected is None else self.protected.requests
 

@@ -397,6 +397,8 @@ class Inner:
     def __init__(self, outer: Execution, needs: Sequence[Need], arguments: Mapping[str, Any]) -> None:
         self.outer = outer
         self.workspace = outer.workspace
+        self.run = outer.run
+        self.attempts = outer.attempts
         self.again = outer.again
         self.charge = outer.charge
         self.hold_back = outer.hold_back
