@@ -156,7 +156,7 @@ async def client_of(url: str) -> httpx2.AsyncClient:
     import httpx2
 
     encrypted = url.startswith("https:")
-    kind = (encrypted, _is_here(url), tuple(map(id, _wraps)))
+    kind = (encrypted, _is_here(url), tuple(_wraps))
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     client = clients.get(kind)
     if client is None:
