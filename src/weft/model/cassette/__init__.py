@@ -75,6 +75,11 @@ class Cassette:
         if recorded:
             write(self.path, recorded)
 
+    def forget(self) -> None:
+        """Keep nothing of what was recorded."""
+        with self._lock:
+            self._exchanges.clear()
+
     @property
     def unused(self) -> list[str]:
         """The recorded requests that nobody made, as "POST https://..."."""

@@ -26,8 +26,8 @@ def difference(asked: Question, recorded: Sequence[Question]) -> str:
 
 def _nearness(one: Question, other: Question) -> tuple[bool, bool, float]:
     """Address first, then the method, then the share of the body's words that are the same."""
-    words = [" ".join(_lines(each)).split() for each in (one, other)]
-    same = SequenceMatcher(None, *words, autojunk=False).quick_ratio()
+    mine, others = (" ".join(_lines(each)).split() for each in (one, other))
+    same = SequenceMatcher(None, mine, others, autojunk=False).quick_ratio()
     return one.url == other.url, one.method == other.method, same
 
 
