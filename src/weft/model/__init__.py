@@ -6,6 +6,7 @@ from weft.core.content import Blob, Citation, File, Text, ToolCall, ToolResult, 
 from weft.model.catalogue import DEFAULT, catalogue
 from weft.model.classify import Classifier
 from weft.model.client import close_clients
+from weft.model.embed import Embedder, Vectors, cosine, embedder
 from weft.model.engine import close_engines as close
 from weft.model.event import (
     CallDelta,
@@ -30,9 +31,9 @@ from weft.model.route import balance, fallback
 from weft.model.stream import Stream
 
 __all__ = [
-    "DEFAULT", "Asked", "Blob", "CallDelta", "CallStarted", "Called", "Citation", "Classifier", "Counted", "Event",
-    "File", "Finished", "Message", "Model", "Opaque", "Part", "PartDone", "Reasoning", "ReasoningDelta", "Refusal",
-    "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "ToolCall", "ToolResult",
-    "ToolSpec", "Uri", "Usage", "balance", "catalogue", "close", "close_clients", "fallback", "fetch", "generate",
-    "local", "open", "script",
+    "DEFAULT", "Asked", "Blob", "CallDelta", "CallStarted", "Called", "Citation", "Classifier", "Counted", "Embedder",
+    "Event", "File", "Finished", "Message", "Model", "Opaque", "Part", "PartDone", "Reasoning", "ReasoningDelta",
+    "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "ToolCall",
+    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "balance", "catalogue", "close", "close_clients", "cosine",
+    "embedder", "fallback", "fetch", "generate", "local", "open", "script",
 ]  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from weft.core.content import ToolCall
-from weft.model.message import Part
+from weft.core.content import Text, ToolCall
+from weft.model.message import Part, Reasoning, Refusal
 from weft.model.request import Reply, Usage
 
 
@@ -95,19 +95,64 @@ Event = (
 
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
-    """The same events with neighbouring deltas joined, and nothing from before a restart: what a consumer that
-    looks once at the end sees."""
+    """What a consumer that looks once at the end sees, the same whatever the pieces were: neighbouring deltas joined,
+    all of a call where it began, the last count at the end, and nothing from before a restart."""
     joined: list[Event] = []
+    calls: dict[int, list[CallStarted | CallDelta | Called]] = {}
+    counted: Counted | None = None
+    finished: Finished | None = None
     for event in events:
         last = joined[-1] if joined else None
-        if isinstance(event, Restarted):
-            joined.clear()
-        elif isinstance(event, TextDelta | ReasoningDelta | RefusalDelta) and type(last) is type(event):
-            joined[-1] = type(event)(last.text + event.text)
-        elif isinstance(event, CallDelta) and isinstance(last, CallDelta) and last.index == event.index:
-            joined[-1] = CallDelta(event.index, last.text + event.text)
-        elif isinstance(event, Counted) and isinstance(last, Counted):
-            joined[-1] = event
-        else:
-            joined.append(event)
-    return joined
+        match event:
+            case Restarted():
+                joined, calls, counted, finished = [], {}, None, None
+            case TextDelta() | ReasoningDelta() | RefusalDelta() if type(last) is type(event):
+                joined[-1] = type(event)(last.text + event.text)  # type: ignore[union-attr]
+            case CallStarted():
+                joined.append(event)
+                calls[event.index] = []
+            case CallDelta() | Called():
+                calls.setdefault(event.index, []).append(event)
+            case Counted():
+                counted = event
+            case Finished():
+                finished = event
+            case _:
+                joined.append(event)
+    whole: list[Event] = []
+    for event in joined:
+        whole.append(event)
+        if isinstance(event, CallStarted):
+            whole += _call(calls[event.index])
+    return [*whole, *(event for event in (counted, finished) if event is not None)]
+
+
+def _call(events: list[CallStarted | CallDelta | Called]) -> list[Event]:
+    deltas = [event for event in events if isinstance(event, CallDelta)]
+    written = "".join(event.text for event in deltas)
+    rest: list[Event] = [event for event in events if not isinstance(event, CallDelta)]
+    return [CallDelta(deltas[0].index, written), *rest] if written else rest
+
+
+def told(reply: Reply) -> list[Event]:
+    """The events of a reply that was not streamed: those that a stream of it comes to."""
+    events: list[Event] = []
+    index = 0
+    for part in reply.message.parts:
+        match part:
+            case Text(content=words):
+                events += [TextDelta(words)] * bool(words) + [PartDone(part)] * bool(part.citations)
+            case Reasoning(content=words):
+                events += [ReasoningDelta(words)] * bool(words)
+                events += [PartDone(part)] * (part != Reasoning(content=words))
+            case Refusal(content=words):
+                events.append(RefusalDelta(words))
+            case ToolCall(id=id, name=name, arguments=arguments):
+                written = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+                events += [CallStarted(index, id, name), CallDelta(index, written), Called(index, part)]
+                index += 1
+            case _:
+                events.append(PartDone(part))
+    if reply.usage != Usage():
+        events.append(Counted(reply.usage))
+    return coalesce([*events, Finished(reply)])

@@ -10,12 +10,13 @@ import msgspec
 from weft.core.content import Text, ToolCall
 from weft.core.errors import ModelError
 from weft.model.dialect import Frame
-from weft.model.dialect.chat_messages import citations
-from weft.model.dialect.gather import Gather
+from weft.model.dialect.chat_messages import citations, seal_of
+from weft.model.dialect.gather import Gather, calls_in, checked, malformed
+from weft.model.dialect.likelihood import scored
 from weft.model.dialect.schema import Unwrap
 from weft.model.event import Event
 from weft.model.message import Message, Opaque, Part, Reasoning, Refusal
-from weft.model.request import Finish, Likely, Reply, Usage
+from weft.model.request import Finish, Likely, Reply, Request, Usage
 
 FINISHES: dict[str, Finish] = {
     "length": "length",
@@ -73,6 +74,7 @@ class _CallPiece(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -122,36 +124,38 @@ def likely_of(tokens: _Tokens | None) -> Iterator[Likely]:
 
 
 class ChatDecoder:
-    """Reads one stream. `wraps`: the answer comes inside an object; `error`: the error that a frame tells of;
-    `finish`: what is still to be done to the reply."""
+    """Reads one stream. `wraps`: the answer comes inside an object; `error`: the error that a frame tells of."""
 
-    def __init__(self, wraps: bool, error: Callable[[Any, str], ModelError], finish: Callable[[Reply], Reply]) -> None:
-        self._gather = Gather()
+    def __init__(self, request: Request, wraps: bool, error: Callable[[Any, str], ModelError]) -> None:
+        self._gather = Gather(calls_in(request.messages))
+        self._request = request
+        self._wraps = wraps
         self._unwrap = Unwrap() if wraps else None
         self._error = error
-        self._finish = finish
         self._ids: dict[int, str] = {}
         self._audio: dict[str, Any] = {}
 
     def feed(self, frame: Frame) -> Iterable[Event]:
-        if frame.data == "[DONE]":
-            return self._ended("stop") if self._gather.finish is None else ()
         gather = self._gather
+        if frame.data == "[DONE]":
+            return self._ended("stop") if gather.finish is None else ()
         try:
             chunk = _read_chunk(frame.data)
         except msgspec.MsgspecError as error:
-            raise ModelError(f"{gather.model or 'the server'} sent {frame.data[:80]!r}, no chunk ({error})") from None
+            raise malformed(frame, gather.model, error) from None
         if chunk.error is not None or frame.event == "error":
             raise self._error(msgspec.json.decode(frame.data), gather.model)
+        return checked(self._chunk(chunk), frame, gather.model)
+
+    def _chunk(self, chunk: _Chunk) -> Iterator[Event]:
+        gather = self._gather
         gather.model = gather.model or chunk.model or ""
         gather.id = gather.id or chunk.id or ""
-        events: list[Event] = []
         for piece in chunk.choices or ():
             if piece.index == 0:
-                events += self._piece(piece)
+                yield from self._piece(piece)
         if chunk.usage is not None:
-            events += gather.counted(usage_of(chunk.usage))
-        return events
+            yield from gather.counted(usage_of(chunk.usage))
 
     def _piece(self, piece: _Piece) -> Iterator[Event]:
         delta, gather = piece.delta, self._gather
@@ -185,7 +189,8 @@ class ChatDecoder:
             started = self._ids.get(index)
         if started is None and function.name:
             self._ids[index] = piece.id or ""
-            yield from self._gather.call(index, piece.id or "", function.name)
+            more = {"signature": seal_of(piece.extra_content)} if piece.extra_content else {}
+            yield from self._gather.call(index, piece.id or "", function.name, **more)
         given = function.arguments
         text = msgspec.json.encode(given).decode() if isinstance(given, dict) else given or ""
         if text or started is None:
@@ -205,7 +210,7 @@ class ChatDecoder:
     def end(self) -> Reply:
         reply = self._gather.end()
         parts = in_order(reply.message.parts)
-        return self._finish(msgspec.structs.replace(reply, message=Message("assistant", parts)))
+        return scored(msgspec.structs.replace(reply, message=Message("assistant", parts)), self._request, self._wraps)
 
 
 def in_order(parts: tuple[Part, ...]) -> tuple[Part, ...]:
