@@ -274,7 +274,7 @@ class Stores:
 
 
 TABLES = """weft.owners, weft.processes, weft.segments, weft.payloads, weft.payload_references, weft.inbox, weft.events,
-    weft.waits, weft.tickets, weft.starts, weft.served, weft.graves, weft.images"""
+    weft.waits, weft.tickets, weft.starts, weft.served, weft.portions, weft.pauses, weft.graves, weft.images"""
 
 
 @pytest.mark.timeout(180)
