@@ -1,4 +1,4 @@
-"""Files: read, write, edit, list, find, move, copy, delete; each is a step that needs exactly what it does.
+"""Files: read, write, edit, search, list, find, move, copy, delete; each is a step that needs exactly what it does.
 
     text = await files.read_text("notes/todo.md")                 # needs read:./notes/todo.md
     await files.write_text("out/report.md", text)                 # needs write:./out/report.md
@@ -16,6 +16,7 @@ from __future__ import annotations
 from weft.tool.files.editing import Edit, Edited, NoMatch, apply_edit, edit, edit_all, plan_edit, write
 from weft.tool.files.reading import Item, exists, find, read, read_bytes, read_text, stat
 from weft.tool.files.reading import list_folder as list
+from weft.tool.files.searching import search
 from weft.tool.files.swapping import NotRead
 from weft.tool.files.writing import append_text, copy, delete, make_folder, move, write_bytes, write_text
 
@@ -40,6 +41,7 @@ __all__ = [
     "read",
     "read_bytes",
     "read_text",
+    "search",
     "stat",
     "write",
     "write_bytes",
