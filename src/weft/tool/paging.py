@@ -36,13 +36,14 @@ class Page:
 
     @property
     def shown(self) -> str:
-        """For a reader, a model or a person: numbered lines, without what moves a terminal; long lines are cut."""
+        """For a reader, a model or a person: numbered lines without what moves a terminal, long ones cut, and last what
+        the whole is."""
         rows = self.text.removesuffix("\n").split("\n") if self.text else []
         width = len(str(self.end))
         told = [f"{number:>{width}}\t{shortened(plain(row))}" for number, row in enumerate(rows, self.start)]
-        if self.start > 1 or self.end < self.lines or self.partial:
-            told.append(f"[lines {self.start} to {self.end} of {self.lines}, {self.size} bytes in all]")
-        return "\n".join(told)
+        cut = ", of which the last goes on" if self.partial else ""
+        part = f"lines {self.start} to {self.end}{cut}, of " if self.end < self.lines or self.start > 1 or cut else ""
+        return "\n".join([*told, f"[{part}{self.lines} lines, {self.size} bytes; digest {self.digest}]"])
 
 
 def shortened(line: str, most: int = WIDEST) -> str:
