@@ -97,7 +97,10 @@ def test_a_page_tells_lines_and_the_digest_of_the_whole(workspace: Path) -> None
     assert {page.digest for page in (first, middle, end, none)} == {digest_of(text.encode())}
     assert middle.text == "line 500\n"
     assert end.text == "line 1000\nlast\x1b[31m" and "last\n[" in end.shown and "\x1b" not in end.shown
-    assert first.shown.splitlines()[1:] == ["2\tline 2", f"[lines 1 to 2, of 1001 lines, {len(text)} bytes; digest {first.digest}]"]
+    assert first.shown.splitlines()[1:] == [
+        "2\tline 2",
+        f"[lines 1 to 2, of 1001 lines, {len(text)} bytes; digest {first.digest}]",
+    ]
     assert (none.text, none.end) == ("", 4999)
 
 
