@@ -278,6 +278,33 @@ def test_many_who_edit_one_file_lose_nothing(workspace: Path, way: str) -> None:
     assert only(workspace, "a.txt")
 
 
+def test_processes_that_share_a_file_lose_nothing(workspace: Path) -> None:
+    """Children of one run, each of which reads again when it came too late."""
+
+    @weft.workflow(name="edit.adds")
+    async def adds(name: str) -> int:
+        late = 0
+        for turn in range(4):
+            while True:
+                page = await files.read("a.txt")
+                try:
+                    await files.edit("a.txt", "end\n", f"{name}{turn}\nend\n", seen=page.digest)
+                    break
+                except NotRead:
+                    late += 1
+        return late
+
+    @weft.workflow(name="edit.shares")
+    async def shares() -> list[int]:
+        return list(await asyncio.gather(*(adds(name) for name in "abcd")))
+
+    (workspace / "a.txt").write_text("end\n")
+    drive(str(workspace.parent / "journal.db"), lambda runtime: runtime.run(shares), policy=weft.Policy(**ALL))
+    lines = (workspace / "a.txt").read_text().split()
+    assert sorted(lines) == sorted(["end", *(f"{name}{turn}" for name in "abcd" for turn in range(4))])
+    assert only(workspace, "a.txt")
+
+
 def between(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Any]) -> None:
     """Something happens when all was looked at, and the new file is about to get its name."""
     real = opening.New.named
