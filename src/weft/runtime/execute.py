@@ -312,7 +312,8 @@ class Execution(Pending):
                         raise
                     if retry is None or self.attempts >= retry.attempts or not isinstance(error, retry.on):
                         raise
-                    wait = retry.wait(self.attempts, _jitter.random())
+                    asked = getattr(error, "retry_after", None) or 0.0  # a provider says when to come back
+                    wait = max(retry.wait(self.attempts, _jitter.random()), asked)
                     self._note_attempt(error, wait)
                     await self._idly(asyncio.sleep(wait))
                     self.attempts += 1
