@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from weft.runtime.effects import detach as detach
     from weft.runtime.effects import exec as exec
     from weft.runtime.effects import exit as exit
+    from weft.runtime.effects import hold_back as hold_back
     from weft.runtime.effects import now as now
     from weft.runtime.effects import patched as patched
     from weft.runtime.effects import publish as publish
@@ -60,11 +61,11 @@ _HOMES = {
     "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare",
     "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects",
     "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
-    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed",
-    "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
-    "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
-    "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "turn": "runtime.turns",
-    "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
+    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "hold_back": "runtime.effects",
+    "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects",
+    "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret",
+    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare",
+    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

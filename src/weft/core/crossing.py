@@ -34,6 +34,14 @@ class Crossing(Protocol):
         """The folder that relative paths mean."""
 
     @property
+    def run(self) -> str:
+        """The id of the process."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was begun, this time too."""
+
+    @property
     def requests(self) -> Sequence[Request]:
         """What was authorised before it began."""
 

@@ -33,7 +33,7 @@ from weft.model.stream import Stream
 __all__ = [
     "DEFAULT", "Asked", "Blob", "CallDelta", "CallStarted", "Called", "Citation", "Classifier", "Counted", "Embedder",
     "Event", "File", "Finished", "Message", "Model", "Opaque", "Part", "PartDone", "Reasoning", "ReasoningDelta",
-    "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "ToolCall", "ToolResult",
-    "ToolSpec", "Uri", "Usage", "Vectors", "balance", "catalogue", "close", "close_clients", "cosine", "embedder",
-    "fallback", "fetch", "generate", "local", "open", "script",
+    "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "ToolCall",
+    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "balance", "catalogue", "close", "close_clients", "cosine",
+    "embedder", "fallback", "fetch", "generate", "local", "open", "script",
 ]  # fmt: skip

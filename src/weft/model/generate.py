@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import msgspec
 
@@ -27,13 +28,15 @@ from weft.core.errors import (
 )
 from weft.core.retry import Retry
 from weft.model import channel, constrain, scripted
+from weft.model.cache import Replies, key_of
 from weft.model.client import Server, exchange, frames
 from weft.model.dialect import Call, Dialect
 from weft.model.dialect.chat import Embedded
 from weft.model.dialect.gather import text_of
-from weft.model.request import Reply, Request
+from weft.model.price import money
+from weft.model.request import Reply, Request, Usage
 from weft.model.spec import Local, Remote, Script, Where, where
-from weft.runtime.effects import charge
+from weft.runtime.effects import charge, hold_back
 
 ANSWER = 4096
 """Tokens that are reserved for the answer of a hosted model if no `max_tokens` is given."""
@@ -57,7 +60,8 @@ def _cost(spec: str, request: Request, stream: str = "") -> dict[str, float]:
     most = found.context if isinstance(found, Local) else ANSWER
     prompt = length(request)
     most = request.max_tokens or most
-    return {"tokens": prompt + most}
+    price = money(found.place, found.name, Usage(input=prompt, output=most))
+    return {"tokens": prompt + most} | ({"money": price} if price else {})
 
 
 def length(request: Request) -> int:
@@ -80,17 +84,38 @@ async def generate(spec: str, request: Request, stream: str = "") -> Reply:
     if told is not None:
         before = told.called
         if before is not None:
-            charge(tokens=0)
+            charge(tokens=0, money=0)
             return before
         told.begin()
     began = time.perf_counter()
     try:
-        reply = await _reply(found, request, told)
-    except (PromptTooLong, ModelUnavailable, KeyRefused, UnknownModel):
-        charge(tokens=0)  # nothing was generated
+        reply = await _kept(spec, found, request, told) if request.cached else await _reply(found, request, told)
+    except (PromptTooLong, ModelUnavailable, KeyRefused, UnknownModel) as error:
+        charge(tokens=0, money=0)  # nothing was generated
+        if isinstance(error, ModelBusy) and error.retry_after:
+            hold_back(error.retry_after)  # the others that share the queue need not be told one by one
         raise
-    charge(tokens=reply.usage.input + reply.usage.output)
-    return msgspec.structs.replace(reply, seconds=round(time.perf_counter() - began, 6))
+    if reply.cached:
+        charge(tokens=0, money=0)
+        return reply
+    cost = money(found.place, found.name, reply.usage)
+    charge(tokens=reply.usage.input + reply.usage.output, money=cost or 0)
+    return msgspec.structs.replace(reply, money=cost, seconds=round(time.perf_counter() - began, 6))
+
+
+async def _kept(spec: str, found: Where, request: Request, told: channel.Channel | None) -> Reply:
+    """The reply that was kept of an equal request, or a new one, which is kept."""
+    replies = Replies()
+    key = key_of(spec, request)
+    kept = await asyncio.to_thread(replies.get, key)
+    if kept is not None:
+        if told is not None:
+            told.finish(kept)
+        return msgspec.structs.replace(kept, cached=True, seconds=0.0, money=0.0)
+    reply = await _reply(found, request, told)
+    if reply.finish in ("stop", "tool_call"):
+        await asyncio.to_thread(replies.put, key, reply)
+    return reply
 
 
 async def _reply(found: Where, request: Request, told: channel.Channel | None) -> Reply:
@@ -123,7 +148,7 @@ async def _local(found: Local, request: Request, told: channel.Channel | None) -
         if crash is not None:
             raise crash from error
         raise
-    reply = constrain.unconstrained(request, reply)
+    reply = msgspec.structs.replace(constrain.unconstrained(request, reply), model=Path(found.name).name)
     if request.tools and told is not None:
         told.finish(reply)
     return reply

@@ -105,8 +105,10 @@ def conversation(messages: Parts | Sequence[Message | dict[str, Any]], system: s
         turns = [Message("user", messages)]
     elif isinstance(messages, Message):
         turns = [messages]
-    else:
+    elif isinstance(messages, list | tuple):
         turns = [_turn(message) for message in messages]
+    else:
+        raise BadInput(f"{messages!r} is no message; give a text or a list of weft.model.Message")
     if system is not None:
         turns.insert(0, Message("system", system))
     if not turns:
@@ -121,6 +123,8 @@ def _turn(message: Any) -> Message:
         message = {**message, "parts": [{"type": "text", "content": message["content"]}]}
         del message["content"]
     try:
+        if not (isinstance(message, dict) and "parts" in message):
+            raise msgspec.ValidationError("it has no content")
         return msgspec.convert(message, Message)
     except msgspec.ValidationError as error:
         raise BadInput(

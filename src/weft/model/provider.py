@@ -82,7 +82,7 @@ class Asked:
         back to the model with what is wrong, up to `mends` times. `tools` may be called: `.calls` holds the calls,
         nothing is carried out. The other settings are those of `weft.model.Request`: `tool_choice`, `parallel`,
         `max_tokens`, `temperature`, `top_p`, `top_k`, `stop`, `seed`, `effort`, `logprobs`, `score`, `timeout` (in
-        seconds), `extra`.
+        seconds), `cached`, `extra`.
 
         Raises PromptTooLong, ModelTimeout, ModelBusy, ModelCrashed (the next call starts the engine again),
         ModelUnavailable, KeyRefused, UnknownModel, AnswerMisfit for answers that do not fit, and ModelError for other

@@ -40,6 +40,11 @@ class Local(msgspec.Struct, frozen=True):
         return self.name.endswith(".gguf")
 
     @property
+    def place(self) -> str:
+        """Where it is, for capabilities and prices."""
+        return "local"
+
+    @property
     def resource(self) -> str:
         """How a capability calls it."""
         return f"local/{Path(self.name).name}"
@@ -83,6 +88,10 @@ class Script(msgspec.Struct, frozen=True):
     """Scripted replies of this interpreter."""
 
     name: str
+
+    @property
+    def place(self) -> str:
+        return "script"
 
     @property
     def resource(self) -> str:

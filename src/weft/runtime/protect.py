@@ -397,8 +397,11 @@ class Inner:
     def __init__(self, outer: Execution, needs: Sequence[Need], arguments: Mapping[str, Any]) -> None:
         self.outer = outer
         self.workspace = outer.workspace
+        self.run = outer.run
+        self.attempts = outer.attempts
         self.again = outer.again
-        self.bill = outer.bill
+        self.charge = outer.charge
+        self.hold_back = outer.hold_back
         self.resources = outer.resources
         self.priority = outer.priority
         self.took = outer.took

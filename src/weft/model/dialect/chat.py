@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from weft.core.content import Text, ToolSpec
-from weft.core.errors import BadInput, ModelError
+from weft.core.errors import ModelError
 from weft.model.dialect import Call, Decoder
+from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.chat_answer import FINISHES, ChatDecoder, Completion, likely_of, usage_of
 from weft.model.dialect.chat_messages import read, said_parts, written
-from weft.model.dialect.gather import finish_of
+from weft.model.dialect.gather import calls_in, finish_of
 from weft.model.dialect.likelihood import scores
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.refusal import complaint, error_of, refused
@@ -55,23 +56,16 @@ class Chat:
             body["response_format"] = {"type": "json_schema", "json_schema": self._schema(request.schema)}
         if request.max_tokens is not None:
             body["max_completion_tokens" if _OWN.match(model) else "max_tokens"] = request.max_tokens
-        body |= {
-            key: value
-            for key, value in (
-                ("temperature", request.temperature),
-                ("top_p", request.top_p),
-                ("seed", request.seed),
-                ("stop", request.stop or None),
-            )
-            if value is not None
-        }
+        body |= given(
+            temperature=request.temperature, top_p=request.top_p, seed=request.seed, stop=request.stop or None
+        )
         if request.score or request.logprobs is not None:
             most = self.top_logprobs if request.score else request.logprobs
             body |= {"logprobs": True, "top_logprobs": most}
         self._more(body, request, lost)
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return Call("/chat/completions", body | request.extra, lost.words)
+        return Call("/chat/completions", merged(body, request.extra), lost.words)
 
     def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         schema = schema if is_object(schema) else wrapped(schema)
@@ -105,7 +99,7 @@ class Chat:
         try:
             said = msgspec.convert(answer, Completion)
             choice = said.choices[0]
-            parts = tuple(said_parts(choice.message))
+            parts = tuple(said_parts(choice.message, calls_in(request.messages)))
         except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
             if isinstance(answer, dict) and answer.get("error"):
                 raise self._error(answer, "") from None
@@ -137,7 +131,8 @@ class Chat:
         return msgspec.structs.replace(reply, scores=found, logprobs=kept)
 
     def decoder(self, request: Request) -> Decoder:
-        return ChatDecoder(self._wraps(request), self._error, partial(self.scored, request=request))
+        calls = calls_in(request.messages)
+        return ChatDecoder(calls, self._wraps(request), self._error, partial(self.scored, request=request))
 
     def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
         return refused(model, status, text, headers, self.key)
@@ -189,14 +184,6 @@ def tools_body(request: Request) -> dict[str, Any]:
     if not request.parallel:
         body["parallel_tool_calls"] = False
     return body
-
-
-def named_tool(request: Request) -> str:
-    """The tool that is to be called. Raises BadInput if it is none of those given."""
-    names = [tool.name for tool in request.tools]
-    if request.tool_choice not in names:
-        raise BadInput(f"tool_choice={request.tool_choice!r} is none of the tools given: {', '.join(names)}")
-    return request.tool_choice
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 from weft.core.content import Text, ToolCall
 from weft.core.errors import ModelError
 from weft.model.dialect import Frame
-from weft.model.dialect.chat_messages import citations
+from weft.model.dialect.chat_messages import citations, seal_of
 from weft.model.dialect.gather import Gather
 from weft.model.dialect.schema import Unwrap
 from weft.model.event import Event
@@ -73,6 +73,7 @@ class _CallPiece(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -122,11 +123,17 @@ def likely_of(tokens: _Tokens | None) -> Iterator[Likely]:
 
 
 class ChatDecoder:
-    """Reads one stream. `wraps`: the answer comes inside an object; `error`: the error that a frame tells of;
-    `finish`: what is still to be done to the reply."""
+    """Reads one stream. `calls`: how many came before; `wraps`: the answer comes inside an object; `error`: the error
+    that a frame tells of; `finish`: what is still to be done to the reply."""
 
-    def __init__(self, wraps: bool, error: Callable[[Any, str], ModelError], finish: Callable[[Reply], Reply]) -> None:
-        self._gather = Gather()
+    def __init__(
+        self,
+        calls: int,
+        wraps: bool,
+        error: Callable[[Any, str], ModelError],
+        finish: Callable[[Reply], Reply],
+    ) -> None:
+        self._gather = Gather(calls)
         self._unwrap = Unwrap() if wraps else None
         self._error = error
         self._finish = finish
@@ -185,7 +192,8 @@ class ChatDecoder:
             started = self._ids.get(index)
         if started is None and function.name:
             self._ids[index] = piece.id or ""
-            yield from self._gather.call(index, piece.id or "", function.name)
+            more = {"signature": seal_of(piece.extra_content)} if piece.extra_content else {}
+            yield from self._gather.call(index, piece.id or "", function.name, **more)
         given = function.arguments
         text = msgspec.json.encode(given).decode() if isinstance(given, dict) else given or ""
         if text or started is None:

@@ -15,13 +15,17 @@ from weft.core.content import Blob, Cache, Citation, File, Text, ToolCall, ToolR
 from weft.model.dialect.gather import arguments_of, text_of
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.media import base64_of, blob_at, bytes_of, data_url, file_name, name_of
+from weft.model.dialect.pairs import Pairs, names_of
+from weft.model.dialect.seal import opened, sealed
 from weft.model.message import Message, Opaque, Part, Reasoning, Refusal
 
 _AUDIO = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
 
 def written(messages: Sequence[Message], lost: Lost) -> list[dict[str, Any]]:
+    """The messages as this API takes them."""
     wire: list[dict[str, Any]] = []
+    names = names_of(messages)
     before = ""
     for message in messages:
         if message.role == "tool":
@@ -29,7 +33,7 @@ def written(messages: Sequence[Message], lost: Lost) -> list[dict[str, Any]]:
                 lost("border between two messages of results")
             if message.name:
                 lost("name of a speaker of results")
-            wire += _results(message, lost)
+            wire += _results(message, names, lost)
         else:
             said = _assistant(message, lost) if message.role == "assistant" else _given(message, lost)
             if message.name:
@@ -123,9 +127,7 @@ def _assistant(message: Message, lost: Lost) -> dict[str, Any]:
                     thoughts.append(part.content)
                 continue
             case ToolCall():
-                if part.signature:
-                    lost("seal of a tool call")
-                calls.append(_call(part))
+                calls.append(_call(part, lost))
                 continue
             case Refusal():
                 word: dict[str, Any] | None = {"type": "refusal", "refusal": part.content}
@@ -154,15 +156,28 @@ def _assistant(message: Message, lost: Lost) -> dict[str, Any]:
     return {"role": "assistant", "content": content if content or not calls else None, **more}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": text_of(call.arguments)}}
+def _call(call: ToolCall, lost: Lost) -> dict[str, Any]:
+    wire: dict[str, Any] = {"id": call.id, "type": "function"}
+    wire["function"] = {"name": call.name, "arguments": text_of(call.arguments)}
+    seal = opened("openai", call.signature)
+    if seal:
+        wire["extra_content"] = msgspec.json.decode(seal)
+    elif call.signature:
+        lost("seal of another's on a tool call")
+    return wire
 
 
-def _results(message: Message, lost: Lost) -> Iterator[dict[str, Any]]:
+def seal_of(extra_content: dict[str, Any] | None) -> str:
+    """What some servers put beside a call and want back, as a seal."""
+    return sealed("openai", msgspec.json.encode(extra_content).decode()) if extra_content else ""
+
+
+def _results(message: Message, names: dict[str, str], lost: Lost) -> Iterator[dict[str, Any]]:
     for result in message.parts:
         if not isinstance(result, ToolResult):
             lost(f"{type(result).__name__} among the results of tools")
             continue
+        lost.name(result, names)
         if result.error:
             lost("mark that a tool failed, besides its words")
         content: list[dict[str, Any]] = []
@@ -184,19 +199,22 @@ def _results(message: Message, lost: Lost) -> Iterator[dict[str, Any]]:
 
 
 def read(wire: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-    names: dict[str, str] = {}
+    """The messages in this JSON."""
+    pairs = Pairs()
     results: list[Part] = []
     for message in wire:
         role = message["role"]
         if role == "tool":
-            results.append(_result(message, names))
+            results.append(_result(message, pairs))
             continue
         if results:
             yield Message("tool", tuple(results))
             results = []
         if role == "assistant":
             parts = tuple(said_parts(message))
-            names.update((part.id, part.name) for part in parts if isinstance(part, ToolCall))
+            for part in parts:
+                if isinstance(part, ToolCall):
+                    pairs.call(part.id, part.name)
         else:
             parts = tuple(_parts(message.get("content")))
         role = {"developer": "system"}.get(role, role)
@@ -205,12 +223,12 @@ def read(wire: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
         yield Message("tool", tuple(results))
 
 
-def _result(message: Mapping[str, Any], names: Mapping[str, str]) -> ToolResult:
+def _result(message: Mapping[str, Any], pairs: Pairs) -> ToolResult:
     parts = list(_parts(message.get("content")))
     cache: Cache = next((part.cache for part in parts if part.cache), "")
     response: Any = tuple(msgspec.structs.replace(part, cache="") for part in parts)
-    id = message["tool_call_id"]
-    return ToolResult(id=id, response=response, name=names.get(id, ""), cache=cache)
+    id, name = pairs.result(message["tool_call_id"], "")
+    return ToolResult(id=id, response=response, name=name, cache=cache)
 
 
 def _parts(content: Any) -> Iterator[Part]:
@@ -243,7 +261,7 @@ def _part(wire: dict[str, Any]) -> Part:
     return Opaque(dialect="openai", content=wire)
 
 
-def said_parts(message: Mapping[str, Any]) -> Iterator[Part]:
+def said_parts(message: Mapping[str, Any], calls_before: int = 0) -> Iterator[Part]:
     """What the model said, in an answer or in a request that gives it back."""
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
@@ -260,9 +278,10 @@ def said_parts(message: Mapping[str, Any]) -> Iterator[Part]:
         if "function" in call:
             function = call["function"]
             yield ToolCall(
-                id=call.get("id") or f"call_{number}",
+                id=call.get("id") or f"call_{calls_before + number}",
                 name=function["name"],
                 arguments=_arguments(function.get("arguments")),
+                signature=seal_of(call.get("extra_content")),
             )
         else:
             yield Opaque(dialect="openai", content=call)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from weft.core.content import Part
+from collections.abc import Mapping
+
+from weft.core.content import Part, ToolResult
 
 
 class Lost:
@@ -23,6 +25,11 @@ class Lost:
         """This part's cache mark, if it has one, has no place."""
         if part.cache:
             self(f"cache mark on {where}")
+
+    def name(self, result: ToolResult, names: Mapping[str, str]) -> None:
+        """A result's name that its call does not tell has no place."""
+        if result.name not in ("", names.get(result.id)):
+            self("name of a tool in its result")
 
     @property
     def words(self) -> tuple[str, ...]:
