@@ -11,7 +11,7 @@ import pytest
 os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
 from tests.servers.postgres import Postgres, Unavailable
-from weft.core.declare import queues
+from weft.core.queue import queues
 
 
 @pytest.fixture(autouse=True)

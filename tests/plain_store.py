@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.base import (
     CLAIMABLE,
     ENDED,

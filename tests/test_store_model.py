@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from tests.plain_store import PlainStore, Refused
 from tests.servers.postgres import Postgres
 from tests.stores import commit, ids, row
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.queue import Queue
 from weft.store import Batch, Message, ProcessRow, Segment, Store, open_store
 from weft.store.base import CLAIMABLE, ENDED, FINISHED, QUEUED, RUNNING, UNFINISHED, WAITING, Want
 

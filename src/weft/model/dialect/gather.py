@@ -6,7 +6,7 @@ what makes no sense (a piece of a call that never began). A call is told as `Cal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,8 @@ from weft.model.event import (
 from weft.model.message import Message, Part, Reasoning, Refusal
 from weft.model.request import Finish, Likely, Reply, Usage
 
+_NO_OBJECT = "INVALID_JSON"
+
 
 class _Words:
     """A text, thought or refusal under way."""
@@ -36,6 +38,7 @@ class _Words:
         self.pieces: list[str] = []
         self.more: dict[str, Any] = {}
         """Other fields of the part: `signature`, `id`, `hidden`, `citations`."""
+        self.told = False
 
     def part(self) -> Part:
         return self.kind(content="".join(self.pieces), **self.more)
@@ -61,8 +64,8 @@ class _Calling:
 class Gather:
     """What a stream has told so far. The methods return the events to pass on."""
 
-    def __init__(self, model: str = "") -> None:
-        self.model = model
+    def __init__(self, calls_before: int = 0) -> None:
+        self.model = ""
         self.id = ""
         self.usage = Usage()
         self.finish: Finish | None = None
@@ -71,6 +74,8 @@ class Gather:
         self._parts: list[_Words | _Calling | Part] = []
         self._calls: dict[Any, _Calling] = {}
         self._count = 0
+        self._calls_before = calls_before
+        """How many calls the conversation held before: those without an id are numbered through all of it."""
 
     # --- words ---
 
@@ -106,9 +111,17 @@ class Gather:
         self._words(kind).more.update(more)
 
     def cite(self, citation: Citation) -> None:
-        """The text under way rests on this."""
-        words = self._words(Text)
+        """The last text rests on this."""
+        texts = (part for part in reversed(self._parts) if isinstance(part, _Words) and part.kind is Text)
+        words = next(texts, None) or self._words(Text)
         words.more["citations"] = (*words.more.get("citations", ()), citation)
+
+    def ended(self) -> Iterator[Event]:
+        """The parts of words so far have ended: those that hold more than words are told."""
+        for part in self._parts:
+            if isinstance(part, _Words) and part.more and not part.told:
+                part.told = True
+                yield PartDone(part.part())
 
     def whole(self, part: Part) -> Iterator[Event]:
         """A part that comes in one piece."""
@@ -119,7 +132,7 @@ class Gather:
 
     def call(self, key: Any, id: str, name: str, **more: Any) -> Iterator[Event]:
         """A call begins; `key` is how the provider tells its calls apart. Without an id it gets one."""
-        calling = _Calling(self._count, id or f"call_{self._count}", name)
+        calling = _Calling(self._count, id or f"call_{self._calls_before + self._count}", name)
         calling.more.update(more)
         self._count += 1
         self._calls[key] = calling
@@ -133,7 +146,9 @@ class Gather:
     def arguments(self, key: Any, piece: str) -> Iterator[Event]:
         """More of the arguments of a call."""
         if key not in self._calls:
-            raise ModelError(f"{self.model} sent arguments of a tool call that it had not begun ({piece[:40]!r})")
+            raise ModelError(
+                f"{self.model or 'the model'} sent arguments of a tool call that it had not begun ({piece[:40]!r})"
+            )
         if piece:
             calling = self._calls[key]
             calling.pieces.append(piece)
@@ -165,7 +180,8 @@ class Gather:
         """The reply. Raises ModelUnavailable if the provider never said that it had finished."""
         if self.finish is None:
             raise ModelUnavailable(f"the stream of {self.model or 'the model'} broke off before its end; ask again")
-        parts = tuple(part.part() if isinstance(part, _Words | _Calling) else part for part in self._parts)
+        gathered = (part.part() if isinstance(part, _Words | _Calling) else part for part in self._parts)
+        parts = tuple(part for part in gathered if not is_empty(part))
         return Reply(
             message=Message("assistant", parts),
             finish=finish_of(self.finish, parts),
@@ -174,6 +190,11 @@ class Gather:
             id=self.id,
             logprobs=tuple(self.logprobs),
         )
+
+
+def is_empty(part: Part) -> bool:
+    """Whether there is nothing in it."""
+    return isinstance(part, Text | Reasoning | Refusal) and part == type(part)(content="")
 
 
 def finish_of(said: Finish, parts: tuple[Part, ...]) -> Finish:
@@ -197,3 +218,19 @@ def arguments_of(text: str) -> dict[str, Any] | str:
 def text_of(arguments: dict[str, Any] | str) -> str:
     """The other way."""
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def object_of(arguments: dict[str, Any] | str) -> dict[str, Any]:
+    """The arguments for providers that take only an object back."""
+    return {_NO_OBJECT: arguments} if isinstance(arguments, str) else arguments
+
+
+def arguments_in(given: dict[str, Any]) -> dict[str, Any] | str:
+    """The other way."""
+    text = given.get(_NO_OBJECT)
+    return text if isinstance(text, str) and len(given) == 1 else given
+
+
+def calls_in(messages: Sequence[Message]) -> int:
+    """How many tool calls there are."""
+    return sum(isinstance(part, ToolCall) for message in messages for part in message.parts)
