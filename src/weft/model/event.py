@@ -95,64 +95,47 @@ Event = (
 
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
-    """What a consumer that looks once at the end sees, the same whatever the pieces were: neighbouring deltas joined,
-    all of a call where it began, the last count at the end, and nothing from before a restart."""
+    """What a consumer that looks once at the end sees, the same whatever the pieces were and whatever the dialect:
+    neighbouring deltas joined, all of a call where it began, then what is known of words at their end only, then the
+    last count; and nothing from before a restart."""
     joined: list[Event] = []
-    calls: dict[int, list[CallStarted | CallDelta | Called]] = {}
-    counted: Counted | None = None
-    finished: Finished | None = None
+    calls: dict[int, list[Event]] = {}
+    sealed: list[Event] = []
+    counted: list[Event] = []
+    finished: list[Event] = []
     for event in events:
         last = joined[-1] if joined else None
         match event:
             case Restarted():
-                joined, calls, counted, finished = [], {}, None, None
+                joined, calls, sealed, counted, finished = [], {}, [], [], []
             case TextDelta() | ReasoningDelta() | RefusalDelta() if type(last) is type(event):
-                joined[-1] = type(event)(last.text + event.text)  # type: ignore[union-attr]
+                joined[-1] = type(event)(last.text + event.text)
             case CallStarted():
                 joined.append(event)
                 calls[event.index] = []
             case CallDelta() | Called():
                 calls.setdefault(event.index, []).append(event)
+            case PartDone(part=Text() | Reasoning() | Refusal()):
+                sealed.append(event)
             case Counted():
-                counted = event
+                counted = [event]
             case Finished():
-                finished = event
+                finished = [event]
             case _:
                 joined.append(event)
     whole: list[Event] = []
     for event in joined:
         whole.append(event)
         if isinstance(event, CallStarted):
-            whole += _call(calls[event.index])
-    return [*whole, *(event for event in (counted, finished) if event is not None)]
+            whole += _one_delta(event.index, calls[event.index])
+    return [*whole, *sealed, *counted, *finished]
 
 
-def _call(events: list[CallStarted | CallDelta | Called]) -> list[Event]:
-    deltas = [event for event in events if isinstance(event, CallDelta)]
-    written = "".join(event.text for event in deltas)
-    rest: list[Event] = [event for event in events if not isinstance(event, CallDelta)]
-    return [CallDelta(deltas[0].index, written), *rest] if written else rest
-
-
-def told(reply: Reply) -> list[Event]:
-    """The events of a reply that was not streamed: those that a stream of it comes to."""
-    events: list[Event] = []
-    index = 0
-    for part in reply.message.parts:
-        match part:
-            case Text(content=words):
-                events += [TextDelta(words)] * bool(words) + [PartDone(part)] * bool(part.citations)
-            case Reasoning(content=words):
-                events += [ReasoningDelta(words)] * bool(words)
-                events += [PartDone(part)] * (part != Reasoning(content=words))
-            case Refusal(content=words):
-                events.append(RefusalDelta(words))
-            case ToolCall(id=id, name=name, arguments=arguments):
-                written = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-                events += [CallStarted(index, id, name), CallDelta(index, written), Called(index, part)]
-                index += 1
-            case _:
-                events.append(PartDone(part))
-    if reply.usage != Usage():
-        events.append(Counted(reply.usage))
-    return coalesce([*events, Finished(reply)])
+def _one_delta(index: int, events: list[Event]) -> list[Event]:
+    """The pieces of a call as one: of a whole call, its arguments as they are understood."""
+    called = next((event for event in events if isinstance(event, Called)), None)
+    if called is None:
+        written = "".join(event.text for event in events if isinstance(event, CallDelta))
+        return [CallDelta(index, written)] if written else []
+    given = called.call.arguments
+    return [CallDelta(index, given if isinstance(given, str) else msgspec.json.encode(given).decode()), called]

@@ -61,11 +61,16 @@ class Anthropic:
         messages: Sequence[Message] = request.messages
         if _BUDGETED.match(model):
             messages = _system_first(messages, lost)
-        body = {"model": model, "max_tokens": request.max_tokens or MAX_TOKENS} | written(messages, lost)
+        body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens or MAX_TOKENS} | written(
+            messages, lost
+        )
         body |= _answering(model, request) | given(stop_sequences=request.stop or None)
         _think(body, model, request, lost)
         settings = given(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k)
-        if _SAMPLED.match(model):
+        if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):
+            for setting in settings:
+                lost(f"{setting} beside thought")
+        elif _SAMPLED.match(model):
             body |= settings
         else:
             for setting in settings:

@@ -55,9 +55,24 @@ def written(messages: Sequence[Message], lost: Lost) -> dict[str, Any]:
             role = "user" if message.role == "tool" else message.role
             wire.append({"role": role, "content": blocks})
         before = message.role
+    _few_marks([*system, *(block for turn in wire for block in turn["content"])], lost)
     for turn in wire:
         turn["content"] = _plainest(turn["content"])
     return {"messages": wire} | ({"system": _plainest(system)} if system else {})
+
+
+def _few_marks(blocks: list[dict[str, Any]], lost: Lost) -> None:
+    """At most four cache marks: the first one, which says most of what stays, and the last three."""
+    every = (each for block in blocks for each in (*_inside(block), block))
+    marked = [block for block in every if "cache_control" in block]
+    for block in marked[1:-3]:
+        lost("more than four cache marks")
+        del block["cache_control"]
+
+
+def _inside(block: dict[str, Any]) -> list[dict[str, Any]]:
+    content = block.get("content") if block["type"] == "tool_result" else None
+    return content if isinstance(content, list) else []
 
 
 def _plainest(blocks: list[dict[str, Any]]) -> Any:
@@ -83,8 +98,8 @@ def _marked(block: dict[str, Any], part: Part, lost: Lost) -> dict[str, Any]:
 def _content(part: Part, lost: Lost) -> dict[str, Any] | None:
     """What a user says or a tool answers."""
     match part:
-        case Text(content=""):
-            lost("empty text")
+        case Text(content=words) if not words.strip():
+            lost("blank text")
         case Text():
             cited = [wire for citation in part.citations if (wire := _cited(citation, lost))]
             return {"type": "text", "text": part.content} | ({"citations": cited} if cited else {})
@@ -120,7 +135,7 @@ def _said(part: Part, lost: Lost) -> dict[str, Any] | None:
     match part:
         case Text() | Opaque():
             return _content(part, lost)
-        case Refusal(content=words) if words:
+        case Refusal(content=words) if words.strip():
             lost("refusal but as a text")
             return {"type": "text", "text": words}
         case Reasoning():

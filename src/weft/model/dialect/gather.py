@@ -163,6 +163,8 @@ class Gather:
         calling = self._calls.get(key)
         if calling is not None and calling.whole is None:
             calling.more.update(more)
+            if not calling.pieces:
+                yield CallDelta(calling.index, "{}")
             whole = calling.part()
             assert isinstance(whole, ToolCall)
             calling.whole = whole

@@ -193,6 +193,7 @@ class _Likelihoods(msgspec.Struct, rename="camel"):
 class _Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
+    finish_message: str | None = None
     index: int = 0
     citation_metadata: dict[str, Any] | None = None
     grounding_metadata: dict[str, Any] | None = None
@@ -282,6 +283,9 @@ class _Decoder:
                 yield from gather.whole(Opaque(dialect="gemini", content={name: about}))
             self._about = {}
             gather.finish = _FINISHES.get(candidate.finish_reason, "error")
+            if gather.finish == "content_filter" and not self._text:
+                why = candidate.finish_message or f"the answer was blocked ({candidate.finish_reason})"
+                yield from gather.refusal(why)
 
     def _part(self, wire: dict[str, Any]) -> Iterator[Event]:
         gather = self._gather

@@ -39,6 +39,7 @@ _MARKED = re.compile(r"gpt-(5\.[6-9]|[6-9]|\d\d)")
 """Models that take cache marks."""
 _FINISHES: dict[str, Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _TOP = 20
+_FEWEST = 16
 
 
 class Responses:
@@ -67,8 +68,10 @@ class Responses:
         if request.score or request.logprobs is not None:
             body["top_logprobs"] = _TOP if request.score else request.logprobs
             include.append("message.output_text.logprobs")
+        if request.max_tokens is not None and request.max_tokens < _FEWEST:
+            lost(f"limit below {_FEWEST} tokens")
         body |= given(
-            max_output_tokens=request.max_tokens,
+            max_output_tokens=request.max_tokens and max(request.max_tokens, _FEWEST),
             temperature=request.temperature,
             top_p=request.top_p,
             include=include or None,

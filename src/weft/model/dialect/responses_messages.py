@@ -141,6 +141,9 @@ def _said(parts: Iterable[Part], lost: Lost) -> list[dict[str, Any]]:
             words = None
     if phase:
         lost("phase of no words")
+    while items and items[-1].get("type") == "reasoning":
+        lost("thought that nothing follows")
+        items.pop()
     return items
 
 
