@@ -341,7 +341,7 @@ def test_an_end_that_never_came_is_told(provider: str) -> None:
 @pytest.mark.parametrize("fault", [Silent(), Silent(0), Silent(2)], ids=called)
 def test_silence_ends_at_the_time_limit(fault: Fault, provider: str, streamed: bool) -> None:
     with Providers(ASKS, faults=[fault]) as server, pytest.raises(ModelTimeout) as raised:
-        ask(server, provider, streamed, timeout=0.2)
+        ask(server, provider, streamed, timeout=0.05)
     discreet(raised.value)
 
 
