@@ -97,7 +97,10 @@ def test_a_page_tells_lines_and_the_digest_of_the_whole(workspace: Path) -> None
     assert {page.digest for page in (first, middle, end, none)} == {digest_of(text.encode())}
     assert middle.text == "line 500\n"
     assert end.text == "line 1000\nlast\x1b[31m" and "last\n[" in end.shown and "\x1b" not in end.shown
-    assert first.shown.splitlines()[1:] == ["2\tline 2", f"[lines 1 to 2, of 1001 lines, {len(text)} bytes; digest {first.digest}]"]
+    assert first.shown.splitlines()[1:] == [
+        "2\tline 2",
+        f"[lines 1 to 2, of 1001 lines, {len(text)} bytes; digest {first.digest}]",
+    ]
     assert (none.text, none.end) == ("", 4999)
 
 
@@ -272,6 +275,33 @@ def test_many_who_edit_one_file_lose_nothing(workspace: Path, way: str) -> None:
         thread.join()
     lines = path.read_text().split()
     assert sorted(lines) == sorted(["0", *(f"{n}.{turn}" for n in range(4) for turn in range(10))])
+    assert only(workspace, "a.txt")
+
+
+def test_processes_that_share_a_file_lose_nothing(workspace: Path) -> None:
+    """Children of one run, each of which reads again when it came too late."""
+
+    @weft.workflow(name="edit.adds")
+    async def adds(name: str) -> int:
+        late = 0
+        for turn in range(4):
+            while True:
+                page = await files.read("a.txt")
+                try:
+                    await files.edit("a.txt", "end\n", f"{name}{turn}\nend\n", seen=page.digest)
+                    break
+                except NotRead:
+                    late += 1
+        return late
+
+    @weft.workflow(name="edit.shares")
+    async def shares() -> list[int]:
+        return list(await asyncio.gather(*(adds(name) for name in "abcd")))
+
+    (workspace / "a.txt").write_text("end\n")
+    drive(str(workspace.parent / "journal.db"), lambda runtime: runtime.run(shares), policy=weft.Policy(**ALL))
+    lines = (workspace / "a.txt").read_text().split()
+    assert sorted(lines) == sorted(["end", *(f"{name}{turn}" for name in "abcd" for turn in range(4))])
     assert only(workspace, "a.txt")
 
 

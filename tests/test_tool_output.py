@@ -27,11 +27,9 @@ NAME = re.compile("[0-9a-f]{32}")
 
 
 @pytest.fixture(autouse=True)
-def kept(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(workspace: Path) -> Path:
     """Where outputs are kept for this test."""
-    place = workspace.parent / "outputs"
-    monkeypatch.setenv("WEFT_OUTPUTS", str(place))
-    return place
+    return workspace.parent / "outputs"
 
 
 def collected(data: bytes, limit: int = 1000, piece: int = 7919, **options: Any) -> Excerpt:

@@ -29,7 +29,7 @@ from weft.core.errors import BadInput, WeftError, size_text
 from weft.runtime.sandbox.job import Streams
 from weft.runtime.sandbox.streams import Kept, Output, plain
 from weft.tool.matching import Found, Look, searched
-from weft.tool.paging import LINES, Page, Pass, shortened
+from weft.tool.paging import LINES, Page, Pass
 
 LIMIT = 30_000
 """Bytes that are shown if nothing else is said."""
@@ -64,12 +64,14 @@ class Excerpt:
 
     @property
     def shown(self) -> str:
-        """The same for a reader: what a terminal would act on is taken out, and very long lines are cut."""
-        return "\n".join(shortened(line) for line in plain(self.text).split("\n"))
+        """The same for a reader: what a terminal would act on is taken out."""
+        return plain(self.text)
 
 
 class Collector:
     """An output as it comes, piece by piece, in `limit` bytes of memory (and some); then its excerpt."""
+
+    _file: BinaryIO | None = None
 
     def __init__(self, limit: int = LIMIT, whole: int = WHOLE) -> None:
         if not isinstance(limit, int) or limit < 1:
@@ -79,8 +81,8 @@ class Collector:
         self._ends = 0
         self._kept = Kept(Streams(keep=limit, whole=0), Path())
         self._digest = hashlib.blake2b(digest_size=16)
-        self._file: BinaryIO | None = None
         self._trouble = ""
+        self._told: Excerpt | None = None
 
     def add(self, data: bytes) -> None:
         """What came next. Never raises: what can't be kept on disk is left out, and the note says why."""
@@ -94,17 +96,27 @@ class Collector:
 
     def done(self) -> Excerpt:
         """The excerpt; nothing is added any more."""
-        output = self._kept.done()
-        if not output.truncated:
-            return Excerpt(output.data.decode("utf-8", "replace"), size=self.size)
-        ref = self._settle()
-        return _excerpt(output, ref, self._ends, self._trouble, min(self.size, self.whole))
+        if self._told is None:
+            output = self._kept.done()
+            if output.truncated:
+                ref = self._settle()
+                self._told = _excerpt(output, ref, self._ends, self._trouble, min(self.size, self.whole))
+            else:
+                self._told = Excerpt(output.data.decode("utf-8", "replace"), size=self.size)
+        return self._told
+
+    def last(self, most: int = 500) -> str:
+        """The last bytes so far."""
+        return bytes((self._kept.first + self._kept.last)[-most:]).decode("utf-8", "replace")
 
     def drop(self) -> None:
-        """It is not wanted any more; does nothing after `done`."""
+        """It is not wanted any more, as if nobody had collected it; does nothing after `done`."""
         file, self._file = self._file, None
         if file is not None:
             _discard(file)
+
+    def __del__(self) -> None:
+        self.drop()  # whoever collected it was cancelled
 
     def _spill(self, before: bytes) -> None:
         try:
@@ -143,6 +155,14 @@ def keep(content: str | bytes, *, limit: int = LIMIT) -> Excerpt:
     collector = Collector(limit)
     collector.add(content.encode("utf-8", "replace") if isinstance(content, str) else content)
     return collector.done()
+
+
+def kept(text: str) -> str:
+    """Keep a text, and say in a few words how to get at it: for who shows a part of it."""
+    collector = Collector(1)
+    collector.add(text.encode("utf-8", "replace"))
+    ref = collector.done().ref
+    return f"output.read({ref!r}) shows it" if ref is not None else "it could not be kept"
 
 
 def adopt(output: Output, *, limit: int = LIMIT) -> Excerpt:

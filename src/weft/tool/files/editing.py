@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from weft.core.crossing import authorised
+from weft.core.crossing import again, authorised
 from weft.core.declare import primitive
 from weft.core.errors import BadInput, WeftError
 from weft.tool.files import diff, opening
@@ -154,7 +154,8 @@ def _content(real: str) -> bytes:
 def _seen(data: bytes, seen: str, real: str) -> str:
     """The text of the file, which must be the one that was seen."""
     if digest_of(data) != seen:
-        raise NotRead(real, "it was changed since it was read, or it was never read")
+        perhaps = " (perhaps by this very edit, before the machine died)" if again() else ""
+        raise NotRead(real, f"it was changed since it was read{perhaps}, or it was never read")
     return decoded(data, real)
 
 
