@@ -6,7 +6,6 @@ stay plain callables: a step called outside a body simply runs.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import sys
@@ -272,8 +271,6 @@ class Primitive(Step[P, R]):
             return await super()._directly(args, kwargs)
         token = executing.set(outer.within(self.needs, self.arguments(args, kwargs)))
         try:
-            if not self.is_async:  # the step that calls it may be one of many on its loop
-                return cast(R, await asyncio.to_thread(self.fn, *args, **kwargs))
             return await super()._directly(args, kwargs)
         finally:
             executing.reset(token)

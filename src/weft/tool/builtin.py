@@ -24,16 +24,15 @@ from weft.tool.toolset import Toolset
 
 @tool(effect="pure", needs="read:{path}")
 async def read_file(path: str, start: int = 1, lines: int = 1000) -> str:
-    """Read lines of a text file, with their numbers. The last line of the answer says what `seen` is: edit_file and
-    write_file ask for it.
+    """Read lines of a text file, with their numbers. The last line of the answer tells the file's digest, for which
+    edit_file and write_file ask.
 
     Args:
         path: The file, seen from the workspace.
         start: The first line that is wanted, from 1.
         lines: How many.
     """
-    page = await files.read(path, start, lines)
-    return f"{page.shown or '[the file is empty]'}\n[seen={page.digest}]"
+    return (await files.read(path, start, lines)).shown
 
 
 @tool(needs=("read:{path}", "write:{path}"))
@@ -43,10 +42,10 @@ async def write_file(path: str, text: str, seen: str | None = None) -> str:
     Args:
         path: The file, seen from the workspace. Its folder must exist.
         text: All that is to be in it.
-        seen: What read_file told, if the file exists.
+        seen: The digest that read_file told, if the file exists.
     """
     done = await files.write(path, text, seen=seen)
-    return f"written\n[seen={done.digest}]"
+    return f"[written; digest {done.digest}]"
 
 
 @tool(effect="at_most_once", needs=("read:{path}", "write:{path}"))
@@ -57,11 +56,11 @@ async def edit_file(path: str, old: str, new: str, seen: str, count: int = 1) ->
         path: The file.
         old: The text exactly as it stands in the file, without line numbers, and so long that it is there only once.
         new: What comes in its place.
-        seen: What read_file, or the edit before, told.
+        seen: The digest that read_file, or the edit before, told.
         count: How often the text is there, if it is to be replaced in more than one place.
     """
     done = await files.edit(path, old, new, seen=seen, count=count)
-    return f"{done.diff}\n[seen={done.digest}]"
+    return f"{done.diff}[edited; digest {done.digest}]"
 
 
 @tool(effect="pure", needs="read:{folder}")
