@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -227,6 +228,29 @@ def test_a_catastrophic_expression_ends_with_its_time(workspace: Path, pattern: 
     found = look(pattern, seconds=0.7)
     assert found.stopped == "seconds" and "seconds" in found.shown
     assert time.monotonic() - began < 5
+
+
+def test_a_step_that_searches_lets_others_run(workspace: Path) -> None:
+    """A primitive that takes long, called by an async step, does not hold up the loop that all steps share."""
+    lay(workspace, {"b.py": "a" * 60 + "b\n"})
+
+    @weft.step(needs=("read:{folder}",))
+    async def looks(folder: str) -> str | None:
+        return (await files.search(r"(a+)+$", folder, seconds=1.5)).stopped
+
+    @weft.step
+    async def ticks(n: int) -> float:
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        return time.monotonic() - began
+
+    @weft.workflow(name="search.beside")
+    async def beside() -> list[Any]:
+        return list(await asyncio.gather(looks("."), *(ticks(n) for n in range(3))))
+
+    place = str(workspace.parent / "journal.db")
+    found = drive(place, lambda runtime: runtime.run(beside), policy=weft.Policy())
+    assert found[0] == "seconds" and max(found[1:]) < 1
 
 
 def test_time_is_over_while_nothing_is_found_too(workspace: Path) -> None:
