@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def situations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def fits(queue: Queue, taken: list[tuple[str, float, float]], said: dict[str, float], now: float) -> bool:
+def fits(queue: Queue, taken: list[tuple[str, float, float]], said: Mapping[str, float], now: float) -> bool:
     """Whether there is room at `now`: by looking at everything that was ever taken."""
     for kind, amount in said.items():
         limit, seconds = queue.amounts[kind]

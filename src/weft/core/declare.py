@@ -407,9 +407,9 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     starts, such as "write:{path}" with the step's own arguments, or a function of them that gives (action,
     resource) pairs; so it can be asked for, and used once. What it does without a word is checked when it does it,
     but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call may spend of a
-    budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what it did spend
-    it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step (`weft
-    checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
+    budget, or take of its queue's amounts, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments
+    that says so; what it did spend it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or
+    by another step (`weft checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
     (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says otherwise.
     """
 

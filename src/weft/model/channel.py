@@ -184,7 +184,10 @@ def rest_of(reply: Reply, told: Sequence[Event]) -> Iterator[Event]:
         elif isinstance(event, CallDelta):
             length[event.index] = length.get(event.index, 0) + len(event.text)
     whole = [event for event in heard if not isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | CallDelta)]
+    called = {event.index for event in whole if isinstance(event, Called)}
     for event in events_of(reply):
+        if isinstance(event, CallDelta) and event.index in called:
+            continue  # a model may write its JSON longer or shorter than we do
         if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta | CallDelta):
             kind: object = event.index if isinstance(event, CallDelta) else type(event)
             skipped = min(length.get(kind, 0), len(event.text))

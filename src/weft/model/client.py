@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from weft.core.errors import ModelError, ModelTimeout, ModelUnavailable
+from weft.core.errors import KeyRefused, ModelError, ModelTimeout, ModelUnavailable
 from weft.model.dialect import Call, Dialect, Frame
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def frames(server: Server, dialect: Dialect, call: Call) -> AsyncGenerator
     """Send a request and read its answer frame by frame, as they come. Raises as `exchange` does."""
     async with _answer(server, dialect, call) as answer:
         if dialect.framing == "lines":
-            async for line in answer.aiter_lines():
+            async for line in _lines(server, answer):
                 if line.strip():
                     yield Frame("", line)
         elif _kind(answer) == "text/event-stream":
@@ -64,7 +64,7 @@ async def frames(server: Server, dialect: Dialect, call: Call) -> AsyncGenerator
                 if event.data:
                     yield Frame("" if event.event == "message" else event.event, event.data)
         else:
-            head = (await _content(server, answer))[:80]
+            head = _without_key(server, await _content(server, answer))[:80]
             raise ModelError(
                 f"{server.model} was asked for a stream and answered with {_kind(answer) or 'no type'}: {head!r}; "
                 "check that the address is right, or ask without stream"
@@ -76,6 +76,7 @@ async def _answer(server: Server, dialect: Dialect, call: Call) -> AsyncIterator
     """An answer with status 200, whose content was not read yet; errors of the connection in words."""
     import httpx2
 
+    _check_key(server, dialect)
     client = await client_of(server.url)
     headers = {"Content-Type": "application/json", **dialect.headers(server.key)}
     limits = httpx2.Timeout(server.timeout, connect=min(_CONNECT, server.timeout))
@@ -89,7 +90,7 @@ async def _answer(server: Server, dialect: Dialect, call: Call) -> AsyncIterator
             try:
                 if answer.status_code != 200:
                     content = await _content(server, answer)
-                    text = content.decode("utf-8", "replace")
+                    text = _without_key(server, content).decode("utf-8", "replace")
                     raise dialect.refusal(server.model, answer.status_code, text, answer.headers)
                 yield answer
             finally:
@@ -107,6 +108,20 @@ async def _answer(server: Server, dialect: Dialect, call: Call) -> AsyncIterator
         ) from error
 
 
+def _check_key(server: Server, dialect: Dialect) -> None:
+    """A key that no header can hold is refused here: the HTTP library's error would show it."""
+    if not (server.key.isascii() and server.key.isprintable()):
+        raise KeyRefused(
+            f"the key for {server.model} has a line end or another character that no header can hold; "
+            f"set {dialect.key} to the key alone"
+        )
+
+
+def _without_key(server: Server, content: bytes) -> bytes:
+    """What a server said, without the key if it says it back."""
+    return content.replace(server.key.encode(), b"[secret]") if server.key else content
+
+
 def _late(server: Server) -> ModelTimeout:
     return ModelTimeout(
         f"{server.model} did not answer within {server.timeout:g} s; raise timeout, or lower max_tokens"
@@ -122,12 +137,25 @@ async def _content(server: Server, answer: httpx2.Response) -> bytes:
     return bytes(content)
 
 
+async def _lines(server: Server, answer: httpx2.Response) -> AsyncGenerator[str]:
+    rest = bytearray()
+    async for chunk in answer.aiter_bytes():
+        rest += chunk
+        if b"\n" in chunk:
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace")
+        if len(rest) > LARGEST:
+            raise ModelError(f"{server.model} sent a line of more than {LARGEST} bytes; it was not read further")
+    yield rest.decode("utf-8", "replace")
+
+
 def _decoded(server: Server, content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{server.model} answered something that is not JSON ({error}): {content[:80]!r}; "
+            f"{server.model} answered something that is not JSON ({error}): {_without_key(server, content)[:80]!r}; "
             "check that the address is right"
         ) from error
 
@@ -156,7 +184,7 @@ async def client_of(url: str) -> httpx2.AsyncClient:
     import httpx2
 
     encrypted = url.startswith("https:")
-    kind = (encrypted, _is_here(url), tuple(map(id, _wraps)))
+    kind = (encrypted, _is_here(url), tuple(_wraps))
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     client = clients.get(kind)
     if client is None:

@@ -88,7 +88,7 @@ class Asked:
         ModelUnavailable, KeyRefused, UnknownModel, AnswerMisfit for answers that do not fit, and ModelError for other
         refusals.
         """
-        request = _request(messages, system, schema, tools, settings)
+        request = request_of(messages, system=system, schema=schema, tools=tools, **settings)
         while True:
             reply = await self.ask(request)
             try:
@@ -113,7 +113,7 @@ class Asked:
         last event, `Finished`, holds the reply. After a crash or a lost connection it begins anew, and says so
         (`Restarted`); if a tool call had been read by then, it ends instead, with `finish="interrupted"`, for nobody
         knows whether the model would call it again."""
-        request = _request(messages, system, schema, tools, settings)
+        request = request_of(messages, system=system, schema=schema, tools=tools, **settings)
         return Stream(lambda key: self.ask(request, key), lambda reply: self._with_data(reply, schema))
 
     def _with_data(self, reply: Reply, schema: Shape | None) -> Reply:
@@ -185,9 +185,15 @@ def script(replies: scripted.Script, *, name: str = "test") -> Model:
 _SETTINGS = frozenset(Request.__struct_fields__) - {"messages", "schema", "tools"}
 
 
-def _request(
-    messages: Any, system: str | None, schema: Shape | None, tools: Tools, settings: dict[str, Any]
+def request_of(
+    messages: Parts | Sequence[Message | dict[str, Any]],
+    *,
+    system: str | None = None,
+    schema: Shape | None = None,
+    tools: Tools = (),
+    **settings: Any,
 ) -> Request:
+    """The request that `chat` makes of what it is given. Raises BadInput."""
     unknown = settings.keys() - _SETTINGS
     if unknown:
         raise BadInput(f"a generation has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(_SETTINGS))}")

@@ -63,6 +63,8 @@ class Gate:
         """Processes of this runtime that wait, and what to do when they are let in."""
         self._look = Look(runtime, self._see)
         self._anew = False
+        self._pausing = 0
+        """Pauses that are being written: who was told of one must not slip in before the store knows it."""
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, id: str, tenant: str, priority: int, cost: Mapping[str, float], then: Callable[[], None]) -> Ticket:
@@ -102,9 +104,16 @@ class Gate:
         if asyncio._get_running_loop() is not self.runtime.host:
             self.runtime.host.call_soon_threadsafe(self.pause, seconds)
             return
-        pauses = self.runtime.journal.batch.pauses
+        journal = self.runtime.journal
+        pauses = journal.batch.pauses
         pauses[self.queue.name] = max(seconds, pauses.get(self.queue.name, 0.0))
+        self._pausing += 1
+        journal.when_durable(self._paused)
         self.runtime.kick()
+
+    def _paused(self) -> None:
+        self._pausing -= 1
+        self.poke()
 
     def poke(self) -> None:
         """Somebody may be let in."""
@@ -121,6 +130,8 @@ class Gate:
         return bool(self.tickets or self.processes or self.runtime.room(self.queue.name))
 
     async def _see(self) -> None:
+        if self._pausing:
+            return  # comes again when they are written
         runtime = self.runtime
         wants, self.wants = self.wants, []
         if self._anew:  # no other answer is on its way

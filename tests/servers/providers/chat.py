@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ _FIELDS = (
     "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream "
     "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"
 )
+_OWN = re.compile(r"gpt-|o\d|chatgpt")
+"""OpenAI's own models; those of compatible servers take their thoughts back."""
 _PARTS = {
     "system": {"text"}, "developer": {"text"}, "tool": {"text"}, "assistant": {"text", "refusal"},
     "user": {"text", "image_url", "input_audio", "file"},
@@ -54,18 +57,18 @@ class Chat:
         need(isinstance(messages, list), "Missing required parameter: 'messages'.", param="messages")
         need(messages, "[] is too short - 'messages'", param="messages")
         for at, message in enumerate(messages):
-            self._message(message, f"messages[{at}]")
+            self._message(message, f"messages[{at}]", own=bool(_OWN.match(body["model"])))
         self._pairs(messages)
         self._tools(body)
         self._options(body)
 
-    def _message(self, message: Any, at: str) -> None:
+    def _message(self, message: Any, at: str, *, own: bool) -> None:
         need(isinstance(message, dict), f"Invalid type for '{at}': expected an object.")
         role = message.get("role")
         need(role in _PARTS, f"Invalid value: '{role}'. Supported values are: {', '.join(_PARTS)}.", param=f"{at}.role")
         known(
             message,
-            ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio"),
+            "role content name tool_calls tool_call_id refusal audio" + ("" if own else " reasoning_content"),
             f"Unknown parameter: '{at}.{{}}'.",
         )
         content = message.get("content")

@@ -25,7 +25,7 @@ class Call(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """The arguments as JSON."""
         given = self.arguments
-        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def object(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -20,7 +19,7 @@ from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.chat_answer import FINISHES, ChatDecoder, Completion, likely_of, usage_of
 from weft.model.dialect.chat_messages import read, said_parts, written
 from weft.model.dialect.gather import calls_in, finish_of
-from weft.model.dialect.likelihood import scores
+from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.schema import is_object, strict, unwrapped, wrapped
@@ -120,19 +119,10 @@ class Chat:
             id=said.id or "",
             logprobs=tuple(likely_of(choice.logprobs)),
         )
-        return self.scored(reply, request)
-
-    def scored(self, reply: Reply, request: Request) -> Reply:
-        """With the scores of the labels, if they were asked for, and without likelihoods if they were not."""
-        if not request.score:
-            return reply
-        found = scores(request.score, reply.logprobs, self._wraps(request))
-        kept = reply.logprobs if request.logprobs is not None else ()
-        return msgspec.structs.replace(reply, scores=found, logprobs=kept)
+        return scored(reply, request, self._wraps(request))
 
     def decoder(self, request: Request) -> Decoder:
-        calls = calls_in(request.messages)
-        return ChatDecoder(calls, self._wraps(request), self._error, partial(self.scored, request=request))
+        return ChatDecoder(request, self._wraps(request), self._error)
 
     def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
         return refused(model, status, text, headers, self.key)

@@ -11,11 +11,12 @@ from weft.core.content import Text, ToolCall
 from weft.core.errors import ModelError
 from weft.model.dialect import Frame
 from weft.model.dialect.chat_messages import citations, seal_of
-from weft.model.dialect.gather import Gather
+from weft.model.dialect.gather import Gather, calls_in, checked, malformed
+from weft.model.dialect.likelihood import scored
 from weft.model.dialect.schema import Unwrap
 from weft.model.event import Event
 from weft.model.message import Message, Opaque, Part, Reasoning, Refusal
-from weft.model.request import Finish, Likely, Reply, Usage
+from weft.model.request import Finish, Likely, Reply, Request, Usage
 
 FINISHES: dict[str, Finish] = {
     "length": "length",
@@ -123,42 +124,38 @@ def likely_of(tokens: _Tokens | None) -> Iterator[Likely]:
 
 
 class ChatDecoder:
-    """Reads one stream. `calls`: how many came before; `wraps`: the answer comes inside an object; `error`: the error
-    that a frame tells of; `finish`: what is still to be done to the reply."""
+    """Reads one stream. `wraps`: the answer comes inside an object; `error`: the error that a frame tells of."""
 
-    def __init__(
-        self,
-        calls: int,
-        wraps: bool,
-        error: Callable[[Any, str], ModelError],
-        finish: Callable[[Reply], Reply],
-    ) -> None:
-        self._gather = Gather(calls)
+    def __init__(self, request: Request, wraps: bool, error: Callable[[Any, str], ModelError]) -> None:
+        self._gather = Gather(calls_in(request.messages))
+        self._request = request
+        self._wraps = wraps
         self._unwrap = Unwrap() if wraps else None
         self._error = error
-        self._finish = finish
         self._ids: dict[int, str] = {}
         self._audio: dict[str, Any] = {}
 
     def feed(self, frame: Frame) -> Iterable[Event]:
-        if frame.data == "[DONE]":
-            return self._ended("stop") if self._gather.finish is None else ()
         gather = self._gather
+        if frame.data == "[DONE]":
+            return self._ended("stop") if gather.finish is None else ()
         try:
             chunk = _read_chunk(frame.data)
         except msgspec.MsgspecError as error:
-            raise ModelError(f"{gather.model or 'the server'} sent {frame.data[:80]!r}, no chunk ({error})") from None
+            raise malformed(frame, gather.model, error) from None
         if chunk.error is not None or frame.event == "error":
             raise self._error(msgspec.json.decode(frame.data), gather.model)
+        return checked(self._chunk(chunk), frame, gather.model)
+
+    def _chunk(self, chunk: _Chunk) -> Iterator[Event]:
+        gather = self._gather
         gather.model = gather.model or chunk.model or ""
         gather.id = gather.id or chunk.id or ""
-        events: list[Event] = []
         for piece in chunk.choices or ():
             if piece.index == 0:
-                events += self._piece(piece)
+                yield from self._piece(piece)
         if chunk.usage is not None:
-            events += gather.counted(usage_of(chunk.usage))
-        return events
+            yield from gather.counted(usage_of(chunk.usage))
 
     def _piece(self, piece: _Piece) -> Iterator[Event]:
         delta, gather = piece.delta, self._gather
@@ -213,7 +210,7 @@ class ChatDecoder:
     def end(self) -> Reply:
         reply = self._gather.end()
         parts = in_order(reply.message.parts)
-        return self._finish(msgspec.structs.replace(reply, message=Message("assistant", parts)))
+        return scored(msgspec.structs.replace(reply, message=Message("assistant", parts)), self._request, self._wraps)
 
 
 def in_order(parts: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -6,13 +6,14 @@ what makes no sense (a piece of a call that never began). A call is told as `Cal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from weft.core.content import Citation, Text, ToolCall
 from weft.core.errors import ModelError, ModelUnavailable
+from weft.model.dialect import Frame
 from weft.model.event import (
     CallDelta,
     Called,
@@ -24,7 +25,7 @@ from weft.model.event import (
     RefusalDelta,
     TextDelta,
 )
-from weft.model.message import Message, Part, Reasoning, Refusal
+from weft.model.message import Message, Opaque, Part, Reasoning, Refusal
 from weft.model.request import Finish, Likely, Reply, Usage
 
 _NO_OBJECT = "INVALID_JSON"
@@ -101,19 +102,22 @@ class Gather:
             self._parts.append(last)
         return last
 
-    def begin(self, kind: type[Text] | type[Reasoning] | type[Refusal]) -> None:
+    def begin(self, kind: type[Text] | type[Reasoning] | type[Refusal]) -> _Words:
         """A new part of words begins here, even if the last one was of the same kind."""
-        self._parts.append(_Words(kind))
+        words = _Words(kind)
+        self._parts.append(words)
+        return words
 
     def mark(self, kind: type[Text] | type[Reasoning], **more: Any) -> None:
         """Say something of the part of words that is under way (or of an empty new one): its `signature`, `id`,
         `hidden`, `citations`."""
         self._words(kind).more.update(more)
 
-    def cite(self, citation: Citation) -> None:
-        """The last text rests on this."""
-        texts = (part for part in reversed(self._parts) if isinstance(part, _Words) and part.kind is Text)
-        words = next(texts, None) or self._words(Text)
+    def cite(self, citation: Citation, words: _Words | None = None) -> None:
+        """A text (the last one) rests on this."""
+        if words is None:
+            texts = (part for part in reversed(self._parts) if isinstance(part, _Words) and part.kind is Text)
+            words = next(texts, None) or self._words(Text)
         words.more["citations"] = (*words.more.get("citations", ()), citation)
 
     def ended(self) -> Iterator[Event]:
@@ -159,6 +163,8 @@ class Gather:
         calling = self._calls.get(key)
         if calling is not None and calling.whole is None:
             calling.more.update(more)
+            if not calling.pieces:
+                yield CallDelta(calling.index, "{}")
             whole = calling.part()
             assert isinstance(whole, ToolCall)
             calling.whole = whole
@@ -192,15 +198,36 @@ class Gather:
         )
 
 
+def checked(events: Iterable[Event], frame: Frame, model: str) -> list[Event]:
+    """The events of this frame. Raises ModelError if what it holds is not what its type promises."""
+    try:
+        return [*events]
+    except ModelError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise malformed(frame, model, error) from None
+
+
+def malformed(frame: Frame, model: str, error: Exception) -> ModelError:
+    """The error that a frame is which makes no sense."""
+    return ModelError(
+        f"{model or 'the server'} sent {frame.data[:80]!r}, which is no piece of a stream in this dialect ({error}); "
+        "check that the address is one of this API"
+    )
+
+
 def is_empty(part: Part) -> bool:
     """Whether there is nothing in it."""
     return isinstance(part, Text | Reasoning | Refusal) and part == type(part)(content="")
 
 
 def finish_of(said: Finish, parts: tuple[Part, ...]) -> Finish:
-    """A reply with calls ended to have them called, whatever the provider calls it (some say "stop")."""
+    """A reply with calls ended to have them called, whatever the provider calls it (some say "stop"), and one without
+    did not (its one call may have been the answer)."""
     if said == "stop" and any(isinstance(part, ToolCall) for part in parts):
         return "tool_call"
+    if said == "tool_call" and not any(isinstance(part, ToolCall | Opaque) for part in parts):
+        return "stop"
     return said
 
 

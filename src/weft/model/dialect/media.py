@@ -45,3 +45,13 @@ def file_name(blob: Blob) -> str:
 def name_of(file_name: str) -> str:
     """The other way."""
     return "" if file_name.partition(".")[0] == _UNNAMED else file_name
+
+
+_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
+
+
+def image_type(content: bytes) -> str:
+    """The MIME type that an image's first bytes tell."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime for magic, mime in _MAGIC if content.startswith(magic)), "image/png")

@@ -22,6 +22,7 @@ _TOO_LONG = re.compile(
     r"exceed.*context|too many tokens|input length exceeds",
     re.IGNORECASE,
 )
+_BAD_KEY = re.compile(r"api key (not valid|not found|expired|invalid)|invalid api key", re.IGNORECASE)
 _COUNTS = (
     re.compile(r"maximum context length is (?P<room>\d+) tokens.*?(?P<asked>\d+) tokens", re.DOTALL),
     re.compile(r"(?P<asked>\d+) tokens > (?P<room>\d+)"),
@@ -64,6 +65,16 @@ class Complaint(msgspec.Struct, frozen=True):
         kind = self.kind.lower()
         return next((status for word, status in _STATUSES.items() if word in kind), 500)
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait, if it says so itself, as Gemini does ("34.5s")."""
+        details = self.detail.get("details")
+        for detail in details if isinstance(details, list) else ():
+            delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+            if isinstance(delay, str) and re.fullmatch(r"\d+(\.\d+)?s", delay):
+                return float(delay[:-1])
+        return None
+
 
 def complaint(error: Any) -> Complaint:
     """What the error's JSON says: `{"error": {"message", "type", "code"}}` as most write it, a bare text, or a list
@@ -91,17 +102,18 @@ def error_of(model: str, status: int, said: Complaint, headers: Mapping[str, str
     """The same for a complaint that has been read."""
     model = model or "the model"
     words = f"HTTP {status}: {without_secrets(said.message)[:300]}"
-    if status in (400, 413, 422, 500) and _TOO_LONG.search(f"{said.kind} {said.message}"):
+    if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(f"{said.kind} {said.message}")):
         return PromptTooLong(
             f"the prompt for {model} {_counts(said)}; shorten it or open the model with a larger context"
         )
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and _BAD_KEY.search(said.message)):
         return KeyRefused(f"{model} refused the key ({words}); set {key} to a key that may use this model")
     if status == 404:
         return UnknownModel(f"no model {model} at this address ({words}); check its name")
-    if status == 429 and "insufficient_quota" in said.kind:
+    if status == 402 or (status == 429 and "insufficient_quota" in said.kind):
         return ModelError(f"the account for {model} is used up ({words}); add credit, or use another key")
     wait = retry_after(headers)
+    wait = said.retry_after if wait is None else wait
     if status in (429, 529) or (status == 503 and wait is not None):
         return ModelBusy(f"{model} is asked too much now ({words}); ask again later, or ask less at once", wait)
     if status >= 500 or status == 408:

@@ -1,8 +1,9 @@
 """Schemas as providers take them: their strict subset, and an object around what is none.
 
-Hosted providers guarantee a schema only in a subset of JSON Schema in which every property of an object is required and
-no other is allowed, and only with an object at the root. An answer that fits the narrower schema fits the one that was
-asked for as well.
+Hosted providers guarantee a schema only in a subset of JSON Schema, and only with an object at the root. `strict`
+(OpenAI's) has every property of an object required and no other allowed: an answer that fits the narrower schema fits
+the one that was asked for as well. `closed` (Anthropic's) has no bounds: these are said in words. A provider or schema
+for which neither does gets a tool to answer with, whose arguments are the answer.
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from weft.core.content import ToolSpec
+
 FIELD = "answer"
+ANSWER = "give_the_answer"
+"""The tool to answer with."""
 _BEGIN = re.compile(r'\s*\{\s*"answer"\s*:\s*')
 _BEGINS = re.compile(r'\s*(\{\s*("(a(n(s(w(e(r("\s*(:\s*)?)?)?)?)?)?)?)?)?)?')
 _PLAIN = {
     "type", "title", "description", "enum", "const", "format", "pattern", "$ref", "multipleOf", "minimum", "maximum",
     "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
+}  # fmt: skip
+_BOUNDS = {
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems",
+    "maxItems", "uniqueItems", "minProperties", "maxProperties",
 }  # fmt: skip
 _LEFT_OUT = {"default", "examples", "$schema", "$id", "discriminator"}
 
@@ -110,3 +119,48 @@ def _strict(schema: Any) -> dict[str, Any]:
         narrow["required"] = [*schema["properties"]]
         narrow["additionalProperties"] = False
     return narrow
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema without other properties than those it names, and with its bounds in words. None if it can't be said
+    so, or refers to itself."""
+    try:
+        return None if _recursive(schema.get("$defs", {})) else _closed(schema)
+    except ValueError:
+        return None
+
+
+def _closed(schema: Any) -> dict[str, Any]:
+    if not isinstance(schema, dict) or schema.get("additionalProperties", False) is not False:
+        raise ValueError
+    narrow: dict[str, Any] = {}
+    bounds = [f"{key}: {value}" for key, value in schema.items() if key in _BOUNDS]
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            narrow[key] = {name: _closed(inner) for name, inner in value.items()}
+        elif key in ("anyOf", "allOf"):
+            narrow[key] = [_closed(each) for each in value]
+        elif key == "items":
+            narrow[key] = _closed(value)
+        elif key == "required" or (key in _PLAIN and key not in _BOUNDS):
+            narrow[key] = value
+        elif key not in _BOUNDS and key not in _LEFT_OUT and key != "additionalProperties":
+            raise ValueError
+    if bounds:
+        narrow["description"] = f"{narrow.get('description', '')} ({', '.join(bounds)})".strip()
+    if "object" in schema.get("type", ""):
+        narrow["additionalProperties"] = False
+    return narrow
+
+
+def _recursive(definitions: dict[str, Any]) -> bool:
+    """Whether a definition reaches itself."""
+    reached = {name: set(re.findall(r"'#/\$defs/([^']+)'", str(inner))) for name, inner in definitions.items()}
+    for _ in reached:
+        reached = {name: ways.union(*(reached.get(way, set()) for way in ways)) for name, ways in reached.items()}
+    return any(name in ways for name, ways in reached.items())
+
+
+def answer_tool(schema: dict[str, Any]) -> ToolSpec:
+    """The tool whose arguments are the answer; put into an object if it is none."""
+    return ToolSpec(ANSWER, "Give the answer.", schema if is_object(schema) else wrapped(schema))

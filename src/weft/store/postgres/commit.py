@@ -134,7 +134,9 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
     rows: dict[str, ProcessRow] = {}
     events: dict[str, tuple[str, bytes, str]] = {}
     waits: dict[str, list[str]] = {}
+    took: dict[str, dict[str, float]] = {}
     for batch in batches:
+        took.update(batch.took)
         payloads.update(batch.payloads)
         rows.update(batch.rows)
         events.update((event[0], event) for event in batch.events)
@@ -153,8 +155,8 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
         "unwait": [list(waits), *kept_columns] if waits else [[], [], []],
         "waits": kept_columns,
         "released": [[ticket for b in batches for ticket in b.released]],
-        "never_begun": [[ticket for b in batches for ticket, took in b.took.items() if not took]],
-        "took": columns([(t, *one) for b in batches for t, took in b.took.items() for one in took.items()], 3),
+        "never_begun": [[ticket for ticket, amounts in took.items() if not amounts]],
+        "took": columns([(ticket, *one) for ticket, amounts in took.items() for one in amounts.items()], 3),
         "pauses": _pauses([batch.pauses for batch in batches if batch.pauses]),
         **_arrays_of_rights([batch for batch in batches if batch.of_rights()]),
     }
