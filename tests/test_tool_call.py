@@ -25,6 +25,7 @@ from pydantic import BaseModel
 import weft
 from tests.programs import drive, parked, until_dead
 from tests.stores import eventually
+from weft.core.codec import decode
 from weft.core.content import Blob, Content, Text, ToolCall, ToolResult, Uri
 from weft.core.errors import BadInput, BudgetExceeded, Denied, NoProcess, StepTimeout
 from weft.core.record import Outcome
@@ -96,6 +97,9 @@ def test_a_call_is_one_effect_whose_value_is_what_the_model_sees(store: str, nam
         await parked(runtime, run.id)
         records = [one for one in await runtime.recovery.records(run.id) if isinstance(one, Outcome)]
         assert [(one.kind, one.name, one.ok) for one in records] == [("step", name, True)]
+        part = {"type": "text", "content": "8"}
+        seen = {"type": "tool_call_response", "id": "c1", "name": name, "response": (part,)}
+        assert decode(records[0].value) == seen
         return run.id
 
     async def go_on(runtime: weft.Runtime) -> ToolResult:

@@ -34,6 +34,7 @@ from weft.model.dialect import Call, Dialect
 from weft.model.dialect.chat import Embedded
 from weft.model.dialect.gather import text_of
 from weft.model.price import money
+from weft.model.repair import repair
 from weft.model.request import Reply, Request, Usage
 from weft.model.spec import Local, Remote, Script, Where, where
 from weft.runtime.effects import charge, hold_back
@@ -120,7 +121,8 @@ async def _kept(spec: str, found: Where, request: Request, told: channel.Channel
 
 async def _reply(found: Where, request: Request, told: channel.Channel | None) -> Reply:
     constrain.check(request)
-    asked = request
+    messages, mended = repair(request.messages)
+    asked = msgspec.structs.replace(request, messages=messages) if mended else request
     match found:
         case Script():
             reply = await scripted.answer(found.name, asked)
@@ -130,7 +132,7 @@ async def _reply(found: Where, request: Request, told: channel.Channel | None) -
             reply = await _local(found, asked, told)
         case Remote():
             reply = await _remote(found, asked, told)
-    return reply
+    return msgspec.structs.replace(reply, lost=(*reply.lost, *mended)) if mended else reply
 
 
 async def _local(found: Local, request: Request, told: channel.Channel | None) -> Reply:
