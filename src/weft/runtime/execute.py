@@ -32,6 +32,7 @@ from weft.runtime.pending import Pending
 from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
 
 if TYPE_CHECKING:
+    from weft.runtime.ends import Leaving
     from weft.runtime.process import Process
     from weft.runtime.rights import Holder
     from weft.runtime.runtime import Runtime
@@ -202,6 +203,10 @@ class Execution(Pending):
         return self.holder or self.process.rights
 
     @property
+    def run(self) -> str:
+        return self.process.id
+
+    @property
     def workspace(self) -> str:
         return self.rights.image.workspace
 
@@ -224,6 +229,9 @@ class Execution(Pending):
 
     def took(self, usage: Usage) -> None:
         self.usage = usage if self.usage is None else self.usage.and_then(usage)
+
+    def at_leave(self, do: Leaving) -> None:
+        self.process.runtime.ends.at_leave(self.process.id, do)
 
     def further(self, asked: Request, instead: str) -> None:
         further(self, asked, instead)

@@ -22,7 +22,7 @@ import msgspec
 from weft.core.crossing import crossing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput
-from weft.core.resources import Resources
+from weft.core.resources import Paused, Resources
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
 
@@ -36,12 +36,13 @@ DEFAULT = Resources(memory="1G", pids=64, seconds=60, disk="500M")
 @dataclass(frozen=True)
 class Ran:
     """What came of a program. `code`: its exit status; below 0 the number of the signal that ended it. `files`: what it
-    made or changed, by path."""
+    made or changed, by path. `paused`: it waited for long, because the machine had no memory for it."""
 
     code: int
     stdout: str
     stderr: str
     files: dict[str, bytes] = field(default_factory=dict)
+    paused: Paused | None = None
 
 
 @primitive(name="python.run", effect="pure", needs=())
@@ -75,15 +76,13 @@ async def run(
         )
         done = await sandboxed(choose("process"), job)
         try:
-            if here is not None:
-                here.took(done.usage)
             done.check()
             await asyncio.to_thread(done.take)
             made = await asyncio.to_thread(lambda: dict(_made(done, folder)))
         finally:
             await asyncio.to_thread(done.drop)
     code = -done.signal if done.signal else done.status or 0
-    return Ran(code, done.stdout.text, done.stderr.text, made)
+    return Ran(code, done.stdout.text, done.stderr.text, made, done.usage.paused)
 
 
 def _lay_out(name: str, files: Mapping[str, str | bytes]) -> Path:
