@@ -124,6 +124,20 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+    def since(self, before: Usage) -> Usage:
+        """What came after an earlier look at the same processes. Their peaks are those of the whole time."""
+        return Usage(
+            seconds=self.seconds - before.seconds,
+            cpu_seconds=self.cpu_seconds - before.cpu_seconds,
+            memory_peak=self.memory_peak,
+            read_bytes=self.read_bytes - before.read_bytes,
+            written_bytes=self.written_bytes - before.written_bytes,
+            pids_peak=self.pids_peak,
+            paused_seconds=self.paused_seconds - before.paused_seconds,
+            pressure=self.pressure - before.pressure,
+        )
+
+
 def resources_of(given: Mapping[str, Any] | Resources | None) -> Resources | None:
     """The declared resources. Raises BadInput for unknown names, bad amounts, and memory that is no size."""
     if given is None or isinstance(given, Resources):

@@ -1,11 +1,12 @@
-"""Tools: steps by Weft itself, each needing what it does: `weft.tool.files`, `.git`, `.http`, `.python`, `.shell`."""
+"""Tools: steps by Weft itself, each needing what it does: `weft.tool.files`, `.git`, `.http`, `.python`,
+`.sandbox`, `.shell`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
 
-_TOOLS = ("files", "git", "http", "python", "shell")
+_TOOLS = ("files", "git", "http", "python", "sandbox", "shell")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from weft.core.crossing import crossing
 from weft.core.resources import Resources, Usage
@@ -26,7 +26,7 @@ from weft.runtime.governor.learn import peaks, settled
 
 __all__ = [
     "KINDS", "Backend", "Call", "Governor", "Group", "Kind", "Reason", "advised", "backend", "governor", "grouped",
-    "limit_error", "open_group",
+    "limit_error", "open_group", "opened",
 ]  # fmt: skip
 
 
@@ -59,13 +59,18 @@ def open_group(
 @contextlib.asynccontextmanager
 async def grouped(resources: Resources, name: str = "call", *, argv: Sequence[str] = ()) -> AsyncIterator[Group]:
     """The same for as long as the block lasts, whatever ends it; nothing here keeps the loop waiting."""
-    opening = asyncio.ensure_future(asyncio.to_thread(open_group, resources, name, argv=argv))
-    try:
-        group = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        await asyncio.to_thread((await opening).close)
-        raise
+    group = await opened(lambda: open_group(resources, name, argv=argv))
     try:
         yield group
     finally:
         await asyncio.shield(asyncio.to_thread(group.close))
+
+
+async def opened(make: Callable[[], Group]) -> Group:
+    """A group that is made in a thread; if the caller is cancelled meanwhile, it is closed again."""
+    making = asyncio.ensure_future(asyncio.to_thread(make))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        await asyncio.to_thread((await making).close)
+        raise

@@ -81,7 +81,7 @@ class Monty:
                 "the embedded Python runs Job(python=...), and no command, and has no input but its functions"
             )
         for place in (*job.read, *job.write):
-            if hidden := hidden_in(Path(place), job.hide):
+            if hidden := hidden_in(Path(place), job):
                 raise SandboxMissing(f"the embedded Python can't hide {hidden[0]}: give the folder as copy=")
         if files := [str(place) for place in job.places if not place.is_dir()]:
             raise BadInput(f"the embedded Python is given folders, not single files: {files[0]}")
