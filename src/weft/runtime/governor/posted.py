@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from weft.core.resources import Resources, Usage
+from weft.core.secret import Redactor
 from weft.runtime.governor.group import Counted
 from weft.runtime.governor.watchdog import started
 
@@ -88,7 +89,7 @@ class Board:
             pid=self._pid,
             run=group.call.run,
             number=group.call.number,
-            command=group.call.command or group.name,
+            command=Redactor().redact_text(group.call.command or group.name),
             began=now - usage.seconds,
             priority=group.priority,
             memory=group.memory(),
