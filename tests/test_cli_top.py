@@ -23,7 +23,10 @@ from weft.runtime.governor import Call, Governor, Kind, posted
 from weft.runtime.governor.backend import offered
 from weft.runtime.governor.place import places
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's"),
+    pytest.mark.usefixtures("nothing_left"),
+]
 MB = 2**20
 
 SHOP = f"""

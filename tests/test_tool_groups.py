@@ -28,16 +28,10 @@ from weft.tool import git, python, shell
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's"),
-    pytest.mark.usefixtures("workspace"),
+    pytest.mark.usefixtures("nothing_left", "workspace"),
 ]
 MB = 2**20
 PY = sys.executable
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    assert not [one for one in left() if "pool" not in one], "groups or processes are left"
 
 
 def usages(workspace: Path, body: Any, *, priority: int = 0) -> dict[str, Usage]:

@@ -8,14 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import weft
-from tests import leaks
 from tests.groups import alive, left, wait_until
 from weft.core.capability import parse, render
 from weft.core.errors import BadInput, ChangedMeanwhile, Denied, OverMemory, OverTime, SandboxMissing
@@ -25,21 +24,12 @@ from weft.tool import sandbox
 
 pytestmark = [
     pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
-    pytest.mark.usefixtures("workspace"),
+    pytest.mark.usefixtures("nothing_left", "workspace"),
     pytest.mark.timeout(120),
 ]
 PY = sys.executable
 FREE = ("sandbox:**", "read:.", "write:.", "delete:.")
 TOOLS = {"run": sandbox.run, "apply": sandbox.apply, "say": sandbox.say, "leave": sandbox.leave}
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    mounts = leaks.mounts()
-    yield
-    assert leaks.mounts() == mounts
-    assert not leaks.scratch()
-    assert not left(), "groups or processes are left"
 
 
 @weft.workflow(name="sandbox.does")
