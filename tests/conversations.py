@@ -35,7 +35,7 @@ CAN: dict[str, set[str]] = {
     "ollama": _BASE | {"image", "thought", "neighbours", "system anywhere"},
 }
 EVERYTHING = set().union(*CAN.values())
-_WORDS = 'one two three vier fünf 六 🙂 {json} "quoted" line\nbreak <tag> data: x'.split(" ")
+_WORDS = ["one", "two", "three", "vier", "fünf", "六", "🙂", "{json}", '"quoted"', "line\nbreak", "<tag>", "data:", "x"]
 
 
 def words(chance: Random) -> str:

@@ -19,6 +19,7 @@ from weft.cli.serve_model import serve_model
 from weft.cli.signals import signal
 from weft.cli.steer import cancel, send
 from weft.cli.store import stores
+from weft.cli.top import top
 from weft.cli.trace import traces
 from weft.cli.upkeep import doctor, gc
 from weft.cli.work import submit, worker
@@ -34,8 +35,8 @@ app = typer.Typer(
 
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
-    "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "show": show_, "export": export, "revoke": revoke,
-    "models": models, "serve-model": serve_model, "gc": gc, "doctor": doctor,
+    "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_, "export": export,
+    "revoke": revoke, "models": models, "serve-model": serve_model, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)
