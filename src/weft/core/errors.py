@@ -231,7 +231,8 @@ class OverTime(OverLimit, StepTimeout):
         self.seconds = seconds
         self.limit = limit
         self.advice = advice or f"do a part of it, or ask for more: seconds={limit * 2:g}"
-        super().__init__(seconds, limit, self.advice)
+        super().__init__(seconds)  # an OSError would take more for an error number and a file
+        self.args = (seconds, limit, self.advice)
 
     def __str__(self) -> str:
         return f"ended for time: {self.seconds:.3g} s of {self.limit:g} s; {self.advice}"

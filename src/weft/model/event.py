@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from weft.core.content import ToolCall
-from weft.model.message import Part
+from weft.core.content import Text, ToolCall
+from weft.model.message import Part, Reasoning, Refusal
 from weft.model.request import Reply, Usage
 
 
@@ -95,19 +95,47 @@ Event = (
 
 
 def coalesce(events: Iterable[Event]) -> list[Event]:
-    """The same events with neighbouring deltas joined, and nothing from before a restart: what a consumer that
-    looks once at the end sees."""
+    """What a consumer that looks once at the end sees, the same whatever the pieces were and whatever the dialect:
+    neighbouring deltas joined, all of a call where it began, then what is known of words at their end only, then the
+    last count; and nothing from before a restart."""
     joined: list[Event] = []
+    calls: dict[int, list[Event]] = {}
+    sealed: list[Event] = []
+    counted: list[Event] = []
+    finished: list[Event] = []
     for event in events:
         last = joined[-1] if joined else None
-        if isinstance(event, Restarted):
-            joined.clear()
-        elif isinstance(event, TextDelta | ReasoningDelta | RefusalDelta) and type(last) is type(event):
-            joined[-1] = type(event)(last.text + event.text)
-        elif isinstance(event, CallDelta) and isinstance(last, CallDelta) and last.index == event.index:
-            joined[-1] = CallDelta(event.index, last.text + event.text)
-        elif isinstance(event, Counted) and isinstance(last, Counted):
-            joined[-1] = event
-        else:
-            joined.append(event)
-    return joined
+        match event:
+            case Restarted():
+                joined, calls, sealed, counted, finished = [], {}, [], [], []
+            case TextDelta() | ReasoningDelta() | RefusalDelta() if type(last) is type(event):
+                joined[-1] = type(event)(last.text + event.text)
+            case CallStarted():
+                joined.append(event)
+                calls[event.index] = []
+            case CallDelta() | Called():
+                calls.setdefault(event.index, []).append(event)
+            case PartDone(part=Text() | Reasoning() | Refusal()):
+                sealed.append(event)
+            case Counted():
+                counted = [event]
+            case Finished():
+                finished = [event]
+            case _:
+                joined.append(event)
+    whole: list[Event] = []
+    for event in joined:
+        whole.append(event)
+        if isinstance(event, CallStarted):
+            whole += _one_delta(event.index, calls[event.index])
+    return [*whole, *sealed, *counted, *finished]
+
+
+def _one_delta(index: int, events: list[Event]) -> list[Event]:
+    """The pieces of a call as one: of a whole call, its arguments as they are understood."""
+    called = next((event for event in events if isinstance(event, Called)), None)
+    if called is None:
+        written = "".join(event.text for event in events if isinstance(event, CallDelta))
+        return [CallDelta(index, written)] if written else []
+    given = called.call.arguments
+    return [CallDelta(index, given if isinstance(given, str) else msgspec.json.encode(given).decode()), called]

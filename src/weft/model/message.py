@@ -10,7 +10,7 @@ only one provider understands travels as `Opaque` and goes back to that provider
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -57,6 +57,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     parts: tuple[Part, ...] = ()
     name: str = ""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, role: Role, parts: Parts = (), name: str = "") -> None: ...
+
     def __post_init__(self) -> None:
         given: Any = self.parts
         if type(given) is not tuple or any(type(part) is str for part in given):
@@ -98,13 +102,15 @@ def conversation(messages: Parts | Sequence[Message | dict[str, Any]], system: s
     """Messages from what people write: a text (the user's), parts, messages, or `{"role": ..., "content": ...}`.
     `system` comes first. Raises BadInput for anything else."""
     if isinstance(messages, str | msgspec.Struct) and not isinstance(messages, Message):
-        turns = [Message("user", messages)]  # type: ignore[arg-type]
+        turns = [Message("user", messages)]
     elif isinstance(messages, Message):
         turns = [messages]
-    else:
+    elif isinstance(messages, list | tuple):
         turns = [_turn(message) for message in messages]
+    else:
+        raise BadInput(f"{messages!r} is no message; give a text or a list of weft.model.Message")
     if system is not None:
-        turns.insert(0, Message("system", system))  # type: ignore[arg-type]
+        turns.insert(0, Message("system", system))
     if not turns:
         raise BadInput("there are no messages; give a text or a list of weft.model.Message")
     return turns
@@ -117,6 +123,8 @@ def _turn(message: Any) -> Message:
         message = {**message, "parts": [{"type": "text", "content": message["content"]}]}
         del message["content"]
     try:
+        if not (isinstance(message, dict) and "parts" in message):
+            raise msgspec.ValidationError("it has no content")
         return msgspec.convert(message, Message)
     except msgspec.ValidationError as error:
         raise BadInput(

@@ -42,6 +42,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Labels whose log-probabilities are wanted."""
     timeout: float = 600.0
     """Seconds until the answer must be there."""
+    cached: bool = False
+    """Whether the reply to an equal request may be taken from this machine's cache, and is kept there."""
     extra: dict[str, Any] = {}
     """Put into the provider's request as it is, for what only this provider has."""
 
@@ -85,6 +87,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: tuple[Likely, ...] = ()
     scores: dict[str, float] = {}
     """The log-probability of each label asked for in `Request.score`, as far as its first token tells."""
+    cached: bool = False
+    """It was kept of an equal request: nothing was generated or paid."""
     lost: tuple[str, ...] = ()
     """What of the request this provider can't express, in words."""
 

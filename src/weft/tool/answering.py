@@ -20,7 +20,7 @@ from weft.core.errors import BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
 from weft.tool.failure import OURS, ToolRetry, told
 from weft.tool.parameters import Misfit, as_object
-from weft.tool.result import json_of, parts_of, shortened
+from weft.tool.result import json_of, parts_of
 
 if TYPE_CHECKING:
     from weft.tool.declare import Tool
@@ -79,12 +79,11 @@ async def _result(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Repor
         await approved(tool, (), arguments)
         one = _answering(tool, call, deps, report)
         work = one._directly((), arguments) if process is None else process.step(one, (), arguments, where)
-        result: ToolResult = await work
+        return _as_result(await work, tool, call)
     except OURS:
         raise
     except Exception as error:
         return failed(call, error)
-    return result
 
 
 def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report | None) -> Tool[..., Any]:
@@ -94,27 +93,37 @@ def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report |
     def given(arguments: dict[str, Any]) -> dict[str, Any]:
         return arguments if hidden is None else {**arguments, hidden: in_step(call.id, deps, report)}
 
-    def shown(value: Any) -> ToolResult:
-        if isinstance(value, ToolResult):
-            return msgspec.structs.replace(value, id=call.id, name=call.name)
-        return ToolResult(id=call.id, name=call.name, response=parts_of(value, tool.limit))
-
-    async def later(**arguments: Any) -> ToolResult:
+    async def later(**arguments: Any) -> Any:
         try:
-            return shown(await written(**given(arguments)))
+            return _as_data(await written(**given(arguments)), tool, call)
         except ToolRetry as error:
-            return failed(call, error)
+            return _as_data(failed(call, error), tool, call)
 
-    def now(**arguments: Any) -> ToolResult:
+    def now(**arguments: Any) -> Any:
         try:
-            return shown(written(**given(arguments)))
+            return _as_data(written(**given(arguments)), tool, call)
         except ToolRetry as error:
-            return failed(call, error)
+            return _as_data(failed(call, error), tool, call)
 
     one = object.__new__(type(tool))
     one.__dict__.update(tool.__dict__)
     one.fn = later if tool.is_async else now
     return one
+
+
+def _as_data(value: Any, tool: Tool[..., Any], call: ToolCall) -> Any:
+    """The result as the journal holds it: plain data, which needs no class of Weft's to be read."""
+    if isinstance(value, ToolResult):
+        result = msgspec.structs.replace(value, id=call.id, name=call.name)
+    else:
+        result = ToolResult(id=call.id, name=call.name, response=parts_of(value, tool.limit))
+    return msgspec.to_builtins(result, builtin_types=(bytes,))
+
+
+def _as_result(data: Any, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
+    if not isinstance(data, dict) or data.get("type") != "tool_call_response":
+        data = _as_data(data, tool, call)  # what a person said of a call whose outcome was unknown
+    return msgspec.convert(data, ToolResult)
 
 
 async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mapping[str, Any]) -> None:
@@ -132,6 +141,9 @@ async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mappi
     terms: Approvals = process.holder().image.approvals or Approvals()
     limited = {} if terms.timeout is None else {"timeout": terms.timeout, "default": terms.otherwise == "once"}
     escalate = None if terms.escalate_after is None else (terms.escalate_after, terms.escalate_to)
-    question = f"{tool.name} wants to run with {shortened(json_of(by_name), SHOWN)}. Allow it?"
+    ordered = {name: by_name[name] for name in (*tool.names, *by_name) if name in by_name}
+    text = json_of(ordered)
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+    question = f"{tool.name} wants to run with {shown}. Allow it?"
     if not await ask(question, bool, queue=terms.queue, escalate=escalate, **limited):
         raise Denied("tool.call", tool.name, "a person said no, or nobody answered in time", "ask for something else")

@@ -35,6 +35,8 @@ def words_of(fn: Callable[..., Any]) -> Words:
 def _parsed(fn: Callable[..., Any], text: str, style: Any) -> Words:
     import griffe
 
+    if style == "google":
+        text = _MARKS["google"].sub(lambda header: f"\n{header[0]}", text)  # a blank line before is often forgotten
     found = griffe.Docstring(text, parser=style).parse(warnings=False)
     parts: list[str] = []
     parameters: dict[str, str] = {}

@@ -57,7 +57,10 @@ def _words(error: Exception) -> str:
         case Misfit():
             return str(error)
         case Denied():
-            return f"not allowed: {error.action} of {error.resource!r} is denied ({error.why}); do it another way"
+            # Rules name the run that they are for: no affair of the model's, and otherwise in each run.
+            process = boundary()
+            why = "" if process is not None and process.id in error.why else f" ({error.why})"
+            return f"not allowed: {error.action} of {error.resource!r} is denied{why}; do it another way"
         case StepTimeout():
             return f"it did not finish in time: {text_of(error)}"
         case UnknownOutcome():

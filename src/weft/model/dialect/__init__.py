@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from weft.core.errors import BadInput, ModelError
 from weft.model.event import Event
@@ -46,8 +46,14 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """One API."""
 
-    name: str
-    framing: Literal["sse", "lines"]
+    name: ClassVar[str]
+    framing: ClassVar[Literal["sse", "lines"]]
+    key: ClassVar[str]
+    """The environment variable that holds the key."""
+    base: ClassVar[str]
+    """The address of the provider's own servers, below which `Call.path` lies."""
+    base_variable: ClassVar[str]
+    """The environment variable that gives another address."""
 
     def headers(self, key: str) -> Mapping[str, str]:
         """Those of every request; `key` is the secret, or empty."""

@@ -115,7 +115,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     if owner is not None:
         os.chown(scratch.tmp, owner, owner)
     disk = await watched(job, scratch, copies)
-    hidden = {path: await asyncio.to_thread(hidden_in, Path(path), job.hide) for path in (*job.read, *job.write)}
+    hidden = {path: await asyncio.to_thread(hidden_in, Path(path), job) for path in (*job.read, *job.write)}
     words = program_of(job, scratch, INSIDE)
     _write_start(job, group, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
     options = [*_namespaces(drop, job.network), *_system(scratch, job.network)]

@@ -122,4 +122,3 @@ def _server_class() -> Any:
             return contextlib.nullcontext()
 
     return Running
-
