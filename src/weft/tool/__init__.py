@@ -18,7 +18,7 @@ _HOMES = {
     "Progress": "context", "Tool": "declare", "ToolContext": "context", "ToolRetry": "failure", "Toolset": "toolset",
     "tool": "declare",
 }  # fmt: skip
-_TOOLS = ("builtin", "files", "git", "http", "output", "python", "sandbox", "shell")
+_TOOLS = ("builtin", "files", "git", "http", "mcp", "output", "python", "sandbox", "shell")
 
 __all__ = [*sorted(_HOMES)]
 
