@@ -21,7 +21,7 @@ from tests.leaks import processes
 from weft.core.content import Blob, Text, ToolCall, Uri
 from weft.core.errors import Denied
 from weft.tool import Progress
-from weft.tool.mcp import Question, Reply, Server, ServerFailed, ToolFailed, connect
+from weft.tool.mcp import Question, Reply, Server, ServerFailed, ServerMisfit, ToolFailed, connect
 from weft.tool.mcp.content import Argument, Prompt, Resource
 
 pytest.importorskip("mcp", reason="mcp is not installed: pip install 'weft[mcp]'")
@@ -123,49 +123,52 @@ def test_what_a_server_offers_is_used(
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_cancelled_call_is_cancelled_at_the_server(revision: str) -> None:
+def test_a_cancelled_call_is_cancelled_at_the_server(url: str, revision: str) -> None:
     async def main() -> None:
-        tools = await plain(revision=revision).tools()
+        tools = await over_http(url, revision=revision).tools()
+        before = int((await tools["count"]()).text.split()[2])
         waiting = asyncio.create_task(tools["wait"]())
         await asyncio.sleep(0.3)
         waiting.cancel()
         await asyncio.wait([waiting])
-        await asyncio.sleep(0.2)
-        assert (await tools["count"]()).text == "1 calls, 1 cancelled"
+        for _ in range(100):
+            if int((await tools["count"]()).text.split()[2]) == before + 1:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the server was not told")
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_changed_list_is_told_and_needs_approval(revision: str, workspace: Path) -> None:
+def test_a_server_is_told_of_its_folders_and_tells_of_changes(revision: str, workspace: Path) -> None:
     async def main() -> None:
-        server = plain(revision=revision)
+        server = plain(revision=revision, read=[str(SCRIPT), "./"])
         tools = await server.tools()
-        before = await server.changes()
+        assert (await tools["where"]()).text == f"{SCRIPT.as_uri()} {workspace.resolve().as_uri()}"
+        assert await server.changes() == 0
         await tools["grow"]()
         for _ in range(100):
-            if await server.changes() > before:
+            if await server.changes():
                 break
             await asyncio.sleep(0.02)
-        assert await server.changes() == before + 1
+        assert await server.changes() == 1
         assert await server.approve() == ("a new tool 'grown': 'New.'",)
         assert "grown" in await server.tools()
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
-def test_a_server_is_told_of_its_folders(revision: str, workspace: Path) -> None:
+def test_a_server_of_another_revision_is_not_used(url: str) -> None:
+    script = Path(__file__).parent / "servers" / "mcp_hostile.py"
+    old = Server("old", command=[sys.executable, "-I", str(script)], read=[str(script)], revision=REVISIONS[0])  # type: ignore[arg-type]
+    with pytest.raises(ServerMisfit, match="speaks revision 2025-11-25, not 2026-07-28"):
+        asyncio.run(old.tools())
+
+
+def test_a_call_that_becomes_a_task_is_followed_to_its_end(url: str) -> None:
     async def main() -> None:
-        tools = await plain(revision=revision, read=[str(SCRIPT), "./"]).tools()
-        assert (await tools["where"]()).text == f"{SCRIPT.as_uri()} {workspace.resolve().as_uri()}"
-
-    asyncio.run(main())
-
-
-def test_a_call_that_becomes_a_task_is_followed_to_its_end() -> None:
-    async def main() -> None:
-        tools = await plain().tools()
+        tools = await over_http(url).tools()
         said: list[Progress] = []
         shown = await tools.call(ToolCall(id="1", name="later"), report=said.append)
         assert shown.text == "asked 3 times" and [one.message for one in said] == ["at it", "at it"]
@@ -176,8 +179,8 @@ def test_a_call_that_becomes_a_task_is_followed_to_its_end() -> None:
 # --- questions of a server ------------------------------------------------------------------------------------------------
 
 
-def test_a_person_answers_a_question_and_the_call_goes_on(workspace: Path) -> None:
-    server = plain()
+def test_a_person_answers_a_question_and_the_call_goes_on(url: str, workspace: Path) -> None:
+    server = over_http(url)
 
     async def book() -> str:
         tools = await server.tools()
@@ -185,14 +188,10 @@ def test_a_person_answers_a_question_and_the_call_goes_on(workspace: Path) -> No
 
     answers: list[Any] = [{"name": "Ada", "class": "first"}, True]
     assert asyncio.run(in_workflow(book, workspace, answers)) == "Ada travels: accept"
-    journal = subprocess.run(
-        [sys.executable, "-m", "weft", "show", "agent", "--json"], capture_output=True, text=True, check=False
-    )
-    assert journal.returncode in (0, 3)
 
 
-def test_a_person_may_decline(workspace: Path) -> None:
-    server = plain()
+def test_a_person_may_decline(url: str, workspace: Path) -> None:
+    server = over_http(url)
 
     async def book() -> str:
         tools = await server.tools()
@@ -202,21 +201,21 @@ def test_a_person_may_decline(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(("revision", "told"), [(REVISIONS[0], "Ada travels: accept"), (REVISIONS[1], "accept: {")])
-def test_a_function_answers_in_either_revision(revision: str, told: str) -> None:
+def test_a_function_answers_in_either_revision(url: str, revision: str, told: str) -> None:
     asked: list[Question] = []
 
     def answer(question: Question) -> Any:
         asked.append(question)
         return {"name": "Ada"} if question.schema["properties"] else True
 
-    tools = asyncio.run(plain(revision=revision, answer=answer).tools())
+    tools = asyncio.run(over_http(url, revision=revision, answer=answer).tools())
     assert asyncio.run(tools["book"]()).text.startswith(told)
     assert asked[0].message == "Who travels?" and asked[0].schema["required"] == ["name"]
 
 
 @pytest.mark.parametrize(("revision", "told"), [(REVISIONS[0], "nobody travels: cancel"), (REVISIONS[1], "cancel: ")])
-def test_without_a_person_or_a_function_nobody_answers(revision: str, told: str) -> None:
-    tools = asyncio.run(plain(revision=revision).tools())
+def test_without_a_person_or_a_function_nobody_answers(url: str, revision: str, told: str) -> None:
+    tools = asyncio.run(over_http(url, revision=revision).tools())
     assert asyncio.run(tools["book"]()).text.startswith(told)
 
 
