@@ -233,6 +233,8 @@ class _Decoder:
         self._place: tuple[Any, ...] = ()
         """Where the words under way stand: the kind, and the numbers of the item and of the piece in it."""
         self._texts: dict[tuple[int, int], Any] = {}
+        self._known: set[int] = set()
+        """The items of which the beginning was told."""
         self._begun: set[int] = set()
         """The items of which pieces have come."""
 
@@ -302,6 +304,9 @@ class _Decoder:
             yield from self._gather.text(rest)
 
     def _added(self, index: int, item: Mapping[str, Any]) -> Iterator[Event]:
+        if index in self._known:
+            return
+        self._known.add(index)
         if item["type"] == "function_call":
             seal = seal_of(item)
             yield from self._gather.call(index, item["call_id"], item["name"], **({"signature": seal} if seal else {}))
@@ -312,9 +317,8 @@ class _Decoder:
         """An item is whole; of what did not come in pieces, all is told now."""
         gather = self._gather
         kind, begun = item["type"], index in self._begun
+        yield from self._added(index, item)
         if kind == "function_call":
-            if not gather.has(index):
-                yield from self._added(index, item)
             if not begun:
                 yield from gather.arguments(index, item.get("arguments") or "")
             yield from gather.called(index)
@@ -362,14 +366,10 @@ class _Decoder:
     def whole(self, response: _Response) -> None:
         """An answer that is not streamed."""
         for index, item in enumerate(response.output):
-            for _ in self._whole_item(index, item):
+            for _ in self._done(index, item):
                 pass
         for _ in self._ended(response):
             pass
-
-    def _whole_item(self, index: int, item: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._added(index, item)
-        yield from self._done(index, item)
 
     def end(self) -> Reply:
         return scored(self._gather.end(), self._request, self._wraps)

@@ -54,6 +54,7 @@ class Unwrap:
 
     def __init__(self) -> None:
         self._held = ""
+        self._begun = False
         self._inside: bool | None = None
         """None: not known yet."""
 
@@ -71,6 +72,8 @@ class Unwrap:
                 return self._release(len(self._held))
             self._inside = True
             self._held = self._held[begin.end() :]
+        if not self._begun:
+            self._held = self._held.lstrip()
         words = self._held.rstrip()
         return self._release(len(words.removesuffix("}").rstrip()))
 
@@ -81,6 +84,7 @@ class Unwrap:
 
     def _release(self, length: int) -> str:
         ready, self._held = self._held[:length], self._held[length:]
+        self._begun = self._begun or bool(ready)
         return ready
 
 
