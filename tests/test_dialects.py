@@ -263,6 +263,25 @@ def test_ids_that_anthropic_refuses_are_written_anew_the_same_for_call_and_resul
     assert len({*calls}) == 2 and all(id.replace("_", "a").isalnum() for id in calls) and lost_
 
 
+@every_dialect
+@pytest.mark.parametrize(
+    "wire",
+    [{}, {"messages": None, "input": None, "contents": None}, {"messages": [3], "input": [3], "contents": [3]},
+     {"messages": [{"role": "klingon", "content": "x"}], "input": [{"role": "klingon", "content": "x"}],
+      "contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "!"}}]}]}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_not_of_a_dialect_cannot_be_read(name: str, wire: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"{name}"):
+        dialect(name).read(wire)
+
+
+def test_an_address_with_plain_data_stays_an_address() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}}
+    read = dialect("openai").read({"messages": [{"role": "user", "content": [image]}]})
+    assert read == [Message("user", [Uri(modality="image", uri="data:image/svg+xml,<svg/>")])]
+
+
 # --- requests ---
 
 TOOLS = [ToolSpec("add", "Add two.", {"type": "object", "properties": {"a": {"type": "integer"}}}), ToolSpec("sub")]
@@ -854,6 +873,11 @@ def test_how_long_to_wait() -> None:
     error = refusal("gemini", 429, said)
     assert isinstance(error, ModelBusy) and error.retry_after == 34.5
     assert type(refusal("anthropic", 503, "", retry_after="3")) is ModelBusy
+
+
+def test_long_names_of_models_are_no_secrets() -> None:
+    name = "meta-llama-3.1-405b-instruct-turbo"
+    assert name in str(refusal("openai", 404, {"error": {"message": f"The model {name} does not exist"}}))
 
 
 def test_an_account_without_credit_is_not_asked_again() -> None:

@@ -21,6 +21,7 @@ from weft.model.dialect.chat_messages import read, said_parts, written
 from weft.model.dialect.gather import calls_in, finish_of
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.schema import is_object, strict, unwrapped, wrapped
 from weft.model.message import Message, Part, Reasoning
@@ -136,7 +137,7 @@ class Chat:
         return {"messages": written(messages, lost)}, lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        return list(read(wire["messages"]))
+        return understood(self.name, read(wire))
 
 
 class Embedded(Chat):

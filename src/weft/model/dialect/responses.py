@@ -18,6 +18,7 @@ from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.gather import Gather, checked, malformed
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.responses_messages import (
     citation_of,
@@ -111,9 +112,7 @@ class Responses:
         return {"input": written(messages, lost)}, lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        items = wire["input"]
-        items = [{"role": "user", "content": items}] if isinstance(items, str) else items
-        return list(read(items, wire.get("instructions")))
+        return understood(self.name, read(wire))
 
 
 # --- the request ---
