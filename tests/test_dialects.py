@@ -353,10 +353,38 @@ def test_a_schema_that_is_no_object_is_put_into_one(name: str) -> None:
     assert '"required": ["answer"]' in asked and '"properties": {"answer": {"$ref": "#/$defs/A"}}' in asked
 
 
-@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "additionalProperties": {"type": "string"}}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object", "properties": {"any": {}}},
+        {"type": "object", "properties": {"a": {"not": {"type": "string"}}}},
+        {"type": "object", "properties": {"a": {"enum": [[1]]}}},
+        {"type": "object", "properties": {"a": 3}},
+    ],
+    ids=str,
+)
 def test_what_the_strict_subset_cannot_say_is_asked_for_without_it(schema: dict[str, Any]) -> None:
-    assert "strict" not in body("openai", schema=schema)["response_format"]["json_schema"]
+    for asked in (
+        body("openai", schema=schema)["response_format"]["json_schema"],
+        body("openai-responses", schema=schema)["text"]["format"],
+    ):
+        assert asked["strict"] is False and asked["schema"] == schema
     assert strict(schema) is None
+
+
+def test_values_to_choose_from_have_their_types_said() -> None:
+    choices = {
+        "a": {"enum": ["x", "y"]},
+        "b": {"const": 3},
+        "c": {"enum": ["x", None]},
+        "d": {"anyOf": [{"const": "t"}]},
+    }
+    narrow = strict({"type": "object", "properties": choices})
+    assert narrow is not None
+    assert [narrow["properties"][key].get("type") for key in "abcd"] == ["string", "integer", ["null", "string"], None]
+    assert narrow["properties"]["d"]["anyOf"] == [{"const": "t", "type": "string"}]
 
 
 def test_a_schema_that_refers_to_itself_is_a_tool_to_answer_with_for_anthropic() -> None:

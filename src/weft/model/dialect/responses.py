@@ -30,7 +30,7 @@ from weft.model.dialect.responses_messages import (
     word_of,
     written,
 )
-from weft.model.dialect.schema import Unwrap, is_object, strict, unwrapped, wrapped
+from weft.model.dialect.schema import Unwrap, guaranteed, is_object, unwrapped
 from weft.model.event import Event
 from weft.model.message import Message, Reasoning, Refusal
 from weft.model.request import Finish, Likely, Reply, Request, Usage
@@ -63,7 +63,7 @@ class Responses:
         if request.tools:
             body |= _tools(request)
         if request.schema is not None:
-            body["text"] = {"format": {"type": "json_schema", "name": "answer"} | _schema(request.schema)}
+            body["text"] = {"format": {"type": "json_schema"} | guaranteed(request.schema)}
         if request.effort is not None:
             body["reasoning"] = {"effort": request.effort}
         if request.score or request.logprobs is not None:
@@ -151,12 +151,6 @@ def _tools(request: Request) -> dict[str, Any]:
     if not request.parallel:
         body["parallel_tool_calls"] = False
     return body
-
-
-def _schema(schema: dict[str, Any]) -> dict[str, Any]:
-    schema = schema if is_object(schema) else wrapped(schema)
-    narrow = strict(schema)
-    return {"schema": schema, "strict": False} if narrow is None else {"schema": narrow, "strict": True}
 
 
 # --- answers and streams ---
