@@ -174,7 +174,7 @@ class _Incomplete(msgspec.Struct):
 
 
 class _Response(msgspec.Struct):
-    output: list[dict[str, Any]]
+    output: list[dict[str, Any]] | None = None
     id: str | None = None
     model: str | None = None
     status: str | None = None
@@ -358,7 +358,9 @@ class _Decoder:
 
     def whole(self, response: _Response) -> None:
         """An answer that is not streamed."""
-        for index, item in enumerate(response.output):
+        if response.output is None and response.error is None:
+            raise TypeError("it has no output")
+        for index, item in enumerate(response.output or ()):
             for _ in self._done(index, item):
                 pass
         for _ in self._ended(response):
