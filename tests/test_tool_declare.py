@@ -571,7 +571,7 @@ def test_any_type_has_pydantics_schema_and_its_values_come_back(data: st.DataObj
         expected = TypeAdapter(kind).validate_json(json.dumps(sent))
     except ValueError:
         return
-    assert made.parameters.read({"a": sent}) == {"a": expected}
+    assert repr(made.parameters.read({"a": sent})) == repr({"a": expected})  # nan is not itself
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,7 +20,7 @@ from weft.core.errors import BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
 from weft.tool.failure import OURS, ToolRetry, told
 from weft.tool.parameters import Misfit, as_object
-from weft.tool.result import json_of, parts_of, shortened
+from weft.tool.result import json_of, parts_of
 
 if TYPE_CHECKING:
     from weft.tool.declare import Tool
@@ -142,6 +142,8 @@ async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mappi
     limited = {} if terms.timeout is None else {"timeout": terms.timeout, "default": terms.otherwise == "once"}
     escalate = None if terms.escalate_after is None else (terms.escalate_after, terms.escalate_to)
     ordered = {name: by_name[name] for name in (*tool.names, *by_name) if name in by_name}
-    question = f"{tool.name} wants to run with {shortened(json_of(ordered), SHOWN)}. Allow it?"
+    text = json_of(ordered)
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+    question = f"{tool.name} wants to run with {shown}. Allow it?"
     if not await ask(question, bool, queue=terms.queue, escalate=escalate, **limited):
         raise Denied("tool.call", tool.name, "a person said no, or nobody answered in time", "ask for something else")

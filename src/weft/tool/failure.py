@@ -12,6 +12,7 @@ from weft.core.errors import (
     Deadlock,
     Denied,
     Divergence,
+    InputNeeded,
     Nondeterminism,
     NoProcess,
     NotStorable,
@@ -29,7 +30,7 @@ LONGEST = 4_000
 """Characters of an error that a model is told."""
 OURS = (
     *(BudgetExceeded, Cancelled, CrashLoop, Deadlock, Divergence, Nondeterminism, NoProcess, NotStorable, StoreError),
-    *(UnknownType, asyncio.CancelledError),
+    *(UnknownType, InputNeeded, asyncio.CancelledError),
 )
 """What ends the program, or is for it to handle: never told to a model in place of being raised."""
 
