@@ -130,6 +130,23 @@ def test_a_step_under_narrow_rights_keeps_its_output_and_reads_no_other_file(wor
     assert {one.ref for one in found} == {path.name for path in kept.iterdir()} and len(found) == 2
 
 
+@pytest.mark.parametrize("piece", [1, 7, 64, 100_000])
+def test_no_secret_is_kept_nor_half_of_one_shown(kept: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setenv("OUTPUT_TEST_TOKEN", "s3cret-of-the-test-é")
+    weft.secret("output-token", "OUTPUT_TEST_TOKEN")
+    line = "s3cret-of-the-test-é again s3cret-of-the-test-és3cret-of-the-test-é\n"
+    told = collected(line.encode() * 200, piece=piece)
+    assert told.ref is not None
+    text = (kept / told.ref).read_text()
+    assert text == line.replace("s3cret-of-the-test-é", "[secret:output-token]") * 200
+    for cut in range(300):  # wherever the ends are cut
+        head, tail = "x" * cut + "s3cret-of-the-test-é", "y" * 2000 + "s3cret-of-the-test-é" + "z" * cut
+        told = collected((head + tail).encode(), limit=400, piece=1 << 20)
+        for half in ("s3cret-of-the-test-é", "s3cret-of", "-test-é"):
+            shown = told.text.replace("s3cret-of-the-test-é", "")
+            assert half not in shown
+
+
 def test_the_same_output_is_kept_once_and_by_this_user_alone(kept: Path) -> None:
     first, second = collected(LINES.encode()), collected(LINES.encode(), limit=500, piece=100)
     assert first.ref == second.ref

@@ -5,9 +5,9 @@
     page = await output.read(told.ref, start=212)
     found = await output.search(told.ref, r"Error:")
 
-A reader, often a model, gets `shown`, which moves no terminal; the whole stays as it came. It is kept below
-`$WEFT_OUTPUTS` (else `weft/outputs` in the user's cache), up to 1 GB of each and 4 GB in all; then the oldest go. Who
-has a `ref` may read what it names: it can't be guessed, and needs no right, for it came with what was shown.
+A reader, often a model, gets `shown`, which moves no terminal; the whole stays as it came, but for secrets. It is kept
+below `$WEFT_OUTPUTS` (else `weft/outputs` in the user's cache), up to 1 GB of each and 4 GB in all; then the oldest go.
+Who has a `ref` may read what it names: it can't be guessed, and needs no right, for it came with what was shown.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from weft.runtime.sandbox.scratch import home
 from weft.runtime.sandbox.streams import Kept, Output, plain
 from weft.tool.matching import Found, Look, searched
 from weft.tool.paging import LINES, Page, Pass
+from weft.tool.redacting import Redacting, without_halves
 
 LIMIT = 30_000
 """Bytes that are shown if nothing else is said."""
@@ -84,6 +85,7 @@ class Collector:
         self._ends = 0
         self._kept = Kept(Streams(keep=limit, whole=0), Path())
         self._digest = hashlib.blake2b(digest_size=16)
+        self._redacting = Redacting()
         self._trouble = ""
         self._told: Excerpt | None = None
 
@@ -92,7 +94,6 @@ class Collector:
         if self._file is None and self.size + len(data) > self.limit and not self._trouble:
             self._spill(bytes(self._kept.first + self._kept.last))
         self._write(data[: max(0, self.whole - self.size)])
-        self._digest.update(data[: max(0, self.whole - self.size)])
         self._ends += data.count(b"\n")
         self.size += len(data)
         self._kept.add(data)
@@ -131,8 +132,13 @@ class Collector:
         self._write(before[: self.whole])
 
     def _write(self, data: bytes) -> None:
-        if self._file is None or not data:
+        if self._file is not None and data:
+            self._put(self._redacting.add(data))
+
+    def _put(self, data: bytes) -> None:
+        if self._file is None:
             return
+        self._digest.update(data)
         try:
             self._file.write(data)
         except OSError as error:
@@ -140,6 +146,7 @@ class Collector:
             self.drop()
 
     def _settle(self) -> str | None:
+        self._put(self._redacting.rest())
         file, self._file = self._file, None
         if file is None:
             return None
@@ -291,7 +298,7 @@ def _excerpt(output: Output, ref: str | None, ends: int | None, trouble: str, ke
     """The two ends of a truncated output, at whole lines where lines are short. `ends`: newlines in all of it, if that
     is known; `kept`: bytes of what `ref` names."""
     begin = output.cut[0]
-    head, tail = _head(output.data[:begin]), _tail(output.data[begin:])
+    head, tail = without_halves(_head(output.data[:begin]), _tail(output.data[begin:]))
     left_out = output.size - len(head) - len(tail)
     what, first = f"{left_out:,} bytes", head.count(b"\n") + 1
     if ends is not None and head.endswith(b"\n") and begin + len(tail) < len(output.data):
