@@ -21,7 +21,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import cached_property, wraps
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from weft.core.boundary import boundary, place
 from weft.core.capability import Request
@@ -48,6 +48,11 @@ Approval = bool | Callable[..., bool]
 """Whether a person is asked first; a function is told the arguments by name."""
 
 
+_OF_A_STEP = (
+    "effect", "on_unknown", "retries", "timeout", "queue", "priority", "needs", "cost", "reversible", "order", "limits",
+)  # fmt: skip
+
+
 class Tool(Step[P, R]):
     """A function that a model may call. `shown`: the name that models call it by; `name` is the one that a capability
     and the journal know."""
@@ -69,8 +74,9 @@ class Tool(Step[P, R]):
         scope: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        """`schema`: the JSON schema of the arguments, for a function that takes whatever it describes as `**arguments`;
-        without it, the function's own hints say what they are. `scope`: names that its hints mean besides those of
+        """`fn`: a function, or a step, whose needs, effect and the like the tool has. `schema`: the JSON schema of the
+        arguments, for a function that takes whatever it describes as `**arguments`; without it, the function's own
+        hints say what they are. `scope`: names that its hints mean besides those of
         its module."""
         if not callable(fn):
             raise BadInput(f"@tool was given {fn!r}, which is not a function")
@@ -80,7 +86,19 @@ class Tool(Step[P, R]):
             raise BadInput(f"@tool needs a name for {fn!r}: say @tool(name=...)")
         if limit < 1:
             raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise BadInput(
+                f"@tool: {name} yields; a tool returns its result, and says by context.progress how far it is"
+            )
+        beneath = fn
+        if isinstance(beneath, Step):
+            settings = {**{key: getattr(beneath, key) for key in _OF_A_STEP}, **settings}
+            fn = _calling(beneath)
         super().__init__(fn, name=name, **settings)
+        if isinstance(beneath, Step):
+            self.version = beneath.version
+        if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+            self.is_async = True
         scope = meant(fn, scope)
         self.given = {"name": name, "description": description, "schema": schema, "approval": approval,
                       "before": before, "after": after, "limit": limit, "scope": scope, **settings}  # fmt: skip
@@ -125,18 +143,21 @@ class Tool(Step[P, R]):
 
     def _hide(self, hidden: str) -> None:
         """Callers do not give the context: it is made where the tool runs."""
-        fn = self.filled
+        fn: Callable[..., Any] = self.filled
         self.seen = self.seen.replace(parameters=[p for n, p in self.seen.parameters.items() if n != hidden])
         self.names = tuple(self.seen.parameters)
         self._defaults = None
 
+        def whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            return {**self._named(self.seen.bind(*args, **kwargs)), hidden: in_step()}
+
         @wraps(fn)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            return await fn(*args, **{hidden: in_step(), **kwargs})
+            return await fn(**whole(args, kwargs))
 
         @wraps(fn)
         def now(*args: Any, **kwargs: Any) -> Any:
-            return fn(*args, **{hidden: in_step(), **kwargs})
+            return fn(**whole(args, kwargs))
 
         self.fn = later if self.is_async else now
 
@@ -146,10 +167,14 @@ class Tool(Step[P, R]):
             return super().arguments(args, kwargs)
         bound = self.seen.bind(*args, **kwargs)
         bound.apply_defaults()
+        return self._named(bound)
+
+    def _named(self, bound: inspect.BoundArguments) -> dict[str, Any]:
         found = dict(bound.arguments)
-        rest = next((one.name for one in self.seen.parameters.values() if one.kind is one.VAR_KEYWORD), None)
-        more = {} if rest is None else found.pop(rest)
-        return {**found, **more}
+        for one in self.seen.parameters.values():
+            if one.kind is one.VAR_KEYWORD:
+                found |= found.pop(one.name, {})
+        return found
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -214,9 +239,21 @@ class Tool(Step[P, R]):
         return f"<tool {self.name}>"
 
 
+def _calling(step: Step[..., Any]) -> Callable[..., Any]:
+    @wraps(step.fn)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await step(*args, **kwargs)
+
+    return call
+
+
 class _Decorator:
     """Typing only: what `tool(...)` with options returns."""
 
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext[Any], P], Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext[Any], P], R], /) -> Tool[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
     @overload
@@ -224,6 +261,10 @@ class _Decorator:
     def __call__(self, fn: Any, /) -> Any: ...
 
 
+@overload
+def tool(fn: Callable[Concatenate[ToolContext[Any], P], Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+@overload
+def tool(fn: Callable[Concatenate[ToolContext[Any], P], R], /) -> Tool[P, R]: ...
 @overload
 def tool(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
 @overload
