@@ -78,3 +78,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (inside / "a.txt").write_text("of the workspace")
     monkeypatch.chdir(inside)
     return inside
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No process, mount, group or temporary file is left of what the test started."""
+    from tests import leaks
+
+    with leaks.none():
+        yield

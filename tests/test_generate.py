@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ from weft.model import (
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
 WAIT = ToolSpec("wait", "Wait.", {"type": "object", "properties": {"for": {"$ref": "#/$defs/S"}}, "$defs": {"S": {}}})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_engines() -> Iterator[None]:
+    yield
+    weft.model.close()
 
 
 def chat(model: weft.model.Asked, *args: Any, **kwargs: Any) -> Reply:

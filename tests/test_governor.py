@@ -30,7 +30,10 @@ from weft.runtime.governor.lend import UNSAID, Claim, order, share
 from weft.runtime.governor.place import places
 from weft.runtime.governor.watchdog import owner, reap, started
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's"),
+    pytest.mark.usefixtures("nothing_left"),
+]
 MB = 2**20
 
 

@@ -20,7 +20,10 @@ from weft.core.resources import Resources, resources_of
 from weft.runtime.governor import Governor, Group, Kind, backend, limit_error, open_group
 from weft.runtime.governor.place import places
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="groups are Linux's"),
+    pytest.mark.usefixtures("nothing_left"),
+]
 
 
 @pytest.fixture(params=KINDS)

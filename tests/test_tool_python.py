@@ -13,7 +13,10 @@ from weft.core.errors import BadInput, OverMemory, OverTime
 from weft.runtime.sandbox import report
 from weft.tool import output, python
 
-pytestmark = pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall")
+pytestmark = [
+    pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
+    pytest.mark.usefixtures("nothing_left"),
+]
 
 
 @weft.workflow

@@ -236,21 +236,24 @@ def test_a_step_that_searches_lets_others_run(workspace: Path) -> None:
 
     @weft.step(needs=("read:{folder}",))
     async def looks(folder: str) -> str | None:
-        return (await files.search(r"(a+)+$", folder, seconds=1.5)).stopped
+        return (await files.search(r"(a+)+$", folder, seconds=1)).stopped
 
     @weft.step
-    async def ticks(n: int) -> float:
-        began = time.monotonic()
-        await asyncio.sleep(0.01)
-        return time.monotonic() - began
+    async def ticks() -> float:
+        longest = 0.0
+        for _ in range(25):
+            began = time.monotonic()
+            await asyncio.sleep(0.05)
+            longest = max(longest, time.monotonic() - began)
+        return longest
 
     @weft.workflow(name="search.beside")
     async def beside() -> list[Any]:
-        return list(await asyncio.gather(looks("."), *(ticks(n) for n in range(3))))
+        return list(await asyncio.gather(ticks(), looks(".")))
 
     place = str(workspace.parent / "journal.db")
     found = drive(place, lambda runtime: runtime.run(beside), policy=weft.Policy())
-    assert found[0] == "seconds" and max(found[1:]) < 1
+    assert found[1] == "seconds" and found[0] < 0.8
 
 
 def test_time_is_over_while_nothing_is_found_too(workspace: Path) -> None:

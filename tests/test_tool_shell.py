@@ -23,7 +23,7 @@ from weft.tool import output, shell
 PY = sys.executable
 
 
-pytestmark = pytest.mark.usefixtures("workspace")
+pytestmark = pytest.mark.usefixtures("nothing_left", "workspace")
 
 
 @weft.workflow(name="shell.does")

@@ -137,6 +137,8 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
     for record in shown[:limit]:
         if isinstance(record, Outcome):
             took = f"{(record.at - record.started) * 1000:,.0f} ms" if record.started else ""
+            if record.usage is not None and record.usage.paused is not None:
+                took += f", paused {record.usage.paused_seconds:.1f} s"
             text = Text(short(record.value), style="" if record.ok else "red")
             tries = str(record.attempts) if record.attempts > 1 else ""
             name = record.name if record.kind in ("step", record.name) else f"{record.kind} {record.name}"

@@ -26,6 +26,7 @@ Verdict = Literal["allow", "ask", "deny"]
 
 ACTIONS: dict[str, Kind] = {
     "file.read": "file", "file.write": "file", "file.delete": "file", "net.connect": "net", "shell.run": "shell",
+    "sandbox.run": "shell",
     **dict.fromkeys((
         "model.generate", "tool.call", "step.run", "memory.read", "memory.write", "human.ask", "clock.read",
         "chance.draw", "process.spawn", "process.send", "process.signal", "process.exec", "event.publish",
@@ -36,9 +37,9 @@ ACTIONS: dict[str, Kind] = {
 
 SHORT: dict[str, tuple[str, ...]] = {
     "read": ("file.read",), "write": ("file.write",), "delete": ("file.delete",), "net": ("net.connect",),
-    "shell": ("shell.run",), "model": ("model.generate",), "tool": ("tool.call",), "step": ("step.run",),
-    "ask": ("human.ask",), "spawn": ("process.spawn",), "send": ("process.send",), "signal": ("process.signal",),
-    "secret": ("secret.open",), "rpc": ("rpc.call",),
+    "shell": ("shell.run",), "sandbox": ("sandbox.run",), "model": ("model.generate",),
+    "tool": ("tool.call",), "step": ("step.run",), "ask": ("human.ask",), "spawn": ("process.spawn",),
+    "send": ("process.send",), "signal": ("process.signal",), "secret": ("secret.open",), "rpc": ("rpc.call",),
     "file": ("file.read", "file.write", "file.delete"), "memory": ("memory.read", "memory.write"),
     "all": tuple(ACTIONS),
 }  # fmt: skip

@@ -7,7 +7,7 @@ that was said. Outside a process nobody authorises anything, and paths mean thos
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,10 @@ class Entry(str):
 
 class Crossing(Protocol):
     """One step being carried out."""
+
+    @property
+    def number(self) -> int:
+        """That of the effect among the process's."""
 
     @property
     def workspace(self) -> str:
@@ -60,6 +64,9 @@ class Crossing(Protocol):
     @property
     def took(self) -> Callable[[Usage], None]:
         """Told what a call took."""
+
+    def at_leave(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this when the process leaves this runtime: at its end, paused, or with the runtime."""
 
     def further(self, asked: Request, instead: str) -> None:
         """Something else that only now turns out to be needed. Raises Denied: also where a person would have to be

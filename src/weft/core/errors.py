@@ -231,7 +231,8 @@ class OverTime(OverLimit, StepTimeout):
         self.seconds = seconds
         self.limit = limit
         self.advice = advice or f"do a part of it, or ask for more: seconds={limit * 2:g}"
-        super().__init__(seconds, limit, self.advice)
+        super().__init__(seconds)  # an OSError would take more for an error number and a file
+        self.args = (seconds, limit, self.advice)
 
     def __str__(self) -> str:
         return f"ended for time: {self.seconds:.3g} s of {self.limit:g} s; {self.advice}"
@@ -393,6 +394,17 @@ class ModelTimeout(ModelError, TimeoutError):
 
 class PromptTooLong(ModelError, ValueError):
     """A prompt does not fit in the model's context."""
+
+
+class InputNeeded(WeftError):
+    """A tool can go on only with answers that it has not: `asking` says to what."""
+
+    def __init__(self, message: str, asking: object) -> None:
+        self.asking = asking
+        super().__init__(message, asking)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class GitError(WeftError):

@@ -72,6 +72,24 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, value)
 
 
+LONG = 1.0
+"""Seconds of a pause that a caller is told of."""
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """A call did not get on for `seconds` of `of`, because the machine had no memory for it. As a text it says what to
+    do differently."""
+
+    seconds: float
+    of: float
+
+    def __str__(self) -> str:
+        return (
+            f"it was paused for {self.seconds:.3g} s of {self.of:.3g} s, because memory was short on this machine: run "
+            f"less at once, or what takes less"
+        )
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a call took. `seconds`: wall time, of which it was paused for `paused_seconds`. `memory_peak`: bytes at most
     at once, with the file cache that it filled where a control group counted it. `read_bytes`, `written_bytes`: of
@@ -87,6 +105,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     paused_seconds: float = 0.0
     pressure: float = 0.0
 
+    @property
+    def paused(self) -> Paused | None:
+        """Its pauses, if they were long enough to tell of."""
+        return Paused(self.paused_seconds, self.seconds) if self.paused_seconds >= LONG else None
+
     def and_then(self, after: Usage) -> Usage:
         """Of two calls of one step: times and bytes in all, the larger of their peaks."""
         return Usage(
@@ -98,6 +121,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             pids_peak=max(self.pids_peak, after.pids_peak),
             paused_seconds=self.paused_seconds + after.paused_seconds,
             pressure=self.pressure + after.pressure,
+        )
+
+    def since(self, before: Usage) -> Usage:
+        """What came after an earlier look at the same processes. Their peaks are those of the whole time."""
+        return Usage(
+            seconds=self.seconds - before.seconds,
+            cpu_seconds=self.cpu_seconds - before.cpu_seconds,
+            memory_peak=self.memory_peak,
+            read_bytes=self.read_bytes - before.read_bytes,
+            written_bytes=self.written_bytes - before.written_bytes,
+            pids_peak=self.pids_peak,
+            paused_seconds=self.paused_seconds - before.paused_seconds,
+            pressure=self.pressure - before.pressure,
         )
 
 

@@ -130,7 +130,7 @@ def _rebuilt(
             mended.append("a thought that led to nothing is left out")
             continue
         if parts:
-            yield message if tuple(parts) == message.parts else Message(role, tuple(parts), message.name)
+            yield Message(role, tuple(parts), message.name)
         elif message.role != "tool" or not message.parts:
             mended.append(f"an empty message of role {message.role} is left out")
         if mine:
@@ -160,6 +160,11 @@ def _kept(message: Message, slots: Iterator[_Slot], orphans: set[int], mended: l
                     mended.append(f"the result {part.id!r} stood in a message of role {message.role}")
             case Text() | Refusal() | Reasoning() if _blank(part):
                 mended.append("a blank text is left out")
+            case Reasoning() if message.role != "assistant":
+                mended.append(f"a thought in a message of role {message.role} is left out")
+            case Refusal(content=words) if message.role != "assistant":
+                mended.append(f"a refusal in a message of role {message.role} is a text now")
+                yield Text(content=words)
             case _:
                 yield part
 
@@ -190,7 +195,7 @@ def _joined(messages: list[Message], mended: list[str]) -> Iterator[Message]:
     """Without two messages of one speaker after each other."""
     last: Message | None = None
     for message in messages:
-        if last is not None and (last.role, last.name) == (message.role, message.name) and last.role != "system":
+        if last is not None and (last.role, last.name) == (message.role, message.name):
             mended.append(f"two messages of role {last.role} after each other are one now")
             last = Message(last.role, last.parts + message.parts, last.name)
             continue

@@ -7,9 +7,9 @@ are asked about once in a while, in one request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 GLANCE = 0.1
 """Seconds between two looks for an heir that is still to come."""
+Leaving = Callable[[], Coroutine[Any, Any, None]]
 Waiter = Callable[[ProcessRow | WeftError], None]
 
 
@@ -41,6 +42,8 @@ class Ends:
         """Processes that could not go on here, and why."""
         self._heirs: dict[str, str] = {}
         """Restored processes -> those that go on in their place, as far as they were met here."""
+        self._leaving: dict[str, list[Leaving]] = {}
+        """What is to be done when a process leaves this runtime."""
         self._elsewhere: set[str] = set()
         self._unfollowed: set[str] = set()
         self._look = Look(runtime, self._see)
@@ -83,12 +86,23 @@ class Ends:
     def _leave(self, row: ProcessRow) -> None:
         """Its place in its queue and in memory is free."""
         self.runtime.recovery.gone(row.id)
+        for do in self._leaving.pop(row.id, ()):
+            self.runtime.task(do())
         if row.queue is not None:
             gate = self.runtime.gates[find_queue(row.queue)]
             gate.processes.pop(row.id, None)
             gate.free()
         if self.runtime.worker is not None:
             self.runtime.worker.wake()
+
+    def at_leave(self, id: str, do: Leaving) -> None:
+        """Do this when process `id` leaves this runtime: at its end, paused, or with the runtime."""
+        self._leaving.setdefault(id, []).append(do)
+
+    async def all_leave(self) -> None:
+        """The runtime closes."""
+        leaving, self._leaving = self._leaving, {}
+        await asyncio.gather(*(do() for each in leaving.values() for do in each), return_exceptions=True)
 
     # --- who waits ---------------------------------------------------------------------------------------
 

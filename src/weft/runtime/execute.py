@@ -32,6 +32,7 @@ from weft.runtime.pending import Pending
 from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
 
 if TYPE_CHECKING:
+    from weft.runtime.ends import Leaving
     from weft.runtime.process import Process
     from weft.runtime.rights import Holder
     from weft.runtime.runtime import Runtime
@@ -240,6 +241,9 @@ class Execution(Pending):
     def hold_back(self, seconds: float) -> None:
         if self.ticket is not None:
             self.ticket.gate.pause(seconds)
+
+    def at_leave(self, do: Leaving) -> None:
+        self.process.runtime.ends.at_leave(self.process.id, do)
 
     def further(self, asked: Request, instead: str) -> None:
         further(self, asked, instead)

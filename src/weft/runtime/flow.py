@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weft.core.authority import Decision as Verdict
-from weft.core.capability import Request
+from weft.core.capability import ACTIONS, Request
 from weft.core.clearance import EMPTY, OUTSIDE, line, of_sink, sink
 from weft.core.codec import decode, decode_plain
 from weft.core.errors import BadInput, ReleaseNeeded
@@ -240,7 +240,9 @@ def may_see(process: Process, label: Label, queue: str) -> bool:
 def told(asked: Request, visible: bool) -> str:
     """A resource, as far as those may see it who are asked."""
     first, *rest = asked.resource.split(" ")
-    return f"{first} <{len(rest)} words>" if asked.action == "shell.run" and rest and not visible else asked.resource
+    return (
+        f"{first} <{len(rest)} words>" if ACTIONS[asked.action] == "shell" and rest and not visible else asked.resource
+    )
 
 
 def shape(args: bytes) -> str:

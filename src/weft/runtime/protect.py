@@ -396,6 +396,8 @@ class Inner:
 
     def __init__(self, outer: Execution, needs: Sequence[Need], arguments: Mapping[str, Any]) -> None:
         self.outer = outer
+        self.run = outer.run
+        self.number = outer.number
         self.workspace = outer.workspace
         self.run = outer.run
         self.attempts = outer.attempts
@@ -405,6 +407,7 @@ class Inner:
         self.resources = outer.resources
         self.priority = outer.priority
         self.took = outer.took
+        self.at_leave = outer.at_leave
         self.requests = [one for need in needs for one in need.asked(arguments, self.workspace)]
         if self.requests and (refused := touched(outer, self.requests)):
             raise refused

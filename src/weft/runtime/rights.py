@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from weft.core.authority import Authority, Decision, line
 from weft.core.budget import Budget, tighter
-from weft.core.capability import Capability, Request, parse
+from weft.core.capability import ACTIONS, Capability, Request, parse
 from weft.core.clearance import Rule, Rules
 from weft.core.declare import Workflow
 from weft.core.errors import Denied
@@ -317,7 +317,7 @@ class Holder:
         epoch = self.rights.epoch
         now = self.rights.runtime.clock()
         found = self.authority.decide(request, now=now, revoked=self.rights.revoked, used=used)
-        if self._lasting and request.action != "shell.run":  # a command is looked up anew each time
+        if self._lasting and ACTIONS[request.action] != "shell":  # a command is looked up anew each time
             if self._epoch != epoch or len(self._decided) >= MOST_DECIDED:
                 self._decided = {}
             self._epoch = epoch

@@ -185,6 +185,7 @@ class Runtime:
                 process.row.owner = None
                 self.journal.row(process.row)
         await asyncio.gather(*self._tasks, *self.steps.close(), return_exceptions=True)
+        await self.ends.all_leave()
         try:
             if not self.journal.broken:
                 await self.journal.barrier()

@@ -1,5 +1,5 @@
 """Tools: functions that a model may call (`tool`, `Tool`, `Toolset`), and steps by Weft itself, each needing what it
-does: `weft.tool.files`, `.git`, `.http`, `.python`, `.shell`, and `.output` for what they say at length."""
+does: `weft.tool.files`, `.git`, `.http`, `.python`, `.sandbox`, `.shell`, and `.output` for what they say at length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOMES = {
     "Progress": "context", "Tool": "declare", "ToolContext": "context", "ToolRetry": "failure", "Toolset": "toolset",
     "tool": "declare",
 }  # fmt: skip
-_TOOLS = ("builtin", "files", "git", "http", "output", "python", "shell")
+_TOOLS = ("builtin", "files", "git", "http", "mcp", "output", "python", "sandbox", "shell")
 
 __all__ = [*sorted(_HOMES)]
 

@@ -10,6 +10,7 @@ from weft.core.errors import (
     Deadlock,
     Denied,
     Divergence,
+    InputNeeded,
     Nondeterminism,
     NoProcess,
     NotStorable,
@@ -27,7 +28,7 @@ LONGEST = 4_000
 """Characters of an error that a model is told."""
 OURS = (
     *(BudgetExceeded, Cancelled, CrashLoop, Deadlock, Divergence, Nondeterminism, NoProcess, NotStorable, StoreError),
-    UnknownType,
+    *(UnknownType, InputNeeded),
 )
 """What ends the program, or is for it to handle: never told to a model in place of being raised."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from weft.core.declare import primitive
 from weft.core.errors import GitError
 from weft.core.pattern import real_path
 from weft.core.resource import entry_path
+from weft.core.resources import Resources
+from weft.runtime.governor import limit_error, open_group
 
 _SECONDS = 120.0
 _FILTERS = r"^filter\..*\.(clean|smudge|process)$"
@@ -215,14 +218,24 @@ def _git(repo: str | Path, *arguments: str) -> str:
         "GIT_NO_LAZY_FETCH": "1",
         "LC_ALL": "C.UTF-8",
     }
+    if shutil.which("git") is None:
+        raise GitError("git is not installed, or not on the PATH; install it (`apt install git`)")
+    group = open_group(Resources(), "git", argv=["git", arguments[0]])
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=_SECONDS, check=False
+            [*group.enter, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=_SECONDS,
+            check=False,
         )
-    except FileNotFoundError:
-        raise GitError("git is not installed, or not on the PATH; install it (`apt install git`)") from None
     except subprocess.TimeoutExpired:
         raise GitError(f"git took more than {_SECONDS:.0f} s in {repo}; ask for fewer commits") from None
+    finally:
+        group.close()
+    if error := limit_error(group):
+        raise error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().removeprefix("fatal: ").splitlines()
         why = said[0] if said else f"exit status {done.returncode}"

@@ -22,7 +22,7 @@ import msgspec
 from weft.core.crossing import crossing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput
-from weft.core.resources import Resources
+from weft.core.resources import Paused, Resources
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
 from weft.tool.output import adopt
@@ -38,7 +38,7 @@ DEFAULT = Resources(memory="1G", pids=64, seconds=60, disk="500M")
 class Ran:
     """What came of a program. `code`: its exit status; below 0 the number of the signal that ended it. `files`: what it
     made or changed, by path. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
-    (`weft.tool.output`)."""
+    (`weft.tool.output`). `paused`: it waited for long, because the machine had no memory for it."""
 
     code: int
     stdout: str
@@ -46,6 +46,7 @@ class Ran:
     files: dict[str, bytes] = field(default_factory=dict)
     stdout_ref: str | None = None
     stderr_ref: str | None = None
+    paused: Paused | None = None
 
 
 @primitive(name="python.run", effect="pure", needs=())
@@ -79,8 +80,6 @@ async def run(
         )
         done = await sandboxed(choose("process"), job)
         try:
-            if here is not None:
-                here.took(done.usage)
             done.check()
             await asyncio.to_thread(done.take)
             made = await asyncio.to_thread(lambda: dict(_made(done, folder)))
@@ -88,7 +87,7 @@ async def run(
         finally:
             await asyncio.to_thread(done.drop)
     code = -done.signal if done.signal else done.status or 0
-    return Ran(code, out.shown, err.shown, made, out.ref, err.ref)
+    return Ran(code, out.shown, err.shown, made, out.ref, err.ref, done.usage.paused)
 
 
 def _lay_out(name: str, files: Mapping[str, str | bytes]) -> Path:

@@ -4,8 +4,9 @@
     if done.code: print(done.stderr)
 
 The command is found on Weft's own PATH (a relative path means the workspace) and gets that PATH and little else of the
-environment. It and all of its process group end with it, with its time, or with the step. What it does while it runs is
-its own affair: allow only commands that you trust with what they can reach.
+environment. It runs in a resource group: it and all that it started end with it, with its time, with the step, or with
+Weft, and what it took is in the step's outcome. What it does while it runs is its own affair: allow only commands that
+you trust with what they can reach, and run others with `weft.tool.sandbox`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from weft.core.crossing import authorised, closer, crossing, workspace
@@ -30,7 +31,9 @@ from weft.core.errors import BadInput, StepTimeout
 from weft.core.pattern import shell_resource
 from weft.core.pattern.launch import base
 from weft.core.pattern.shell import split
+from weft.core.resources import Paused, Resources, resources_of
 from weft.core.secret import Secret
+from weft.runtime.governor import Group, grouped, limit_error
 from weft.tool.files import opening
 from weft.tool.output import Collector
 
@@ -49,7 +52,8 @@ KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "
 @dataclass(frozen=True)
 class Completed:
     """What came of a command. `code` is its exit status; below 0 the number of the signal that ended it. `cut`: bytes
-    of output that were left out; then `stdout_ref` and `stderr_ref` name the whole (`weft.tool.output`)."""
+    of output that were left out; then `stdout_ref` and `stderr_ref` name the whole (`weft.tool.output`). `paused`: it
+    waited for long, because the machine had no memory for it."""
 
     code: int
     stdout: str
@@ -57,6 +61,7 @@ class Completed:
     cut: int = 0
     stdout_ref: str | None = None
     stderr_ref: str | None = None
+    paused: Paused | None = None
 
 
 def _words(argv: Any) -> list[str]:
@@ -92,44 +97,53 @@ async def run(
     env: Mapping[str, str | Secret] | None = None,
     folder: str | Path | None = None,
     limit: int = LIMIT,
+    resources: Mapping[str, Any] | Resources | None = None,
 ) -> Completed:
-    """Run a command and wait for it, for up to `timeout` seconds; then it is ended and StepTimeout raised.
+    """Run a command and wait for it, for up to `timeout` seconds (without those in which it was paused for want of
+    memory); then it is ended and StepTimeout raised.
 
     `input` is its standard input. `env` are variables that it gets besides a few of Weft's (a `weft.secret` is opened
     for it); with them it needs the right to run `env NAME=VALUE command`. `folder` is where it runs: the workspace, or
-    one that may be read. Of each output at most `limit` bytes are kept, the first and the last. Commands change things:
-    one is never run twice; say ``shell.run.options(effect="idempotent")(...)`` of one that may be. Raises Denied,
-    FileNotFoundError for a command that is not there.
+    one that may be read. Of each output at most `limit` bytes are kept, the first and the last. `resources` is what it
+    may take (`{"memory": "512M"}`): no more than the step's own `limits`; if neither says anything, what its like took
+    tells how much memory it will need, and no more than that is kept for it.
+
+    Commands change things: one is never run twice; say ``shell.run.options(effect="idempotent")(...)`` of one that may
+    be. Raises Denied, FileNotFoundError for a command that is not there, OverMemory, OverPids, OverDisk and OverTime.
     """
     words = _authorised(_words(argv), env)
     if input:
         _look_into(words, input)
     place = workspace() if folder is None else authorised("file.read", folder)
-    environment = _environment(env or {})
-    running = _Running(limit)
-    loop = asyncio.get_running_loop()
-    with opening.folder("file.read", place) as handle:
-        transport, _ = await loop.subprocess_exec(
-            lambda: running,
-            *words,
-            executable=_program(words[0]),
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            cwd=opening.path_of(handle, place),
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        async with asyncio.timeout(timeout) as clock:
-            return await running.ended(input)
-    except TimeoutError:
-        if not clock.expired():
-            raise
+    program, environment = _program(words[0]), _environment(env or {})
+    asked = resources_of(resources) or Resources()
+    async with grouped(asked, "shell", argv=words) as group:
+        running = _Running(limit, group)
+        with opening.folder("file.read", place) as handle:
+            transport = await _started(
+                asyncio.get_running_loop().subprocess_exec(
+                    lambda: running,
+                    *group.enter,
+                    program,
+                    *words[1:],
+                    stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+                    cwd=opening.path_of(handle, place),
+                    env=environment,
+                    start_new_session=True,
+                )
+            )
+        try:
+            done = await running.ended(input, timeout)
+        finally:
+            transport.close()
+    if error := limit_error(group):
+        raise error
+    if done is None:
         raise StepTimeout(
             f"{shlex.join(words)[:200]} did not finish within {timeout:g} s and was ended; give it a longer timeout. "
             f"Its last words: {running.stderr.last() or running.stdout.last()!r}"
-        ) from None
-    finally:
-        transport.close()
+        )
+    return replace(done, paused=group.usage().paused)
 
 
 def _authorised(words: list[str], env: Mapping[str, Any] | None) -> list[str]:
@@ -179,14 +193,28 @@ def _environment(given: Mapping[str, str | Secret]) -> dict[str, str]:
     return kept | {name: value.reveal() if isinstance(value, Secret) else str(value) for name, value in given.items()}
 
 
+async def _started(
+    start: Coroutine[Any, Any, tuple[asyncio.SubprocessTransport, asyncio.SubprocessProtocol]],
+) -> asyncio.SubprocessTransport:
+    """The command, started. asyncio's own start may wait for ever if it is cancelled in its middle."""
+    starting = asyncio.ensure_future(start)
+    try:
+        return (await asyncio.shield(starting))[0]
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            (await starting)[0].close()
+        raise
+
+
 # --- while it runs --------------------------------------------------------------------------------------------------
 
 
 class _Running(asyncio.SubprocessProtocol):
     """A command under way."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, group: Group) -> None:
         self.stdout, self.stderr = Collector(limit, WHOLE), Collector(limit, WHOLE)
+        self.group = group
         self.exited = asyncio.Event()
         self.silent = asyncio.Event()
         """Nobody holds its outputs any more."""
@@ -195,7 +223,7 @@ class _Running(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
         self.transport = transport
-        self.group = transport.get_pid()
+        self.session = transport.get_pid()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         (self.stdout if fd == 1 else self.stderr).add(data)
@@ -208,16 +236,18 @@ class _Running(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self.exited.set()
 
-    async def ended(self, input: str | bytes | None) -> Completed:
-        """Give it its input and wait for its end. What it left running ends with it, and it if nobody waits."""
+    async def ended(self, input: str | bytes | None, seconds: float) -> Completed | None:
+        """Give it its input and wait for its end; None if that took too long. What it left running ends with it, and
+        it if nobody waits."""
         stdin = self.transport.get_pipe_transport(0)
         if isinstance(stdin, asyncio.WriteTransport):
             stdin.write(input.encode() if isinstance(input, str) else input or b"")
             stdin.close()
         try:
-            await self.exited.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.silent.wait(), DRAIN)
+            in_time = await self._in_time(seconds)
+            if in_time:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.silent.wait(), DRAIN)
         finally:
             if not self.exited.is_set():
                 await self._stop()
@@ -225,14 +255,20 @@ class _Running(asyncio.SubprocessProtocol):
         code = self.transport.get_returncode()
         assert code is not None
         out, err = await asyncio.to_thread(lambda: (self.stdout.done(), self.stderr.done()))
-        return Completed(code, out.text, err.text, out.left_out + err.left_out, out.ref, err.ref)
+        done = Completed(code, out.text, err.text, out.left_out + err.left_out, out.ref, err.ref)
+        return done if in_time else None
+
+    async def _in_time(self, seconds: float) -> bool:
+        """Whether it ended before it had run for so long, not counting its pauses."""
+        began = monotonic()
+        while (left := seconds + self.group.usage().paused_seconds - (monotonic() - began)) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.exited.wait(), left)
+                return True
+        return False
 
     async def _stop(self) -> None:
-        """End it, with its group and with descendants that left the group."""
-        for pid in _descendants(self.group):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getpgid(pid) != self.group:
-                    os.kill(pid, signal.SIGKILL)
+        """Ask it to end, and then end it."""
         self._signal(signal.SIGTERM)
         try:
             with contextlib.suppress(TimeoutError):
@@ -240,26 +276,9 @@ class _Running(asyncio.SubprocessProtocol):
         finally:
             if not self.exited.is_set():
                 self._signal(signal.SIGKILL)
+                await asyncio.to_thread(self.group.kill)
                 await self.exited.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.group, number)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Processes below this one, as far as the system tells."""
-    if sys.platform != "linux":
-        return []
-    children: dict[int, list[int]] = {}
-    for place in Path("/proc").iterdir():
-        if place.name.isdecimal():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                parent = int((place / "stat").read_bytes().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(place.name))
-    found, left = [], [pid]
-    while left:
-        below = children.get(left.pop(), [])
-        found += below
-        left += below
-    return found
+            os.killpg(self.session, number)

@@ -54,7 +54,7 @@ class Flood(_Fault, frozen=True, tag="flood"):
 class SlowHeaders(_Fault, frozen=True, tag="slow_headers"):
     """Headers come byte by byte, with so many seconds between."""
 
-    pause: float = 0.001
+    pause: float = 0.0003
 
 
 class Chopped(_Fault, frozen=True, tag="chopped"):

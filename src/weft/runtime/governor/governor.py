@@ -21,11 +21,12 @@ from weft.core.errors import BadInput
 from weft.core.resources import Resources, Usage
 from weft.runtime.governor import cgroup1, cgroup2, lend
 from weft.runtime.governor.backend import Kind, choose
-from weft.runtime.governor.group import Counted
+from weft.runtime.governor.group import Call, Counted
 from weft.runtime.governor.lend import Claim
 from weft.runtime.governor.machine import Machine
 from weft.runtime.governor.place import places
 from weft.runtime.governor.polling import Polled
+from weft.runtime.governor.posted import Board
 from weft.runtime.governor.standby import Standby
 from weft.runtime.governor.watchdog import owner, reap, remove
 
@@ -52,6 +53,7 @@ class Governor:
         self._where = places()
         self._machine = Machine(self._where)
         self._standby = Standby(self._where.roots)
+        self._board = Board()
         self._process = os.getpid()
         self._owner = owner(self._process)
         self._lock = threading.RLock()
@@ -73,9 +75,10 @@ class Governor:
         name: str = "call",
         priority: int = 0,
         took: Callable[[Usage], None] | None = None,
+        call: Call = Call(),
     ) -> Counted:
-        """A new group; `took` is told at its end what it took. Raises OSError if none can be made any more (then
-        something else on the machine has changed)."""
+        """A new group; `took` is told at its end what it took; `call` is what it is for. Raises OSError if none can be
+        made any more (then something else on the machine has changed)."""
         with self._lock:
             if self._closed:
                 raise BadInput("this governor is closed")
@@ -84,7 +87,8 @@ class Governor:
             self.groups[group.name] = group
             group.left = self._left
             group.took = took
-            if self.pool is not None or self._short:
+            group.call = call
+            if self.pool is not None or self._short or resources.on_limit == "pause":
                 self._lend()
             if self._short or len(self.groups) == 1:
                 self._wake.notify()
@@ -115,6 +119,8 @@ class Governor:
     def _left(self, name: str) -> None:
         with self._lock:
             self.groups.pop(name, None)
+            if not self.groups:
+                self._board.clear()
 
     def _name(self, name: str) -> str:
         return f"{self._owner}{next(_numbers)}-{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:40]}"
@@ -166,6 +172,8 @@ class Governor:
                 self._judge(group)
         with self._lock:
             self._lend()
+            if self.groups:
+                self._board.post(self.groups.values())
         self._standby.ensure()
 
     def _judge(self, group: Counted) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from weft.core.errors import OverDisk, OverLimit, OverMemory, OverPids, OverTime
 from weft.core.resources import Resources, Usage
 
 Reason = Literal["memory", "pids", "disk", "seconds"]
+
+
+class Call(NamedTuple):
+    """What a group is for: a run, the number of its effect (empty and 0 outside of any), and the command."""
+
+    run: str = ""
+    number: int = 0
+    command: str = ""
 
 
 @runtime_checkable
@@ -53,6 +61,8 @@ class Counted(ABC):
         """Told that it was closed."""
         self.took: Callable[[Usage], None] | None = None
         """Told what it took."""
+        self.call = Call()
+        """What it is for."""
         self.began = time.monotonic()
         self.closed = False
         self.frozen = False
@@ -171,9 +181,14 @@ class Counted(ABC):
     def paused(self, now: float) -> float:
         return self._paused + (now - self._since if self._since is not None else 0.0)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it does not get on."""
+        return self.frozen or self.held or self.waiting()
+
     def note_pause(self) -> None:
         """Keep the time in which it does not get on."""
-        now, still = time.monotonic(), self.frozen or self.held or self.waiting()
+        now, still = time.monotonic(), self.stands
         if still and self._since is None:
             self._since = now
         elif not still and self._since is not None:
@@ -188,6 +203,19 @@ class Counted(ABC):
 
 def limit_error(group: Group) -> OverLimit | None:
     """The error that tells an agent why its call was ended, if it was for a limit."""
+    error = _limit_error(group)
+    return None if error is None else advised(error, group.usage())
+
+
+def advised(error: OverLimit, usage: Usage) -> OverLimit:
+    """The same error; its advice says of a long pause, too."""
+    if usage.paused is None:
+        return error
+    *what, advice = error.args
+    return type(error)(*what, f"{advice}; {usage.paused}")
+
+
+def _limit_error(group: Group) -> OverLimit | None:
     why, usage, given = group.why_ended(), group.usage(), group.resources
     if why == "memory":
         own = given.memory is not None and usage.memory_peak >= 0.9 * given.memory

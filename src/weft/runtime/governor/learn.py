@@ -61,13 +61,17 @@ class Peaks:
         return max(LEAST, expected(peaks)) if len(peaks) >= ENOUGH else None
 
 
+peaks = Peaks()
+"""What this process has seen."""
+
+
 def past(outcomes: Iterable[Outcome], argv: Callable[[Outcome], Sequence[str] | None]) -> Peaks:
     """What journals tell: `argv` gives the command of a step's outcome, or None for one that is to be left out."""
-    peaks = Peaks()
+    found = Peaks()
     for one in outcomes:
         if one.usage is not None and one.ok and (words := argv(one)) is not None:
-            peaks.take(one.name, words, one.usage)
-    return peaks
+            found.take(one.name, words, one.usage)
+    return found
 
 
 def settled(

@@ -45,12 +45,11 @@ def share(room: int, claims: Iterable[Claim]) -> dict[str, int | None]:
             ceilings[one.key] = one.used + given
         else:
             ceilings[one.key] = one.promised
-    for one in ranked:
-        promised = ceilings[one.key]
-        if one.lend and promised is not None and promised == one.promised:
-            more = min(free, _unsaid(one))
-            free -= more
-            ceilings[one.key] = max(promised, one.used) + more
+    lenders = [one for one in ranked if one.lend and one.promised is not None and ceilings[one.key] == one.promised]
+    for others, one in zip(range(len(lenders) - 1, -1, -1), lenders, strict=True):
+        more = free // (others + 1)  # what nobody was promised, in equal parts: it is had back at the next look
+        free -= more
+        ceilings[one.key] = max(one.promised or 0, one.used) + more
     return ceilings
 
 

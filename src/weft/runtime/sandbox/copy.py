@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -65,11 +65,11 @@ def opened(path: Path) -> int:
 
 @dataclass
 class Copy:
-    """One copied place: `source` in the workspace, `target` in the scratch folder. `hidden` names are left out."""
+    """One copied place: `source` in the workspace, `target` in the scratch folder. What `hides` says is left out."""
 
     source: Path
     target: Path
-    hidden: Sequence[str] = ()
+    hides: Callable[[Path], bool] = lambda path: False
     originals: dict[str, Seen] = field(default_factory=dict)
     copied: dict[str, Seen] = field(default_factory=dict)
 
@@ -93,9 +93,9 @@ class Copy:
         try:
             target.mkdir()
             for inner, inner_stat in _entries(handle):
-                if inner in self.hidden:
-                    continue
                 path = f"{name}/{inner}" if name else inner
+                if self.hides(self.source / path):
+                    continue
                 if stat.S_ISDIR(inner_stat.st_mode):
                     with contextlib.suppress(NotADirectoryError, FileNotFoundError):
                         self._folder(Path(f"/proc/self/fd/{handle}", inner), path, target / inner)
@@ -140,12 +140,15 @@ class Copy:
         name = "" if path == self.source else str(path.relative_to(self.source))
         try:
             now = _seen(path.lstat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return name in self.originals
         except OSError:
             return True
         was = self.originals.get(name)
-        return was is None or (now != was and not (stat.S_ISDIR(now.mode) and stat.S_ISDIR(was.mode)))
+        if was is None or not (stat.S_ISDIR(now.mode) and stat.S_ISDIR(was.mode)):
+            return now != was
+        goes = not (self.target / name).is_dir() or (self.target / name).is_symlink()
+        return goes and any(f"{name}/{inner}" not in self.originals for inner, _ in _walk(path))
 
 
 def _entries(handle: int) -> list[tuple[str, os.stat_result]]:
@@ -263,11 +266,22 @@ def _delete(copy: Copy, path: Path) -> None:
             os.unlink(path.name, dir_fd=folder)
 
 
+def _make_way(folder: int, name: str, for_folder: bool) -> None:
+    """Where a folder takes the place of something else, or that of an emptied folder, what was there goes first."""
+    with contextlib.suppress(FileNotFoundError):
+        there = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        if there and not for_folder:
+            os.rmdir(name, dir_fd=folder)
+        elif for_folder and not there:
+            os.unlink(name, dir_fd=folder)
+
+
 def _carry(copy: Copy, path: Path) -> None:
     """One file, link or folder from the copy to its place, at once: by a rename."""
     source = copy.target if path == copy.source else copy.target / path.relative_to(copy.source)
     kind = source.lstat()
     with _parent(copy, path, make=True) as folder:
+        _make_way(folder, path.name, stat.S_ISDIR(kind.st_mode))
         if stat.S_ISDIR(kind.st_mode):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path.name, dir_fd=folder)

@@ -31,9 +31,11 @@ class Job:
     `env` is all of the environment there is, besides PATH, HOME and TMPDIR. Nothing of the machine's files is seen but
     the system's programs and libraries and these folders and files, by absolute path: `read` may be read; `write` may
     be changed in place; of `copy` the job gets a copy, and its changes are in the result, to take or to drop. `hide`
-    are names that are not seen anywhere in those: a journal is nobody's to read or write. `cwd`: where it runs, in one
-    of them (else in its private temporary folder). `stdin`: its input; with `interactive` the input stays open for
-    `Running.write`. There is no network. `functions`: host functions that a program in the embedded Python may call.
+    are names that are not seen anywhere in those: a journal is nobody's to read or write; `sees` says of each path in
+    them whether it is seen, with all that is below it (None: all are), when the job begins. `cwd`: where it runs, in
+    one of them (else in its private temporary folder). `stdin`: its input; with `interactive` the input stays open for
+    `Running.write`. There is no network; with `network` it is this machine's, all that it reaches. `functions`: host
+    functions that a program in the embedded Python may call.
 
     Raises BadInput for what cannot be meant: both or neither of `argv` and `python`, paths that are relative, missing
     or as wide as a machine, variables with odd names.
@@ -47,8 +49,10 @@ class Job:
     write: Sequence[Path | str] = ()
     copy: Sequence[Path | str] = ()
     hide: Sequence[str] = (".weft",)
+    sees: Callable[[Path], bool] | None = None
     stdin: bytes = b""
     interactive: bool = False
+    network: bool = False
     streams: Streams = Streams()
     resources: Resources = field(default_factory=Resources)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -77,6 +81,10 @@ class Job:
         if not where.is_dir() or not any(where.is_relative_to(place) for place in self.places):
             raise BadInput(f"Job(cwd={str(path)!r}): must be a folder in what read, write or copy name")
         return where
+
+    def hides(self, path: Path) -> bool:
+        """Whether this path below one of its places is not seen."""
+        return path.name in self.hide or (self.sees is not None and not self.sees(path))
 
     @property
     def places(self) -> tuple[Path, ...]:

@@ -54,6 +54,8 @@ class Landlock:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no landlock: {found.found}; {found.fix}")
+        if job.network:
+            raise SandboxMissing("the landlock wall gives no job a network: install bubblewrap")
         with Scratch.begun() as scratch:
             return await _start(job, group, scratch)
 
@@ -172,12 +174,12 @@ def _threads_of(user: int) -> int:
 def _hidden(job: Job) -> set[Path]:
     """What is hidden in the places that it sees as they are."""
     for place in map(Path, job.write):
-        if found := hidden_in(place, job.hide):
+        if found := hidden_in(place, job):
             raise SandboxMissing(
                 f"the landlock wall can't hide {found[0]} in a folder that is written in place: give it as copy=, or "
                 "install bubblewrap"
             )
-    return {path for place in map(Path, job.read) for path in hidden_in(place, job.hide)}
+    return {path for place in map(Path, job.read) for path in hidden_in(place, job)}
 
 
 def _paths(job: Job, scratch: Scratch, copies: Sequence[Path], hidden: set[Path]) -> Iterator[tuple[str, Path]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from weft.runtime.sandbox.job import Job
@@ -32,13 +32,13 @@ def interpreter_places() -> list[str]:
     return sorted(place for place in found if not place.startswith("/usr") and place.count("/") > 1)
 
 
-def hidden_in(top: Path, names: Sequence[str]) -> list[Path]:
-    """The paths of these names below a folder; what is below those isn't looked into."""
-    found, left = [], [top] if top.is_dir() and names else []
+def hidden_in(top: Path, job: Job) -> list[Path]:
+    """What is hidden below a folder; what is below that isn't looked into."""
+    found, left = [], [top] if top.is_dir() else []
     while left:
         with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
             for entry in entries:
-                if entry.name in names and not entry.is_symlink():
+                if not entry.is_symlink() and job.hides(Path(entry.path)):
                     found.append(Path(entry.path))
                 elif entry.is_dir(follow_symlinks=False):
                     left.append(Path(entry.path))

@@ -295,7 +295,7 @@ async def watched(job: Job, scratch: Scratch, copies: Copies) -> DiskWatch:
 
 async def copied(job: Job, scratch: Scratch, owner: int | None) -> Copies:
     """The job's copies, made."""
-    made = [Copy(Path(path), scratch.path / f"copy{index}", job.hide) for index, path in enumerate(job.copy)]
+    made = [Copy(Path(path), scratch.path / f"copy{index}", job.hides) for index, path in enumerate(job.copy)]
     copies = Copies(made, scratch.path)
     for copy in made:
         try:

@@ -20,9 +20,10 @@ from weft.core.errors import BadInput, SandboxMissing
 from weft.core.resources import Usage
 from weft.runtime.governor import Group
 from weft.runtime.sandbox.copy import Copies
+from weft.runtime.sandbox.disk import DiskWatch
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.launch import hidden_in
-from weft.runtime.sandbox.live import copied
+from weft.runtime.sandbox.live import copied, watched
 from weft.runtime.sandbox.scratch import Scratch
 from weft.runtime.sandbox.streams import Kept
 from weft.runtime.sandbox.wall import Availability, Chunk, Finished, Limit
@@ -76,18 +77,20 @@ class Monty:
             await pool.__aexit__(None, None, None)
 
     async def start(self, job: Job, group: Group | None = None) -> Program:
-        if job.python is None or job.interactive or job.stdin:
+        if job.python is None or job.interactive or job.stdin or job.network:
             raise BadInput(
-                "the embedded Python runs Job(python=...), and no command, and has no input but its functions"
+                "the embedded Python runs Job(python=...), and no command, and has no input, nor network, but its "
+                "functions"
             )
         for place in (*job.read, *job.write):
-            if hidden := hidden_in(Path(place), job.hide):
+            if hidden := hidden_in(Path(place), job):
                 raise SandboxMissing(f"the embedded Python can't hide {hidden[0]}: give the folder as copy=")
         if files := [str(place) for place in job.places if not place.is_dir()]:
             raise BadInput(f"the embedded Python is given folders, not single files: {files[0]}")
         pool = await self.pool()
         with Scratch.begun() as scratch:
-            return Program(pool, job, scratch, await copied(job, scratch, None))
+            copies = await copied(job, scratch, None)
+            return Program(pool, job, scratch, copies, await watched(job, scratch, copies))
 
     @contextlib.asynccontextmanager
     async def session(self, job: Job) -> AsyncIterator[AsyncMontySession]:
@@ -107,14 +110,15 @@ def _limits(job: Job) -> Any:
 class Program:
     """Implements `Running`."""
 
-    def __init__(self, pool: AsyncMonty, job: Job, scratch: Scratch, copies: Copies) -> None:
-        self.job, self._pool, self._scratch, self._copies = job, pool, scratch, copies
+    def __init__(self, pool: AsyncMonty, job: Job, scratch: Scratch, copies: Copies, disk: DiskWatch) -> None:
+        self.job, self._pool, self._scratch, self._copies, self._disk = job, pool, scratch, copies, disk
         self._kept = {fd: Kept(job.streams, scratch.output(name)) for fd, name in ((1, "stdout"), (2, "stderr"))}
         self._chunks: asyncio.Queue[Chunk | None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._killed = False
+        self._stopped: Limit | None = None
         self._began = monotonic()
         self._task = asyncio.create_task(self._run())
+        self._watching = asyncio.create_task(self._watch())
 
     def _print(self, stream: str, text: str) -> None:
         self._loop.call_soon_threadsafe(self._add, 2 if stream == "stderr" else 1, text.encode("utf-8", "replace"))
@@ -141,16 +145,28 @@ class Program:
         pass
 
     async def kill(self) -> None:
-        self._killed = True
-        self._task.cancel()
+        self._stop("killed")
         await self.wait()
+
+    def _stop(self, limit: Limit) -> None:
+        self._stopped = self._stopped or limit
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        """Ends it for what it writes."""
+        while not self._task.done():
+            with contextlib.suppress(OSError):  # its folder goes with its end
+                if await self._disk.over():
+                    self._stop("disk")
+                    return
+            await asyncio.wait({self._task}, timeout=self._disk.pause)
 
     async def wait(self) -> Finished:
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            if self._killed and self._task.cancelled():
-                return await self._end(None, None, "killed")
+            if self._stopped and self._task.cancelled():
+                return await self._end(None, None, self._stopped)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
@@ -200,9 +216,13 @@ class Program:
 
     async def _end(self, status: int | None, value: object, limit: Limit | None, peak: int = 0) -> Finished:
         await asyncio.sleep(0)  # what was printed last is on its way here
-        if self._copies.made:
+        if limit is None and await self._disk.over(last=True):
+            limit = "disk"
+        if limit == "disk":
+            self._copies.broken = "it wrote too much"
+        elif self._copies.made:
             await asyncio.to_thread(self._copies.compare)
-        else:
+        if not self._copies.made:
             await asyncio.to_thread(self._scratch.remove)
         return Finished(
             status=status,
@@ -210,7 +230,7 @@ class Program:
             stdout=self._kept[1].done(),
             stderr=self._kept[2].done(),
             limit=limit,
-            usage=Usage(seconds=monotonic() - self._began, memory_peak=peak),
+            usage=Usage(seconds=monotonic() - self._began, memory_peak=peak, written_bytes=self._disk.written),
             resources=self.job.resources,
             value=value,
             copies=self._copies,

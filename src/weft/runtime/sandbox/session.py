@@ -111,9 +111,15 @@ class Session:
     def alive(self) -> bool:
         return self._running.process.poll() is None
 
-    async def run(self, text: str, seconds: float | None = None, limit: Callable[[Chunk], None] | None = None) -> Reply:
+    async def run(
+        self,
+        text: str,
+        seconds: float | None = None,
+        limit: Callable[[Chunk], None] | None = None,
+        streams: Streams | None = None,
+    ) -> Reply:
         """Run a command of the shell, or a piece of Python, and wait for its end. `limit` sees the outputs as they
-        come.
+        come; `streams` is what is kept of them (else what the job says).
 
         Raises OverTime if it takes longer than `seconds` (else the job's), and EOFError if the session ended with it or
         had ended: it is of no use then, and must be closed.
@@ -131,7 +137,7 @@ class Session:
             try:
                 async with asyncio.timeout(seconds):
                     await self._running.write(line.encode())
-                    return await self._reply(mark.encode(), limit)
+                    return await self._reply(mark.encode(), limit, streams or self._streams)
             except TimeoutError:
                 await self._running.kill()
                 raise OverTime(seconds or 0, seconds or 0, "the session was ended with it; open another") from None
@@ -143,9 +149,9 @@ class Session:
             finally:
                 (self._running.scratch.inside / name).unlink(missing_ok=True)
 
-    async def _reply(self, mark: bytes, limit: Callable[[Chunk], None] | None) -> Reply:
+    async def _reply(self, mark: bytes, limit: Callable[[Chunk], None] | None, streams: Streams) -> Reply:
         readers = {
-            fd: _Reader(Kept(self._streams, self._running.scratch.output(f"{self._count}-{fd}")), mark) for fd in (1, 2)
+            fd: _Reader(Kept(streams, self._running.scratch.output(f"{self._count}-{fd}")), mark) for fd in (1, 2)
         }
         async for chunk in _tail(self._chunks):
             readers[chunk.fd].add(chunk.data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from weft.core.errors import OverDisk, OverLimit, OverMemory, OverPids, OverTime
 from weft.core.resources import Resources, Usage
-from weft.runtime.governor import Group, open_group
+from weft.runtime.governor import Group, advised, grouped
 from weft.runtime.sandbox.copy import Change, Copies
 from weft.runtime.sandbox.job import Job
 from weft.runtime.sandbox.streams import Output
@@ -75,6 +74,11 @@ class Finished:
         return self
 
     def error(self) -> OverLimit | None:
+        """Over which limit it was ended, in words for an agent; None if it was not."""
+        error = self._error()
+        return None if error is None else advised(error, self.usage)
+
+    def _error(self) -> OverLimit | None:
         asked = self.resources
         match self.limit:
             case "time":
@@ -126,8 +130,6 @@ async def run(wall: Wall, job: Job) -> Finished:
     """Run a job in a resource group of its own and wait for its end."""
     if not wall.grouped:
         return await (await wall.start(job)).wait()
-    group = await asyncio.to_thread(open_group, job.resources, wall.name)
-    try:
+    argv = job.argv or ("python",)
+    async with grouped(job.resources, wall.name, argv=argv) as group:
         return await (await wall.start(job, group)).wait()
-    finally:
-        await asyncio.to_thread(group.close)

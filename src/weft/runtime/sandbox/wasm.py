@@ -48,10 +48,12 @@ class Wasm:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no WebAssembly: {found.found}; {found.fix}")
+        if job.network:
+            raise BadInput("the wasm wall gives no module a network")
         if job.python is not None:
             raise BadInput("the wasm wall runs modules: Job(argv=['/path/module.wasm', ...])")
         for place in (*job.read, *job.write):
-            if hidden := hidden_in(Path(place), job.hide):
+            if hidden := hidden_in(Path(place), job):
                 raise SandboxMissing(f"the wasm wall can't hide {hidden[0]}: give the folder as copy=")
         if files := [str(place) for place in job.places if not place.is_dir()]:
             raise BadInput(f"the wasm wall is given folders, not single files: {files[0]}")
