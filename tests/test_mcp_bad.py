@@ -129,7 +129,7 @@ def test_a_large_result_is_cut_for_the_model_and_whole_for_the_program() -> None
         tools = await hostile("large").tools()
         assert len((await tools["act"]()).text) == 50_000_000
         shown = await tools.call(ToolCall(id="1", name="act"))
-        assert len(shown.text) < 100_000 and "characters left out" in shown.text
+        assert len(shown.text) < 100_000 and " left out; " in shown.text
 
     asyncio.run(main())
 
