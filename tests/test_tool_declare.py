@@ -26,7 +26,7 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from weft.core.content import ToolCall, ToolSpec
-from weft.core.declare import step
+from weft.core.declare import step, workflow
 from weft.core.errors import BadInput
 from weft.tool import Tool, ToolContext, Toolset, files, tool
 from weft.tool.parameters import Misfit
@@ -308,6 +308,10 @@ def test_a_step_and_an_object_that_is_called_are_tools_too() -> None:
     assert asyncio.run(tool(files.exists)(".")) is True
 
 
+@workflow
+async def program(a: int) -> None: ...
+
+
 def yields(a: int) -> Iterator[int]:
     yield a
 
@@ -369,6 +373,7 @@ def unknowable(a: asyncio.Event) -> None: ...
         (lambda: tool(unknowable).spec, r"unknowable\(\) have no JSON schema.*Event"),
         (lambda: tool(lambda a: a), "needs a name"),
         (lambda: tool(name="")(nothing), "needs a name"),
+        (lambda: tool(program), "program is a workflow"),
         (lambda: tool(yields), "yields yields; a tool returns"),
         (lambda: tool(limit=0)(nothing), "characters of a result"),
         (lambda: tool(effect="twice")(nothing), "must be 'pure'"),  # type: ignore[call-arg]

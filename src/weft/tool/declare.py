@@ -27,7 +27,7 @@ from weft.core.boundary import boundary, place
 from weft.core.capability import Request
 from weft.core.content import ToolCall, ToolResult, ToolSpec
 from weft.core.crossing import crossing
-from weft.core.declare import Step, steps
+from weft.core.declare import Step, Workflow, steps
 from weft.core.errors import BadInput
 from weft.tool.context import Report, ToolContext, in_step, wants_context
 from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
@@ -80,6 +80,10 @@ class Tool(Step[P, R]):
         its module."""
         if not callable(fn):
             raise BadInput(f"@tool was given {fn!r}, which is not a function")
+        if isinstance(fn, Workflow):
+            raise BadInput(
+                f"@tool: {fn.name} is a workflow, which runs as a child of a body and not in a step: await it"
+            )
         if name is None:
             name = getattr(fn, "__name__", "")
         if not name or name == "<lambda>":
