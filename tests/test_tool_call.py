@@ -332,6 +332,35 @@ def test_a_program_that_calls_it_asks_too_and_who_cannot_wait_is_refused(place: 
     assert ran == ["bob"]
 
 
+def test_there_is_no_way_around_a_person(place: str) -> None:
+    @weft.step
+    async def helper(to: str) -> str:
+        return await send(to)
+
+    @weft.workflow
+    async def program(how: str) -> Any:
+        match how:
+            case "step":
+                return await helper("eve")
+            case "map":
+                return await weft.map(send, ["eve"])
+            case "sealed":
+                return (await send.sealed("eve")).open()
+            case "options":
+                return await send.options(timeout=3)("eve")
+        return await send.renamed("mail").call(call("mail", to="eve"))
+
+    policy = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01))
+    for how in ("step", "map", "sealed", "options"):
+        with pytest.raises(Denied, match=r"tool\.call of 'send' is denied"):
+            drive(place, lambda runtime, how=how: runtime.run(program, how), policy=policy)
+    assert drive(place, lambda runtime: runtime.run(program, "call"), policy=policy).error
+    assert ran == []
+    lenient = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01, otherwise="once"))
+    assert drive(place, lambda runtime: runtime.run(program, "sealed"), policy=lenient) == "sent to eve"
+    assert drive(place, lambda runtime: runtime.run(program, "map"), policy=lenient) == ["sent to eve"]
+
+
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 

@@ -128,10 +128,7 @@ def _as_result(data: Any, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
 
 async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mapping[str, Any]) -> None:
     """Return when a person has approved of this call, if one is to be asked. Raises Denied."""
-    if tool.approval is False:
-        return
-    by_name = tool.arguments(args, dict(arguments))
-    if tool.approval is not True and not tool.approval(**by_name):
+    if not tool.asks(args, dict(arguments)):
         return
     process = boundary()
     if process is None:
@@ -141,6 +138,7 @@ async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mappi
     terms: Approvals = process.holder().image.approvals or Approvals()
     limited = {} if terms.timeout is None else {"timeout": terms.timeout, "default": terms.otherwise == "once"}
     escalate = None if terms.escalate_after is None else (terms.escalate_after, terms.escalate_to)
+    by_name = tool.arguments(args, dict(arguments))
     ordered = {name: by_name[name] for name in (*tool.names, *by_name) if name in by_name}
     text = json_of(ordered)
     shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"

@@ -28,7 +28,8 @@ from weft.core.capability import Request
 from weft.core.content import ToolCall, ToolResult, ToolSpec
 from weft.core.crossing import crossing
 from weft.core.declare import Step, Workflow, steps
-from weft.core.errors import BadInput
+from weft.core.errors import BadInput, Denied
+from weft.core.sealed import Labelled, closed
 from weft.tool.context import Report, ToolContext, in_step, wants_context
 from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
 
@@ -48,6 +49,7 @@ Approval = bool | Callable[..., bool]
 """Whether a person is asked first; a function is told the arguments by name."""
 
 
+_INSTEAD = "call it in the workflow, not in a step"
 _OF_A_STEP = (
     "effect", "on_unknown", "retries", "timeout", "queue", "priority", "needs", "cost", "reversible", "order", "limits",
 )  # fmt: skip
@@ -225,6 +227,24 @@ class Tool(Step[P, R]):
             return cast(Coroutine[Any, Any, R], process.step(self, args, kwargs, place()))
         return self._once_approved(process, args, kwargs, place())
 
+    def sealed(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Labelled[R]]:
+        """See `Step.sealed`."""
+        if self.approval is False or boundary() is None:
+            return super().sealed(*args, **kwargs)
+        return self._sealed_once_approved(args, kwargs, place())
+
+    async def _sealed_once_approved(self, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> Labelled[R]:
+        from weft.tool.answering import approved
+
+        await approved(self, args, kwargs)
+        return await closed(boundary().step(self, args, kwargs, where, sealed=True))
+
+    def asks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a person is asked before this call."""
+        if isinstance(self.approval, bool):
+            return self.approval
+        return bool(self.approval(**self.arguments(args, kwargs)))
+
     async def _once_approved(self, process: Any, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> R:
         from weft.tool.answering import approved
 
@@ -234,7 +254,11 @@ class Tool(Step[P, R]):
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outer = crossing()
         if outer is not None:
-            outer.further(Request("tool.call", self.name), "call it in the workflow, not in a step")
+            outer.further(Request("tool.call", self.name), _INSTEAD)
+            if self.asks(args, kwargs):
+                raise Denied(
+                    "tool.call", self.name, "a person is to be asked, and this is in the middle of a step", _INSTEAD
+                )
         if self.is_async:
             return await super()._directly(args, kwargs)
         return cast(R, await asyncio.to_thread(self.fn, *args, **kwargs))
@@ -286,7 +310,17 @@ def tool(
     **settings: Any,
 ) -> _Decorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
-    """Declare a tool, sync (runs in a thread) or async."""
+    """Declare a tool, sync (runs in a thread) or async. Its hints are the schema, its docstring the words; `name` and
+    `description` say them otherwise.
+
+    `approval`: a person is asked before each call, or before those of whose arguments (by name) a function says True.
+    `before` and `after`: hooks, which look at a call and at its result, see `Before` and `After`; they are for calls by
+    models. `limit`: characters of a result that a model is shown. `schema`: a JSON schema, for a function that takes
+    whatever it describes as ``**arguments``. All else is what `weft.step` takes; ``order="ordered"`` makes calls of one
+    answer wait for each other.
+
+    Raises BadInput for a function that can be no tool; one whose hints have no JSON schema only when the schema is
+    asked for."""
 
     def declare(fn: Any, depth: int = 1) -> Tool[..., Any]:
         caller = sys._getframe(depth)
