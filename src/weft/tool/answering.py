@@ -7,6 +7,7 @@ becomes words, too, unless it is no affair of the model's.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from weft.tool.result import json_of, parts_of
 if TYPE_CHECKING:
     from weft.tool.declare import Tool
 
+LARGE = 100_000
+"""Length of a value that is written as a result in a thread."""
 SHOWN = 2_000
 """Characters of the arguments that a person who is asked sees."""
 
@@ -95,7 +98,10 @@ def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report |
 
     async def later(**arguments: Any) -> Any:
         try:
-            return _as_data(await written(**given(arguments)), tool, call)
+            value = await written(**given(arguments))
+            if isinstance(value, str | bytes | list | dict) and len(value) > LARGE:  # others run on this loop
+                return await asyncio.to_thread(_as_data, value, tool, call)
+            return _as_data(value, tool, call)
         except ToolRetry as error:
             return _as_data(failed(call, error), tool, call)
 
