@@ -28,7 +28,7 @@ from typing_extensions import TypedDict
 from weft.core.content import ToolCall, ToolSpec
 from weft.core.declare import step, workflow
 from weft.core.errors import BadInput
-from weft.tool import Tool, ToolContext, Toolset, files, tool
+from weft.tool import Tool, ToolContext, Toolset, files, http, tool
 from weft.tool.parameters import Misfit
 
 
@@ -305,6 +305,8 @@ def test_a_step_and_an_object_that_is_called_are_tools_too() -> None:
     assert asyncio.run(add(1)) == 2
     assert (look.name, look.effect, look.needs, look.timeout) == ("peek", "pure", peek.needs, 3)
     assert asyncio.run(look.call(ToolCall(id="1", name="peek", arguments={"path": "x"}))).text == "x"
+    assert look.version == look.options(limit=3).version == peek.version
+    assert (look.in_turn, tool(peek.options(effect="idempotent")).in_turn) == (False, False)
     assert asyncio.run(tool(files.exists)(".")) is True
 
 
@@ -374,6 +376,7 @@ def unknowable(a: asyncio.Event) -> None: ...
         (lambda: tool(lambda a: a), "needs a name"),
         (lambda: tool(name="")(nothing), "needs a name"),
         (lambda: tool(program), "program is a workflow"),
+        (lambda: tool(http.fetch), "effect of http.fetch depends on its arguments"),
         (lambda: tool(yields), "yields yields; a tool returns"),
         (lambda: tool(limit=0)(nothing), "characters of a result"),
         (lambda: tool(effect="twice")(nothing), "must be 'pure'"),  # type: ignore[call-arg]

@@ -51,7 +51,7 @@ Approval = bool | Callable[..., bool]
 
 _INSTEAD = "call it in the workflow, not in a step"
 _OF_A_STEP = (
-    "effect", "on_unknown", "retries", "timeout", "queue", "priority", "needs", "cost", "reversible", "order", "limits",
+    "effect", "on_unknown", "retries", "timeout", "queue", "priority", "needs", "cost", "reversible", "limits",
 )  # fmt: skip
 
 
@@ -78,27 +78,15 @@ class Tool(Step[P, R]):
     ) -> None:
         """`fn`: a function, or a step, whose needs, effect and the like the tool has. `schema`: the JSON schema of the
         arguments, for a function that takes whatever it describes as `**arguments`; without it, the function's own
-        hints say what they are. `scope`: names that its hints mean besides those of
-        its module."""
-        if not callable(fn):
-            raise BadInput(f"@tool was given {fn!r}, which is not a function")
-        if isinstance(fn, Workflow):
-            raise BadInput(
-                f"@tool: {fn.name} is a workflow, which runs as a child of a body and not in a step: await it"
-            )
-        if name is None:
-            name = getattr(fn, "__name__", "")
-        if not name or name == "<lambda>":
-            raise BadInput(f"@tool needs a name for {fn!r}: say @tool(name=...)")
-        if limit < 1:
-            raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            raise BadInput(
-                f"@tool: {name} yields; a tool returns its result, and says by context.progress how far it is"
-            )
+        hints say what they are. `scope`: names that its hints mean besides those of its module."""
+        name = _name(fn, name, limit)
         beneath = fn
         if isinstance(beneath, Step):
+            if type(beneath).of_call is not Step.of_call and "effect" not in settings:
+                raise BadInput(f"@tool: the effect of {beneath.name} depends on its arguments: say @tool(effect=...)")
             settings = {**{key: getattr(beneath, key) for key in _OF_A_STEP}, **settings}
+            if beneath.order in ("staged", "commutes"):
+                settings.setdefault("order", beneath.order)
             fn = _calling(beneath)
         super().__init__(fn, name=name, **settings)
         if isinstance(beneath, Step):
@@ -199,6 +187,7 @@ class Tool(Step[P, R]):
         """The same tool, said otherwise: whatever `@tool` takes."""
         made = type(self)(self.written, **{**self.given, **changes})
         made.shown = self.shown if "name" not in changes else made.name
+        made.version = self.version
         return made
 
     # --- calls ----------------------------------------------------------------------------------------------------
@@ -265,6 +254,23 @@ class Tool(Step[P, R]):
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
+
+
+def _name(fn: Any, name: str | None, limit: int) -> str:
+    """The name of the tool. Raises BadInput for what can be none."""
+    if not callable(fn):
+        raise BadInput(f"@tool was given {fn!r}, which is not a function")
+    if isinstance(fn, Workflow):
+        raise BadInput(f"@tool: {fn.name} is a workflow, which runs as a child of a body and not in a step: await it")
+    if name is None:
+        name = getattr(fn, "__name__", "")
+    if not name or name == "<lambda>":
+        raise BadInput(f"@tool needs a name for {fn!r}: say @tool(name=...)")
+    if limit < 1:
+        raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise BadInput(f"@tool: {name} yields; a tool returns its result, and says by context.progress how far it is")
+    return str(name)
 
 
 def _calling(step: Step[..., Any]) -> Callable[..., Any]:
