@@ -11,7 +11,7 @@ import pytest
 os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
 from tests.servers.postgres import Postgres, Unavailable
-from weft.core.declare import queues
+from weft.core.queue import queues
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder of this test, under the default policy; beside it lies `outside`."""
     for name in ("WEFT_POLICY", "WEFT_ALLOW", "WEFT_ASK", "WEFT_DENY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WEFT_OUTPUTS", str(tmp_path / "outputs"))
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "outside").mkdir()

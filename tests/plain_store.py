@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.base import (
     CLAIMABLE,
     ENDED,
@@ -38,6 +38,18 @@ class Waiter(NamedTuple):
     tenant: str
     priority: int
     order: float
+    tokens: float | None = None
+    """How many it says that it will take."""
+
+
+@dataclass
+class Portion:
+    """Of the tokens that a queue limits."""
+
+    ticket: str
+    queue: str
+    tokens: float
+    taken: bool = False
 
 
 @dataclass
@@ -51,8 +63,9 @@ class Ticket:
 
 
 def in_turn(
-    queue: Queue, waiting: Sequence[Waiter], holders: Mapping[str, int], started: int, served: Mapping[str, float]
-) -> list[Waiter]:
+    queue: Queue, waiting: Sequence[Waiter], holders: Mapping[str, int], started: int, served: Mapping[str, float],
+    taken: float = 0.0,
+) -> list[Waiter]:  # fmt: skip
     """Whom the queue lets in, one after the other, each time by a look at all that wait."""
     left, held, last = list(waiting), Counter(holders), dict(served)
     chosen: list[Waiter] = []
@@ -68,6 +81,11 @@ def in_turn(
         if queue.rate is not None and started + len(chosen) >= queue.rate[0]:
             break
         one = min(left, key=turn)
+        if one.tokens is not None:
+            limit = queue.amounts["tokens"][0]
+            if taken + one.tokens > limit and (taken or one.tokens <= limit):
+                break
+            taken += one.tokens
         left.remove(one)
         chosen.append(one)
         held[one.tenant] += 1
@@ -88,6 +106,7 @@ class PlainStore:
     tickets: dict[str, Ticket] = field(default_factory=dict)
     started: Counter[str] = field(default_factory=Counter)
     """By queue: all its starts, since no window ends during a test."""
+    portions: list[Portion] = field(default_factory=list)
     served: dict[tuple[str, str], int] = field(default_factory=dict)
     """(queue, tenant) -> a number that grows with each who is let in."""
     owners: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -115,6 +134,12 @@ class PlainStore:
                 self.waits[process] = set(keys)
         for ticket in batch.released:
             self.tickets.pop(ticket, None)
+        for ticket, took in batch.took.items():
+            for portion in [one for one in self.portions if one.ticket == ticket]:
+                if took:
+                    portion.tokens = took["tokens"]
+                else:
+                    self.portions.remove(portion)
 
     def by_key(self, key: str | None) -> ProcessRow | None:
         return next((row for row in self.rows.values() if key is not None and row.key == key), None)
@@ -179,10 +204,13 @@ class PlainStore:
                 self.tickets[want.ticket] = Ticket(queue.name, want.tenant, want.priority, owner, since)
             else:
                 known.owner, known.since, known.admitted = owner, since, False
+            self.portions = [one for one in self.portions if one.ticket != want.ticket or one.taken]
+            self.portions += [Portion(want.ticket, queue.name, tokens) for tokens in want.amounts.values()]
         waiting = self._line(owner, queue, room > 0)
         chosen = in_turn(
             queue, waiting, self._holders(queue), self.started[queue.name],
             {tenant: at for (name, tenant), at in self.served.items() if name == queue.name},
+            sum(one.tokens for one in self.portions if one.queue == queue.name and one.taken),
         )  # fmt: skip
         mine = []
         for one in chosen:
@@ -195,6 +223,8 @@ class PlainStore:
                 self.served[queue.name, one.tenant] = 1 + max(self.served.values(), default=0)
             if one.name in self.tickets:
                 self.tickets[one.name].admitted = True
+                for portion in self.portions:
+                    portion.taken |= portion.ticket == one.name
             else:
                 row = self.rows[one.name]
                 row.state, row.owner, row.wake_at = RUNNING, owner, None
@@ -210,7 +240,9 @@ class PlainStore:
                     line.append(Waiter(row.id, living, row.tenant, row.priority, row.created))
         for name, ticket in self.tickets.items():
             if ticket.queue == queue.name and not ticket.admitted:
-                line.append(Waiter(name, ticket.owner, ticket.tenant, ticket.priority, ticket.since))
+                said = [one.tokens for one in self.portions if one.ticket == name and not one.taken]
+                tokens = said[0] if said else None
+                line.append(Waiter(name, ticket.owner, ticket.tenant, ticket.priority, ticket.since, tokens))
         return line
 
     def _holders(self, queue: Queue) -> dict[str, int]:

@@ -30,11 +30,11 @@ def fits(expected: str, actual: str) -> bool:
     return re.search(pattern, actual, re.S) is not None
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/files-and-output.md"])
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     commands = 0
     for language, title, body in BLOCK.findall((ROOT / page).read_text()):
-        if language == "python" and title:
+        if title:
             (tmp_path / title).write_text(body)
         elif language == "console" and body.startswith("$ "):
             for part in re.split(r"^\$ ", body, flags=re.M)[1:]:

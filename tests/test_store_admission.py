@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.plain_store import Waiter, in_turn
 from tests.stores import KINDS, Place, commit, eventually, ids, row, rows
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store import Store
 from weft.store.admission import Candidate, choose, within_room
 from weft.store.base import MAX_STRIKES, Want

@@ -13,8 +13,8 @@ import pytest
 from tests.servers.postgres import Postgres
 from tests.servers.relay import Relay
 from tests.stores import Place, commit, eventually, ids, row, rows, until
-from weft.core.declare import Queue
 from weft.core.errors import LeaseLost, StoreError, StoreUnreachable
+from weft.core.queue import Queue
 from weft.store import Batch, Message, Segment, Store
 from weft.store.base import Want
 from weft.store.ledger import Account, Charge

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.stores import KINDS, Place, commit, elsewhere, ids, row, rows, until
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.queue import Queue
 from weft.store import Message
 from weft.store.base import ENDED, Want
 

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from tests.plain_store import PlainStore, Refused
 from tests.servers.postgres import Postgres
 from tests.stores import commit, ids, row
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.queue import Queue
 from weft.store import Batch, Message, ProcessRow, Segment, Store, open_store
 from weft.store.base import CLAIMABLE, ENDED, FINISHED, QUEUED, RUNNING, UNFINISHED, WAITING, Want
 
@@ -29,6 +29,7 @@ QUEUES = [
     Queue("model-narrow", concurrency=2),
     Queue("model-slow", rate=(6, WINDOW)),
     Queue("model-both", concurrency=3, rate=(12, WINDOW)),
+    Queue("model-tokens", amounts={"tokens": (100, WINDOW)}),
 ]
 OWNERS = ["ann", "bob"]
 PROCESSES = [f"p{n}" for n in range(10)]
@@ -46,7 +47,7 @@ def what_it_is(id: str) -> dict[str, Any]:
         "workflow": f"flow.{'aab'[n % 3]}",
         "version": f"v{1 + n // 2 % 2}",
         "parent": PROCESSES[n // 2] if n % 2 else None,
-        "queue": [*(queue.name for queue in QUEUES), None][n % 5],
+        "queue": [*(queue.name for queue in QUEUES), None][n % 6],
         "priority": n % 2,
         "tenant": TENANTS[n % 3],
         "input": id.encode(),
@@ -129,6 +130,10 @@ class Stores:
                 id: self.some([*EVENTS, *(ENDED + other for other in PROCESSES)], 3) for id in self.some(PROCESSES, 3)
             },
             released={ticket: plain.tickets[ticket].queue for ticket in tickets},
+            took={
+                ticket: chance.choice([{}, {"tokens": float(chance.randint(0, 30))}])
+                for ticket in self.some([one.ticket for one in plain.portions], 3)
+            },
         )
 
     async def write(self, by: str) -> None:
@@ -194,11 +199,12 @@ class Stores:
         queue = chance.choice(QUEUES)
         mine = [n for n, t in self.plain.tickets.items() if t.owner == owner and t.queue == queue.name]
         asked = [
-            Want(f"t{next(self.numbers)}", chance.choice(TENANTS), chance.choice([0, 0, 1]))
+            Want(f"t{next(self.numbers)}", chance.choice(TENANTS), chance.choice([0, 0, 1]), self.tokens(queue))
             for _ in range(chance.randint(0, 3))
         ]
         for name in self.some(mine, 2) if chance.random() < 0.3 else ():  # since an answer got lost
-            asked.append(Want(name, self.plain.tickets[name].tenant, self.plain.tickets[name].priority))
+            known = self.plain.tickets[name]
+            asked.append(Want(name, known.tenant, known.priority, self.tokens(queue)))
         room = chance.randint(0, 3)
         processes, tickets = self.plain.admit(owner, queue, asked, room, time.time())
         for store in self.of[owner]:
@@ -207,6 +213,9 @@ class Stores:
             assert admission.rows == [self.plain.rows[id] for id in processes]
             assert admission.tickets == tickets
             assert admission.again is None or 0 < admission.again <= WINDOW
+
+    def tokens(self, queue: Queue) -> dict[str, float]:
+        return {kind: float(self.chance.choice([0, 10, 40, 150])) for kind in queue.amounts}
 
     async def wake(self, owner: str) -> None:
         now, limit = self.chance.choice([0.0, 1000.0 + next(self.numbers) / 2, 1e6]), self.chance.randint(0, 3)
@@ -265,7 +274,7 @@ class Stores:
 
 
 TABLES = """weft.owners, weft.processes, weft.segments, weft.payloads, weft.payload_references, weft.inbox, weft.events,
-    weft.waits, weft.tickets, weft.starts, weft.served, weft.graves, weft.images"""
+    weft.waits, weft.tickets, weft.starts, weft.served, weft.portions, weft.pauses, weft.graves, weft.images"""
 
 
 @pytest.mark.timeout(180)

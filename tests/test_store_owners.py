@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.stores import KINDS, Place, begin, commit, elsewhere, eventually, ids, row, rows
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
+from weft.core.queue import Queue
 from weft.store import ProcessRow, Store
 from weft.store.base import MAX_STRIKES, QUEUED, RUNNING, SUSPECT, WAITING, Want
 
@@ -327,7 +327,7 @@ def test_stats_count_the_unfinished_and_those_in_line(place: Place) -> None:
 
 
 DIE_IN_LINE = """
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.base import Want
 async def main():
     store = opened(heartbeat=0.5)

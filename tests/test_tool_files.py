@@ -556,3 +556,19 @@ def test_a_right_to_one_use_is_taken_once(workspace: Path) -> None:
     assert found[0] == str(workspace / "b.txt") and isinstance(found[1], Denied)
     assert (workspace / "b.txt").read_text() == "1"
     assert [bool(record.uses) for record in records if isinstance(record, Reserved)] == [True]
+
+
+def test_a_reader_of_a_file_that_is_replaced_all_the_time_gets_the_old_or_the_new(workspace: Path) -> None:
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            opening.replace(str(workspace / "a.txt"), lambda file: file.write(b"of the workspace"))
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        assert {files.read_text.fn("a.txt") for _ in range(2000)} == {"of the workspace"}
+    finally:
+        stop.set()
+        writer.join()

@@ -11,7 +11,7 @@ import pytest
 import weft
 from weft.core.errors import BadInput, OverMemory, OverTime
 from weft.runtime.sandbox import report
-from weft.tool import python
+from weft.tool import output, python
 
 pytestmark = [
     pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
@@ -73,6 +73,14 @@ def test_limits_are_errors_in_words() -> None:
             return await runtime.run(hungry)
 
     assert "ended for memory" in asyncio.run(use())
+
+
+def test_a_long_output_is_shown_in_part_and_kept_whole(workspace: Path) -> None:
+    done = alone("print('\\x1b[31m' + 'x' * 99)\nfor n in range(100_000): print(n)", limit=1000)
+    assert done.stdout.startswith("xxx") and done.stdout.endswith("99999\n") and len(done.stdout) < 1200
+    assert done.stderr_ref is None and done.stdout_ref is not None and done.stdout_ref in done.stdout
+    page = asyncio.run(output.read(done.stdout_ref, 50_002, 1))
+    assert (page.text, page.lines) == ("50000\n", 100_001)
 
 
 @pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", ""])

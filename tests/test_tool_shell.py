@@ -18,7 +18,7 @@ import weft
 from tests.programs import drive
 from weft.core.errors import BadInput, Denied, StepTimeout
 from weft.core.record import Decision
-from weft.tool import shell
+from weft.tool import output, shell
 
 PY = sys.executable
 
@@ -239,8 +239,10 @@ def test_an_endless_output_is_cut_and_told(workspace: Path) -> None:
     code = "import sys\nsys.stdout.write('first ' + 'x' * 5_000_000 + ' last')"
     done = run(workspace, [PY, "-c", code], {"limit": 1000}, **ANY)
     assert done.stdout.startswith("first x") and done.stdout.endswith("x last")
-    assert len(done.stdout) < 1100 and done.cut == 5_000_011 - 1000
-    assert f"[... {done.cut} bytes were left out here ...]" in done.stdout
+    assert len(done.stdout) < 1200 and done.cut == 5_000_011 - 1000
+    assert f"[... {done.cut:,} bytes left out; output.read({done.stdout_ref!r}, 1) shows them ...]" in done.stdout
+    assert done.stdout_ref is not None and done.stderr_ref is None
+    assert asyncio.run(output.search(done.stdout_ref, "x last$")).matches[0].column == 5_000_006
     error = run(workspace, ["yes"], {"timeout": 1, "limit": 100}, **ANY)
     assert isinstance(error, StepTimeout)
 
@@ -258,7 +260,7 @@ def test_a_command_is_not_run_twice_by_a_crash(workspace: Path) -> None:
         """
 import asyncio, os, sys
 import weft
-from weft.tool import shell
+from weft.tool import output, shell
 
 @weft.workflow(name="crashing")
 async def crashing(effect: str):

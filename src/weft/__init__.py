@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from weft.core import errors as errors
     from weft.core.approvals import Approvals as Approvals
     from weft.core.budget import Budget as Budget
-    from weft.core.declare import Queue as Queue
-    from weft.core.declare import Retry as Retry
     from weft.core.declare import Step as Step
     from weft.core.declare import Workflow as Workflow
     from weft.core.declare import step as step
     from weft.core.declare import workflow as workflow
     from weft.core.errors import WeftError as WeftError
     from weft.core.label import Label as Label
+    from weft.core.queue import Queue as Queue
+    from weft.core.retry import Retry as Retry
     from weft.core.sealed import Labelled as Labelled
     from weft.core.sealed import label as label
     from weft.core.secret import Secret as Secret
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from weft.runtime.effects import detach as detach
     from weft.runtime.effects import exec as exec
     from weft.runtime.effects import exit as exit
+    from weft.runtime.effects import hold_back as hold_back
     from weft.runtime.effects import now as now
     from weft.runtime.effects import patched as patched
     from weft.runtime.effects import publish as publish
@@ -56,15 +57,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "Approvals": "core.approvals", "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label",
     "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory",
-    "Policy": "runtime.policy", "Queue": "core.declare", "Results": "runtime.map", "Retry": "core.declare",
+    "Policy": "runtime.policy", "Queue": "core.queue", "Results": "runtime.map", "Retry": "core.retry",
     "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare",
     "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects",
     "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
-    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "label": "core.sealed",
-    "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects", "publish": "runtime.effects",
-    "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret", "sleep": "runtime.effects",
-    "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare", "turn": "runtime.turns",
-    "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
+    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "hold_back": "runtime.effects",
+    "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects",
+    "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret",
+    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare",
+    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

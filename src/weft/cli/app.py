@@ -11,9 +11,11 @@ from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
 from weft.cli.memory import memories
+from weft.cli.models import models
 from weft.cli.policy import policies
 from weft.cli.rights import revoke
 from weft.cli.runs import export, ps, show_
+from weft.cli.serve_model import serve_model
 from weft.cli.signals import signal
 from weft.cli.steer import cancel, send
 from weft.cli.store import stores
@@ -34,7 +36,7 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_, "export": export,
-    "revoke": revoke, "gc": gc, "doctor": doctor,
+    "revoke": revoke, "models": models, "serve-model": serve_model, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

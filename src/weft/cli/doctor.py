@@ -37,6 +37,7 @@ def examine(store: str | None) -> list[Finding]:
         *_walls(),
         _git(),
         _engine(),
+        _embeddings(),
         *_models(),
         _hash_seed(),
     ]
@@ -141,6 +142,13 @@ def _walls() -> list[Finding]:
     return findings
 
 
+def _embeddings() -> Finding:
+    try:
+        return Finding("embeddings", True, f"onnxruntime {importlib.metadata.version('onnxruntime')}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("embeddings", False, "onnxruntime is not installed", "pip install 'weft[embed]'")
+
+
 def _engine() -> Finding:
     try:
         return Finding("local engine", True, f"xllamacpp {importlib.metadata.version('xllamacpp')}")
@@ -149,10 +157,11 @@ def _engine() -> Finding:
 
 
 def _models() -> list[Finding]:
-    from weft.model.catalogue import catalogue
+    from weft.model.catalogue import catalogue, embeddings
 
     findings = []
-    for entry in catalogue.values():
+    files = [entry for embedding in embeddings.values() for entry in embedding.files]
+    for entry in (*catalogue.values(), *files):
         size = f"{entry.size / 1e6:,.0f} MB"
         here = entry.path.is_file()
         text = f"{entry.path} ({size})" if here else f"not in the cache ({size}); fetched when first used"

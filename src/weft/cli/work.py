@@ -46,7 +46,7 @@ def worker(
     from weft.cli.load import load
     from weft.cli.serving import work
     from weft.cli.settings import load_settings
-    from weft.core.declare import queues as declared
+    from weft.core.queue import queues as declared
 
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     given = {
@@ -90,8 +90,8 @@ def submit(
     from weft.cli.render import out
     from weft.cli.rights import policy_of, refusals, whole_policy
     from weft.core.codec import to_plain
-    from weft.core.declare import find_queue
     from weft.core.errors import Divergence, RunMoved, StoreError
+    from weft.core.queue import find_queue
     from weft.runtime.runtime import Runtime
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))

@@ -30,16 +30,20 @@ class Crossing(Protocol):
     """One step being carried out."""
 
     @property
-    def run(self) -> str:
-        """The process's id."""
-
-    @property
     def number(self) -> int:
         """That of the effect among the process's."""
 
     @property
     def workspace(self) -> str:
         """The folder that relative paths mean."""
+
+    @property
+    def run(self) -> str:
+        """The id of the process."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was begun, this time too."""
 
     @property
     def requests(self) -> Sequence[Request]:

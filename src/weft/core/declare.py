@@ -16,15 +16,15 @@ from functools import update_wrapper
 from types import CodeType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-import msgspec
-
 from weft.core.boundary import place, require
 from weft.core.budget import Budget
 from weft.core.crossing import crossing, executing
 from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
 from weft.core.memory import ORDERS, Order
 from weft.core.needs import Needs, needs_of
+from weft.core.queue import Queue
 from weft.core.resources import Resources, resources_of
+from weft.core.retry import Retry
 from weft.core.sealed import Labelled, closed, held, opened_args
 
 P = ParamSpec("P")
@@ -35,61 +35,6 @@ Unknown = Literal["fail", "ask", "done"]
 Executor = Literal["ray"]
 Impact = Literal["none", "repeatable", "reversible", "irreversible"]
 """What a step leaves behind outside: nothing; what doing it again does not change; what can be undone; what can't."""
-
-
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Repeat a failed step: up to `attempts` in all, waiting `delay * backoff**n` seconds (at most `max_delay`)
-    between them, each wait stretched or shortened by up to the fraction `jitter`; only for errors in `on`."""
-
-    attempts: int = 3
-    delay: float = 1.0
-    backoff: float = 2.0
-    max_delay: float = 60.0
-    jitter: float = 0.1
-    on: tuple[type[BaseException], ...] = (Exception,)
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.delay < 0 or self.backoff < 1 or self.max_delay < 0 or not 0 <= self.jitter <= 1:
-            raise BadInput(
-                f"{self!r}: attempts must be >= 1, delay and max_delay >= 0 s, backoff >= 1, jitter between 0 and 1"
-            )
-
-    def wait(self, attempt: int, draw: float) -> float:
-        """Seconds to wait after failed attempt number `attempt` (from 1); `draw` is uniform in [0, 1)."""
-        seconds = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
-        return seconds * (1 + self.jitter * (2 * draw - 1))
-
-
-queues: dict[str, Queue] = {}
-"""Every queue declared in this interpreter, by name."""
-
-
-class Queue(msgspec.Struct, frozen=True):
-    """Admission by name: at most `concurrency` at once, and at most `rate[0]` starts in any `rate[1]` seconds.
-    Waiting ones are admitted by priority (larger first); among equals tenants take turns, and each tenant's come
-    in order of arrival. Holds over all runtimes that share a store."""
-
-    name: str
-    concurrency: int | None = None
-    rate: tuple[int, float] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.concurrency is not None and self.concurrency < 1) or (
-            self.rate is not None and (self.rate[0] < 1 or self.rate[1] <= 0)
-        ):
-            raise BadInput(f"{self!r}: concurrency must be >= 1 and rate (count >= 1, seconds > 0)")
-        known = queues.get(self.name)
-        if known is None or not known.limited:
-            queues[self.name] = self
-
-    @property
-    def limited(self) -> bool:
-        return self.concurrency is not None or self.rate is not None
-
-
-def find_queue(name: str) -> Queue:
-    """The queue declared with this name, or one without limits."""
-    return queues.get(name) or Queue(name)
 
 
 def _name(fn: Callable[..., Any], given: str | None) -> str:
@@ -462,9 +407,9 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     starts, such as "write:{path}" with the step's own arguments, or a function of them that gives (action,
     resource) pairs; so it can be asked for, and used once. What it does without a word is checked when it does it,
     but on Ray, where nobody watches: there only its needs count. `cost`: the most that a call may spend of a
-    budget, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments that says so; what it did spend
-    it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or by another step (`weft
-    checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
+    budget, or take of its queue's amounts, such as {"tokens": 4000, "money": 0.02}, or a function of its arguments
+    that says so; what it did spend it says by `weft.charge(...)`. `reversible`: what it did can be undone, by hand or
+    by another step (`weft checkpoint show` says so). `order`: of its effects, for operations on shared memory at L3
     (`weft.core.memory.Order`); a pure step has none, any other is "ordered" unless it says otherwise.
     """
 

@@ -361,6 +361,29 @@ class ModelUnavailable(ModelError):
     """A model's file could not be fetched, or its server cannot be reached or started."""
 
 
+class ModelBusy(ModelUnavailable):
+    """The provider limits how much it answers, or is overloaded. `retry_after`: seconds, if it said so."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, retry_after)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class KeyRefused(ModelError):
+    """The provider does not take the key, or the key may not use this model."""
+
+
+class UnknownModel(ModelError, LookupError):
+    """The provider has no model of this name."""
+
+
+class AnswerMisfit(ModelError, ValueError):
+    """What the model answered does not fit the schema that was asked for, or is no answer at all."""
+
+
 class ModelCrashed(ModelError):
     """The local engine's process died; the next call starts it anew."""
 

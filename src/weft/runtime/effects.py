@@ -6,6 +6,7 @@ Each is an effect: journaled where it happens, and the same on every replay.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random as _random
 import uuid as _uuid
@@ -162,11 +163,23 @@ async def spend(**amounts: float) -> None:
 
 def charge(**amounts: float) -> None:
     """Inside a step: what it did spend, in place of the most that it might: ``weft.charge(tokens=812, money=0.004)``.
-    May be said more than once; the sum counts. Without a budget it does nothing."""
+    May be said more than once; the sum counts, for the budget and for the amounts of the step's queue. Without either
+    it does nothing."""
     execution = executing.get()
     spent = checked(dict(amounts))
-    if execution is not None and execution.bill is not None:
-        execution.bill.charge(spent)
+    if execution is not None:
+        execution.charge(spent)
+
+
+def hold_back(seconds: float) -> None:
+    """Inside a step with a queue: for so many seconds the queue lets nobody in, over all runtimes of the store, as when
+    a provider says 429 with `Retry-After`. Those already in go on; a longer pause is not shortened. Then fail, and let
+    `retries` stand in line again. Without a queue, and on Ray, it does nothing. Raises BadInput."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise BadInput(f"weft.hold_back({seconds!r}): give a number of seconds >= 0")
+    execution = executing.get()
+    if execution is not None:
+        execution.hold_back(float(seconds))
 
 
 def patched(id: str) -> bool:

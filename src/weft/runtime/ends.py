@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from weft.core.codec import decode
-from weft.core.declare import find_queue
 from weft.core.errors import RunBusy, WeftError
+from weft.core.queue import find_queue
 from weft.runtime.commit import settle
 from weft.runtime.handle import outcome_of, restored
 from weft.runtime.look import Look

@@ -192,6 +192,8 @@ class Execution(Pending):
             self.protected.recheck()
         self._note_seen()  # in the attempt before
         self.started = self.process.runtime.clock()
+        if self.ticket is not None:
+            self.ticket.begun = True
         labelled = self.load is not None or self.process.rules is not None
         self.watched = self.step.watched and self.step.executor is None and (self.rights.watched or labelled)
         executing.set(self)
@@ -203,12 +205,12 @@ class Execution(Pending):
         return self.holder or self.process.rights
 
     @property
-    def run(self) -> str:
-        return self.process.id
-
-    @property
     def workspace(self) -> str:
         return self.rights.image.workspace
+
+    @property
+    def run(self) -> str:
+        return self.process.id
 
     @property
     def requests(self) -> Sequence[Request]:
@@ -232,6 +234,16 @@ class Execution(Pending):
 
     def at_leave(self, do: Leaving) -> None:
         self.process.runtime.ends.at_leave(self.process.id, do)
+
+    def charge(self, spent: Mapping[str, float]) -> None:
+        if self.bill is not None:
+            self.bill.charge(spent)
+        if self.ticket is not None:
+            self.ticket.charge(spent)
+
+    def hold_back(self, seconds: float) -> None:
+        if self.ticket is not None:
+            self.ticket.gate.pause(seconds)
 
     def further(self, asked: Request, instead: str) -> None:
         further(self, asked, instead)
@@ -320,7 +332,8 @@ class Execution(Pending):
                         raise
                     if retry is None or self.attempts >= retry.attempts or not isinstance(error, retry.on):
                         raise
-                    wait = retry.wait(self.attempts, _jitter.random())
+                    asked = getattr(error, "retry_after", None) or 0.0  # a provider says when to come back
+                    wait = max(retry.wait(self.attempts, _jitter.random()), asked)
                     self._note_attempt(error, wait)
                     await self._idly(asyncio.sleep(wait))
                     self.attempts += 1
@@ -363,7 +376,8 @@ class Execution(Pending):
             gate = self.process.runtime.gates[self.step.queue]
             place = f"{self.process.id}:{self.number}:{self.attempts}"
             tenant = self.process.row.tenant
-            self.ticket = gate.enter(place, tenant, self.step.priority, partial(settle, admitted, None))
+            cost = self._cost() if gate.queue.amounts else {}
+            self.ticket = gate.enter(place, tenant, self.step.priority, cost, partial(settle, admitted, None))
             try:
                 await self._idly(admitted)
                 if self._announce():
@@ -372,6 +386,12 @@ class Execution(Pending):
             finally:
                 self.ticket.release()
         return await self._limited()
+
+    def _cost(self) -> Mapping[str, float]:
+        """The most that it may take, by kind."""
+        if not self.price:
+            self.price = price_of(self)
+        return self.price
 
     async def _limited(self) -> Any:
         self.act()

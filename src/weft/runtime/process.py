@@ -21,7 +21,7 @@ from weft.core.codec import decode, decode_args, encode, encode_args
 from weft.core.declare import Step, Workflow, find_workflow
 from weft.core.errors import WeftError
 from weft.core.label import PUBLIC, Label
-from weft.core.record import Blob, Cancel, Fork, Outcome, Patch, Value
+from weft.core.record import Cancel, Outcome, Patch
 from weft.core.sealed import Labelled
 from weft.runtime import flow
 from weft.runtime.beginning import Beginning
@@ -35,6 +35,7 @@ from weft.runtime.loop import BodyLoop, Timer
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, Also, Launch, Pending, Stopped
 from weft.runtime.protect import check, launch
+from weft.runtime.replay import replay
 from weft.runtime.rights import Holder, narrowed
 from weft.runtime.signals import Signals
 from weft.runtime.turns import turning
@@ -100,7 +101,7 @@ class Process(Writing):
                 if self.arrived and fresh:
                     self.main.cancel()  # all that can come first is a cancellation: the body never begins
                 self.loop.drain()
-            if not self.live and not self._replay():
+            if not self.live and not replay(self):
                 return  # waits for a large payload, or was stopped
             while not self.main.done():
                 if self.error is not None:
@@ -129,62 +130,6 @@ class Process(Writing):
             raise
         await self.children.finish()
         return result
-
-    def _replay(self) -> bool:
-        """Deliver recorded outcomes in order; True once the body stands where the journal ends."""
-        assert self.main is not None
-        history = self.history
-        while history:
-            if self.error is not None:
-                abort(self, self.error)
-                return False
-            record = history.order[history.cursor]
-            if type(record) is Outcome:
-                pending = self.pending.get(record.effect)
-                if pending is None or not history.fits(record, pending.kind, pending.name, pending.args):
-                    abort(self, diverged(self, record, pending))
-                    return False
-                if type(record.value) is Blob and record.value.hash not in self.blobs:
-                    self.runtime.recovery.fetch(self, record.value)
-                    return False
-                history.cursor += 1
-                self.clock = record.at
-                self._forget(pending)
-                if record.label is not None:
-                    self.mark |= record.label
-                if pending.turn is not None:
-                    pending.turn.turns.passed(record.turn)
-                    pending.turn.over()
-                self._resolve(pending, record.ok, decode(self._bytes(record.value)))
-            elif type(record) is Cancel:
-                history.cursor += 1
-                self.clock = record.at
-                if record.label is not None:
-                    self.mark |= record.label
-                self.main.cancel()
-            elif type(record) is Fork:
-                history.pass_fork()
-            else:  # a Patch that the body did not ask for
-                abort(self, diverged(self, record, None))
-                return False
-            self.loop.drain()
-        if self.error is not None:
-            abort(self, self.error)
-            return False
-        self._go_live()
-        return True
-
-    def _go_live(self) -> None:
-        self.live = True
-        self.history.forget()
-        for pending in list(self.pending.values()):
-            started = self.history.intents.get(pending.number)
-            if started is not None and not self.history.fits(started, pending.kind, pending.name, pending.args):
-                self.error = diverged(self, started, pending)
-                return
-            pending.noted = started is not None
-            if not self.signals.held:
-                launch(self, pending)
 
     # --- issuing effects ---------------------------------------------------------------------------------
 
@@ -342,7 +287,7 @@ class Process(Writing):
 
     def drop(self, pending: Pending) -> None:
         """The body no longer waits for this effect: stop working on it."""
-        self._forget(pending)
+        self.forget(pending)
         if pending.turn is not None:
             pending.turn.over()
         if pending.host is not None:
@@ -403,7 +348,7 @@ class Process(Writing):
             return
         if self.pending.get(pending.number) is not pending or pending.future.done():
             return  # the body gave it up meanwhile
-        self._forget(pending)
+        self.forget(pending)
         pending.host = None
         label = None
         if pending.load is not None:
@@ -438,7 +383,7 @@ class Process(Writing):
             also(value)
         if pending.bill is not None:
             pending.bill.settle(begun=pending.started > 0)
-        self._resolve(pending, ok, value)
+        self.resolve(pending, ok, value)
 
     def _learn(self, label: Label) -> Label | None:
         """The body sees what carries this; returns it if that is more than it has seen."""
@@ -451,7 +396,7 @@ class Process(Writing):
         """A letter says that a value may go where its label may not."""
         flow.take(self, payload)
 
-    def _resolve(self, pending: Pending, ok: bool, value: Any) -> None:
+    def resolve(self, pending: Pending, ok: bool, value: Any) -> None:
         if pending.timer is not None:
             if pending.timer.live:
                 self.loop.ready.append(pending.timer)
@@ -463,7 +408,7 @@ class Process(Writing):
             else:
                 pending.future.set_exception(value)
 
-    def _forget(self, pending: Pending) -> None:
+    def forget(self, pending: Pending) -> None:
         if self.pending.pop(pending.number, None) is not None:
             self.busy -= not pending.parkable
 
@@ -472,9 +417,6 @@ class Process(Writing):
         if pending.parkable != rests and pending.number in self.pending:
             pending.parkable = rests
             self.busy += -1 if rests else 1
-
-    def _bytes(self, value: Value) -> bytes:
-        return self.blobs.pop(value.hash) if isinstance(value, Blob) else value
 
     def complain(self, context: dict[str, Any]) -> None:
         """asyncio's words about a task or future of this body that nobody looked at."""

@@ -399,8 +399,10 @@ class Inner:
         self.run = outer.run
         self.number = outer.number
         self.workspace = outer.workspace
+        self.attempts = outer.attempts
         self.again = outer.again
-        self.bill = outer.bill
+        self.charge = outer.charge
+        self.hold_back = outer.hold_back
         self.resources = outer.resources
         self.priority = outer.priority
         self.took = outer.took

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from weft.core.declare import find_queue, find_workflow, registry
+from weft.core.declare import find_workflow, registry
 from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, StoreError, WeftError
+from weft.core.queue import find_queue
 from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
 from weft.runtime.beginning import Beginning, beginning
 from weft.runtime.handle import Run

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from weft.core.clock import monotonic
 from weft.core.codec import decode, encode
-from weft.core.declare import Queue
 from weft.core.errors import Restored, RunBusy
 from weft.core.ids import new_id
+from weft.core.queue import Queue
 from weft.core.record import length_of
 from weft.runtime.commit import settle
 from weft.runtime.handle import restored
@@ -40,7 +40,7 @@ async def turn(runtime: Runtime) -> AsyncIterator[None]:
     """One process of a store is restored at a time: two would end and begin the same ones beside each other."""
     admitted: asyncio.Future[None] = runtime.host.create_future()
     gate = runtime.gates[Queue("weft.restore", concurrency=1)]
-    ticket = gate.enter(f"{new_id()}:restore:0", "", 0, partial(settle, admitted, None))
+    ticket = gate.enter(f"{new_id()}:restore:0", "", 0, {}, partial(settle, admitted, None))
     try:
         await admitted
         yield

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode_args
-from weft.core.declare import Queue, Workflow, find_queue
+from weft.core.declare import Workflow
 from weft.core.errors import BadInput, KeyConflict, RunBusy
 from weft.core.ids import new_id
+from weft.core.queue import Queue, find_queue
 from weft.core.record import to_column
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning

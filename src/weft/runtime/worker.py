@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from weft.core.clock import monotonic
-from weft.core.declare import find_queue
 from weft.core.errors import BadInput, CrashLoop, StoreError
+from weft.core.queue import find_queue
 from weft.runtime.execute import Execution
 from weft.store.base import MAX_STRIKES, RUNNING, SUSPECT, WAITING, ProcessRow
 

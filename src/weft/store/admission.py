@@ -6,12 +6,16 @@ A store locks the queue, reads who holds a place and who waits, asks `choose`, a
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
+
+STARTS = "starts"
+"""What a rate counts, as if it were a kind of amount."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -23,13 +27,42 @@ class Candidate(msgspec.Struct, frozen=True):
     priority: int
     order: float
     """When it came: smaller is earlier."""
+    amounts: Mapping[str, float] = {}
+    """What it says that it will take, by kind."""
 
 
 class Turn(msgspec.Struct):
-    """Who goes in now, in order. `again`: seconds until the rate lets in the next, if only the rate holds it up."""
+    """Who goes in now, in order. `again`: seconds until the next may be let in, if only time holds it up."""
 
     chosen: list[Candidate]
     again: float | None = None
+
+
+class Window:
+    """What was taken in the last `seconds` before `now`, as (when, how much), of which there may be up to `limit`."""
+
+    def __init__(self, limit: float, seconds: float, taken: Iterable[tuple[float, float]], now: float) -> None:
+        self.limit = limit
+        self.seconds = seconds
+        self.now = now
+        self.taken = sorted(one for one in taken if one[0] > now - seconds and one[1] > 0)
+        self.sum = math.fsum(amount for _, amount in self.taken)
+
+    def wait(self, amount: float) -> float:
+        """Seconds until there is room for this: 0 if there is now. What is more than `limit` needs all of it."""
+        excess = self.sum + min(amount, self.limit) - self.limit
+        seconds = 0.0
+        for at, leaves in self.taken:
+            if excess <= 0:
+                break
+            excess -= leaves
+            seconds = at + self.seconds - self.now
+        return seconds
+
+    def take(self, amount: float) -> None:
+        if amount > 0:
+            self.taken.append((self.now, amount))
+            self.sum += amount
 
 
 def choose(
@@ -39,33 +72,41 @@ def choose(
     starts: Sequence[float],
     served: Mapping[str, float],
     now: float,
+    *,
+    taken: Sequence[tuple[str, float, float]] = (),
+    until: float = 0.0,
 ) -> Turn:
     """The most urgent first; among equals the tenant that holds the fewest places, then the one that was served
-    longest ago, then the first come.
+    longest ago, then the first come. Nobody overtakes one whose turn it is and who must wait.
 
     `holders`: places held, by tenant. `starts`: when somebody was let in during the rate's window before `now`.
-    `served`: when each tenant was last let in. All times by the store's clock.
+    `served`: when each tenant was last let in. `taken`: (kind, when, how much) of what was taken lately. `until`: when
+    a pause ends. All times by the store's clock.
     """
-    free = _capacity(queue, sum(holders.values()))
-    by_rate, opens = _rate(queue, starts, now)
+    free = math.inf if queue.concurrency is None else queue.concurrency - sum(holders.values())
+    windows = _windows(queue, starts, taken, now)
     chosen: list[Candidate] = []
     held = dict(holders)
     turn = {tenant: (at, 0) for tenant, at in served.items()}  # who is served now comes after all served before
-    left = 0
     for line in _lines(waiting):
         heap = [(held.get(t, 0), turn.get(t, (0.0, 0)), items[-1].order, t) for t, items in line.items()]
         heapq.heapify(heap)
         while heap:
             _, _, _, tenant = heapq.heappop(heap)
-            if len(chosen) >= min(free, by_rate):
-                left += 1
-                break
-            chosen.append(line[tenant].pop())
+            one = line[tenant].pop()
+            if len(chosen) >= free:
+                return Turn(chosen)
+            wait = max(_wait(windows, one), until - now)
+            if wait > 0:
+                return Turn(chosen, wait)
+            for kind, window in windows.items():
+                window.take(1 if kind == STARTS else one.amounts.get(kind, 0.0))
+            chosen.append(one)
             held[tenant] = held.get(tenant, 0) + 1
             turn[tenant] = (now, len(chosen))
             if line[tenant]:
                 heapq.heappush(heap, (held[tenant], turn[tenant], line[tenant][-1].order, tenant))
-    return Turn(chosen, opens if left and by_rate <= len(chosen) < free else None)
+    return Turn(chosen)
 
 
 def within_room(turn: Turn, room: int) -> Turn:
@@ -89,17 +130,19 @@ def _lines(waiting: Iterable[Candidate]) -> Iterable[dict[str, list[Candidate]]]
     return (by_priority[priority] for priority in sorted(by_priority, reverse=True))
 
 
-def _capacity(queue: Queue, taken: int) -> float:
-    return float("inf") if queue.concurrency is None else max(0, queue.concurrency - taken)
+def _windows(
+    queue: Queue, starts: Sequence[float], taken: Sequence[tuple[str, float, float]], now: float
+) -> dict[str, Window]:
+    """One for each limit in time, by kind."""
+    windows: dict[str, Window] = {}
+    if queue.rate is not None:
+        windows[STARTS] = Window(*queue.rate, ((at, 1) for at in starts), now)
+    for kind, (limit, seconds) in queue.amounts.items():
+        windows[kind] = Window(limit, seconds, ((at, amount) for k, at, amount in taken if k == kind), now)
+    return windows
 
 
-def _rate(queue: Queue, starts: Sequence[float], now: float) -> tuple[float, float | None]:
-    """(how many more the rate allows now, seconds until it allows one more)."""
-    if queue.rate is None:
-        return float("inf"), None
-    limit, seconds = queue.rate
-    recent = sorted(at for at in starts if at > now - seconds)
-    if len(recent) < limit:
-        # What is let in now leaves the window after `seconds`; an earlier start may leave it sooner.
-        return limit - len(recent), (recent[0] + seconds - now if recent else seconds)
-    return 0, recent[len(recent) - limit] + seconds - now
+def _wait(windows: Mapping[str, Window], one: Candidate) -> float:
+    """Seconds until all limits in time let it in. A process, which says nothing, takes of the rate alone."""
+    wants = {STARTS: 1.0, **one.amounts}
+    return max((window.wait(wants[kind]) for kind, window in windows.items() if kind in wants), default=0.0)

@@ -16,9 +16,9 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec.structs import astuple
 
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.core.memory import Level
+from weft.core.queue import Queue
 from weft.store.ledger import Account, Charge, Refusal
 from weft.store.memory import Commit, Hold, Look, Object, Operation, Past, Retraction, Space, Verdict
 
@@ -177,6 +177,11 @@ class Batch(msgspec.Struct):
     """Parked process -> what it waits for, event keys and `ENDED` + process ids (replaces; empty removes)."""
     released: dict[str, str] = {}
     """Ticket -> queue: steps that hold their place no longer, or gave up waiting."""
+    took: dict[str, dict[str, float]] = {}
+    """Ticket -> what its step took of its queue's amounts really, by kind; kinds that are not there stay as they were
+    said. Empty: it never began, and took nothing."""
+    pauses: dict[str, float] = {}
+    """Queue -> seconds from when this is written for which it lets nobody in. A longer pause goes on."""
     questions: dict[str, Question] = {}
     """Asked, or asked otherwise, by id."""
     answered: list[str] = []
@@ -220,11 +225,13 @@ class Family(msgspec.Struct):
 
 
 class Want(msgspec.Struct, frozen=True):
-    """A step that waits for its queue. `ticket`: unique for each attempt."""
+    """A step that waits for its queue. `ticket`: unique for each attempt. `amounts`: what it says that it will take, by
+    kind; of each kind that the queue limits."""
 
     ticket: str
     tenant: str = ""
     priority: int = 0
+    amounts: Mapping[str, float] = {}
 
 
 class Admission(msgspec.Struct):
@@ -233,7 +240,7 @@ class Admission(msgspec.Struct):
     rows: list[ProcessRow] = []
     tickets: list[str] = []
     again: float | None = None
-    """Seconds until its rate lets the next one in; None if it is not the rate that somebody waits for."""
+    """Seconds until its limits in time, or a pause, let the next one in; None if nobody waits for that."""
 
 
 class QueueStats(msgspec.Struct):
@@ -436,7 +443,8 @@ class Store(Protocol):
     async def admit(self, owner: str, queue: Queue, wants: Sequence[Want], room: int) -> Admission:
         """Let in whom the limits of `queue` allow, over all runtimes: queued processes of `owner`, up to `room` that
         nobody owns and that it registered a workflow for, and steps (`wants` are new ones). The most urgent first;
-        among equals tenants take turns, and each tenant's in order of arrival."""
+        among equals tenants take turns, and each tenant's in order of arrival. Rates, amounts and pauses count by the
+        one clock of the store."""
 
     async def owned(self, owner: str) -> list[ProcessRow]:
         """Processes of `owner` in state running or queued."""

@@ -1,15 +1,34 @@
-"""Tools: steps by Weft itself, each needing what it does: `weft.tool.files`, `.git`, `.http`, `.python`,
-`.sandbox`, `.shell`."""
+"""Tools: functions that a model may call (`tool`, `Tool`, `Toolset`), and steps by Weft itself, each needing what it
+does: `weft.tool.files`, `.git`, `.http`, `.python`, `.sandbox`, `.shell`, and `.output` for what they say at length."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-_TOOLS = ("files", "git", "http", "python", "sandbox", "shell")
+if TYPE_CHECKING:
+    from weft.tool.context import Progress as Progress
+    from weft.tool.context import ToolContext as ToolContext
+    from weft.tool.declare import Tool as Tool
+    from weft.tool.declare import tool as tool
+    from weft.tool.failure import ToolRetry as ToolRetry
+    from weft.tool.toolset import Toolset as Toolset
+
+_HOMES = {
+    "Progress": "context", "Tool": "declare", "ToolContext": "context", "ToolRetry": "failure", "Toolset": "toolset",
+    "tool": "declare",
+}  # fmt: skip
+_TOOLS = ("builtin", "files", "git", "http", "output", "python", "sandbox", "shell")
+
+__all__ = [*sorted(_HOMES)]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"weft.tool.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
     if name in _TOOLS:
         return import_module(f"weft.tool.{name}")
-    raise AttributeError(f"module 'weft.tool' has no attribute {name!r}; it has {', '.join(_TOOLS)}")
+    known = ", ".join((*sorted(_HOMES), *_TOOLS))
+    raise AttributeError(f"module 'weft.tool' has no attribute {name!r}; it has {known}")

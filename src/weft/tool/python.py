@@ -25,6 +25,7 @@ from weft.core.errors import BadInput
 from weft.core.resources import Paused, Resources
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
+from weft.tool.output import adopt
 
 LIMIT = 100_000
 """Bytes that are kept of each of the two outputs if nothing else is said."""
@@ -36,12 +37,15 @@ DEFAULT = Resources(memory="1G", pids=64, seconds=60, disk="500M")
 @dataclass(frozen=True)
 class Ran:
     """What came of a program. `code`: its exit status; below 0 the number of the signal that ended it. `files`: what it
-    made or changed, by path. `paused`: it waited for long, because the machine had no memory for it."""
+    made or changed, by path. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
+    (`weft.tool.output`). `paused`: it waited for long, because the machine had no memory for it."""
 
     code: int
     stdout: str
     stderr: str
     files: dict[str, bytes] = field(default_factory=dict)
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
     paused: Paused | None = None
 
 
@@ -71,7 +75,7 @@ async def run(
             copy=[folder],
             cwd=folder,
             stdin=input.encode() if isinstance(input, str) else input,
-            streams=Streams(keep=limit, whole=0),
+            streams=Streams(keep=limit),
             resources=resources,
         )
         done = await sandboxed(choose("process"), job)
@@ -79,10 +83,11 @@ async def run(
             done.check()
             await asyncio.to_thread(done.take)
             made = await asyncio.to_thread(lambda: dict(_made(done, folder)))
+            out, err = [await asyncio.to_thread(adopt, one, limit=limit) for one in (done.stdout, done.stderr)]
         finally:
             await asyncio.to_thread(done.drop)
     code = -done.signal if done.signal else done.status or 0
-    return Ran(code, done.stdout.text, done.stderr.text, made, done.usage.paused)
+    return Ran(code, out.shown, err.shown, made, out.ref, err.ref, done.usage.paused)
 
 
 def _lay_out(name: str, files: Mapping[str, str | bytes]) -> Path:

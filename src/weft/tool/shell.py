@@ -35,9 +35,12 @@ from weft.core.resources import Paused, Resources, resources_of
 from weft.core.secret import Secret
 from weft.runtime.governor import Group, grouped, limit_error
 from weft.tool.files import opening
+from weft.tool.output import Collector
 
 LIMIT = 1_000_000
 """Bytes that are kept of each of the two outputs if nothing else is said."""
+WHOLE = 64_000_000
+"""Bytes that are kept on disk of an output that is longer than that."""
 GRACE = 2.0
 """Seconds between the request to end and the end."""
 DRAIN = 0.5
@@ -49,12 +52,15 @@ KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "
 @dataclass(frozen=True)
 class Completed:
     """What came of a command. `code` is its exit status; below 0 the number of the signal that ended it. `cut`: bytes
-    of output that were left out. `paused`: it waited for long, because the machine had no memory for it."""
+    of output that were left out; then `stdout_ref` and `stderr_ref` name the whole (`weft.tool.output`). `paused`: it
+    waited for long, because the machine had no memory for it."""
 
     code: int
     stdout: str
     stderr: str
     cut: int = 0
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
     paused: Paused | None = None
 
 
@@ -135,7 +141,7 @@ async def run(
     if done is None:
         raise StepTimeout(
             f"{shlex.join(words)[:200]} did not finish within {timeout:g} s and was ended; give it a longer timeout. "
-            f"Its last words: {(running.stderr.text() or running.stdout.text())[-500:]!r}"
+            f"Its last words: {running.stderr.last() or running.stdout.last()!r}"
         )
     return replace(done, paused=group.usage().paused)
 
@@ -203,41 +209,11 @@ async def _started(
 # --- while it runs --------------------------------------------------------------------------------------------------
 
 
-class _Kept:
-    """The first and the last bytes of an output."""
-
-    def __init__(self, limit: int) -> None:
-        self.first = bytearray()
-        self.last = bytearray()
-        self.room = limit // 2
-        self.end = limit - self.room
-        self.cut = 0
-
-    def add(self, data: bytes) -> None:
-        free = self.room - len(self.first)
-        self.first += data[:free]
-        self.last += data[free:]
-        if len(self.last) > 2 * self.end:
-            self._trim()
-
-    def _trim(self) -> None:
-        over = max(0, len(self.last) - self.end)
-        self.cut += over
-        del self.last[:over]
-
-    def text(self) -> str:
-        self._trim()
-        note = f"\n[... {self.cut} bytes were left out here ...]\n"
-        if not self.cut:
-            return (self.first + self.last).decode("utf-8", "replace")
-        return self.first.decode("utf-8", "replace") + note + self.last.decode("utf-8", "replace")
-
-
 class _Running(asyncio.SubprocessProtocol):
     """A command under way."""
 
     def __init__(self, limit: int, group: Group) -> None:
-        self.stdout, self.stderr = _Kept(limit), _Kept(limit)
+        self.stdout, self.stderr = Collector(limit, WHOLE), Collector(limit, WHOLE)
         self.group = group
         self.exited = asyncio.Event()
         self.silent = asyncio.Event()
@@ -278,7 +254,8 @@ class _Running(asyncio.SubprocessProtocol):
             self._signal(signal.SIGKILL)
         code = self.transport.get_returncode()
         assert code is not None
-        done = Completed(code, self.stdout.text(), self.stderr.text(), self.stdout.cut + self.stderr.cut)
+        out, err = await asyncio.to_thread(lambda: (self.stdout.done(), self.stderr.done()))
+        done = Completed(code, out.text, err.text, out.left_out + err.left_out, out.ref, err.ref)
         return done if in_time else None
 
     async def _in_time(self, seconds: float) -> bool:

@@ -7,7 +7,7 @@ the number is higher: either way the other parts find nothing to join with and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -59,6 +59,20 @@ _PARTS = {
     ),
     "waits": insert("waits", "key, process", "text text", "ON CONFLICT DO NOTHING"),
     "released": Part(("text",), "DELETE FROM weft.tickets USING fence WHERE ticket = ANY({0}::text[])"),
+    "never_begun": Part(("text",), "DELETE FROM weft.portions USING fence WHERE ticket = ANY({0}::text[])"),
+    "took": Part(
+        ("text", "text", "float8"),
+        """UPDATE weft.portions p SET amount = took.amount
+            FROM fence, unnest({0}::text[], {1}::text[], {2}::float8[]) AS took (ticket, kind, amount)
+            WHERE p.ticket = took.ticket AND p.kind = took.kind""",
+    ),
+    "pauses": Part(
+        ("text", "float8"),
+        """INSERT INTO weft.pauses (queue, until)
+            SELECT queue, extract(epoch FROM clock_timestamp()) + seconds
+                FROM fence, unnest({0}::text[], {1}::float8[]) AS a (queue, seconds)
+            ON CONFLICT (queue) DO UPDATE SET until = greatest(pauses.until, excluded.until)""",
+    ),
     "lineage": insert("graves", "process, parent", "text text", "ON CONFLICT DO NOTHING"),
     "questions": insert(
         "questions",
@@ -120,7 +134,9 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
     rows: dict[str, ProcessRow] = {}
     events: dict[str, tuple[str, bytes, str]] = {}
     waits: dict[str, list[str]] = {}
+    took: dict[str, dict[str, float]] = {}
     for batch in batches:
+        took.update(batch.took)
         payloads.update(batch.payloads)
         rows.update(batch.rows)
         events.update((event[0], event) for event in batch.events)
@@ -139,8 +155,16 @@ def _arrays(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:
         "unwait": [list(waits), *kept_columns] if waits else [[], [], []],
         "waits": kept_columns,
         "released": [[ticket for b in batches for ticket in b.released]],
+        "never_begun": [[ticket for ticket, amounts in took.items() if not amounts]],
+        "took": columns([(ticket, *one) for ticket, amounts in took.items() for one in amounts.items()], 3),
+        "pauses": _pauses([batch.pauses for batch in batches if batch.pauses]),
         **_arrays_of_rights([batch for batch in batches if batch.of_rights()]),
     }
+
+
+def _pauses(given: Sequence[Mapping[str, float]]) -> list[list[Any]]:
+    longest = {queue: max(one.get(queue, 0.0) for one in given) for pauses in given for queue in pauses}
+    return [list(longest), list(longest.values())]
 
 
 def _arrays_of_rights(batches: Sequence[Batch]) -> dict[str, list[list[Any]]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
 from weft.store.base import MAX_STRIKES, Admission, ProcessRow, Want
 from weft.store.postgres.commit import COLUMNS, ROW
+from weft.store.postgres.part import columns
 
 if TYPE_CHECKING:
     import asyncpg
 
 _LOCK = "SELECT pg_advisory_xact_lock(1463112276, hashtext($1))"
-_ALIVE = "SELECT extract(epoch FROM clock_timestamp())::float8 FROM weft.owners WHERE owner = $1"
+_ALIVE = """SELECT extract(epoch FROM clock_timestamp())::float8, (SELECT until FROM weft.pauses WHERE queue = $2)
+    FROM weft.owners WHERE owner = $1"""
 _WANTS = """INSERT INTO weft.tickets (ticket, queue, tenant, priority, owner, since)
     SELECT ticket, $2, tenant, priority, $1, $3 FROM unnest($4::text[], $5::text[], $6::int[])
         WITH ORDINALITY AS wanted (ticket, tenant, priority, n) ORDER BY n
@@ -32,6 +34,14 @@ _STARTS = "SELECT at FROM weft.starts WHERE queue = $1 AND at > $2"
 # They count from now on, and not from when the line was looked at: the server may have been slow in between.
 _START = """INSERT INTO weft.starts
     SELECT $1, extract(epoch FROM clock_timestamp())::float8 FROM generate_series(1, $2)"""
+# A portion has no time yet while its step waits.
+_SAY = """INSERT INTO weft.portions (ticket, queue, kind, amount)
+    SELECT ticket, $1, kind, amount FROM unnest($2::text[], $3::text[], $4::float8[]) AS said (ticket, kind, amount)"""
+_SAID = "SELECT ticket, kind, amount FROM weft.portions WHERE queue = $1 AND at IS NULL"
+_TAKE_AMOUNTS = """UPDATE weft.portions SET at = extract(epoch FROM clock_timestamp())::float8
+    WHERE at IS NULL AND ticket = ANY($1::text[])"""
+_LEFT_LINE = """DELETE FROM weft.portions p WHERE queue = $1 AND at IS NULL
+    AND NOT EXISTS (SELECT FROM weft.tickets t WHERE t.ticket = p.ticket)"""
 _SERVED = "SELECT tenant, at FROM weft.served WHERE queue = $1"
 # Each tenant's first few: the tenants are found by jumps in the index, however many processes each has queued.
 # Those of other living runtimes are in line too; those that nobody could take here are not.
@@ -77,13 +87,16 @@ class Line:
         """In a transaction of the caller. A rate counts by the server's clock, not by what runtimes take it for."""
         name = self.queue.name
         await connection.execute(_LOCK, name)
-        now: float | None = await connection.fetchval(_ALIVE, self.owner)
-        if now is None:
+        there = await connection.fetchrow(_ALIVE, self.owner, name)
+        if there is None:
             return Admission()  # taken over: the next commit says so
+        now, until = there
         if wants:
-            columns = [w.ticket for w in wants], [w.tenant for w in wants], [w.priority for w in wants]
-            await connection.execute(_WANTS, self.owner, name, now, *columns)
-        turn = await self._choose(connection, now)
+            wanted = columns([(want.ticket, want.tenant, want.priority) for want in wants], 3)
+            await connection.execute(_WANTS, self.owner, name, now, *wanted)
+            if self.queue.amounts:
+                await self._say(connection, wants)
+        turn = await self._choose(connection, now, until or 0.0)
         mine = [one for one in turn.chosen if one.key[1] == self.owner or one.key[1] is None]
         self.others = len(mine) < len(turn.chosen)
         processes = [one.key[0] for one in mine if one.key[2] == "process"]
@@ -91,27 +104,31 @@ class Line:
         rows: list[Any] = await connection.fetch(_TAKE, self.owner, processes) if processes else []
         if tickets:
             await connection.execute("UPDATE weft.tickets SET admitted = true WHERE ticket = ANY($1::text[])", tickets)
+            if self.queue.amounts:
+                await self._take(connection, tickets, now)
         if mine:
             await self._remember(connection, mine, now)
         order = {id: n for n, id in enumerate(processes)}
         found = [process(row) for row in sorted(rows, key=lambda row: order[row["id"]])]
         return Admission(found, tickets, turn.again)
 
-    async def _choose(self, connection: asyncpg.Connection, now: float) -> Turn:
+    async def _choose(self, connection: asyncpg.Connection, now: float, until: float) -> Turn:
         queue = self.queue
         limited = queue.concurrency is not None
+        taken, said = await self._taken(connection, now)
         holders = await connection.fetch(_HOLDERS, queue.name) if limited else []
         starts = await connection.fetch(_STARTS, queue.name, now - queue.rate[1]) if queue.rate else []
         most = min(MOST, queue.concurrency or MOST, queue.rate[0] if queue.rate else MOST)
         line = await connection.fetch(_PROCESSES, self.owner, queue.name, self.room > 0, self.workflows, most)
         waiting = self._processes(line)
         waiting += [
-            Candidate((ticket, owner, "ticket"), tenant, priority, since)
+            Candidate((ticket, owner, "ticket"), tenant, priority, since, said.get(ticket, {}))
             for ticket, tenant, priority, since, owner in await connection.fetch(_TICKETS, queue.name, most)
         ]
         self.tenants = any(one.tenant for one in waiting)
         served = await connection.fetch(_SERVED, queue.name) if self.tenants else []
-        turn = choose(queue, waiting, _pairs(holders), [row[0] for row in starts], _pairs(served), now)
+        begun = [row[0] for row in starts]
+        turn = choose(queue, waiting, _pairs(holders), begun, _pairs(served), now, taken=taken, until=until)
         return within_room(turn, self.room)
 
     def _processes(self, line: Sequence[asyncpg.Record]) -> list[Candidate]:
@@ -119,6 +136,32 @@ class Line:
             Candidate((id, owner if taken else None, "process"), tenant, priority, created)
             for id, tenant, priority, created, taken, owner in (tuple(row.values()) for row in line)
         ]
+
+    async def _say(self, connection: asyncpg.Connection, wants: Sequence[Want]) -> None:
+        query = "DELETE FROM weft.portions WHERE at IS NULL AND ticket = ANY($1::text[])"
+        await connection.execute(query, [want.ticket for want in wants])
+        said = [(want.ticket, kind, amount) for want in wants for kind, amount in want.amounts.items()]
+        if said:
+            await connection.execute(_SAY, self.queue.name, *columns(said, 3))
+
+    async def _taken(
+        self, connection: asyncpg.Connection, now: float
+    ) -> tuple[list[tuple[str, float, float]], dict[str, dict[str, float]]]:
+        """What was taken lately, and what each of those that wait says."""
+        said: dict[str, dict[str, float]] = {}
+        if not self.queue.amounts:
+            return [], said
+        query = "SELECT kind, at, amount FROM weft.portions WHERE queue = $1 AND at > $2"
+        taken = await connection.fetch(query, self.queue.name, now - self.queue.memory)
+        for ticket, kind, amount in await connection.fetch(_SAID, self.queue.name):
+            said.setdefault(ticket, {})[kind] = amount
+        return [tuple(row) for row in taken], said
+
+    async def _take(self, connection: asyncpg.Connection, tickets: Sequence[str], now: float) -> None:
+        name, memory = self.queue.name, self.queue.memory
+        await connection.execute(_TAKE_AMOUNTS, tickets)
+        await connection.execute("DELETE FROM weft.portions WHERE queue = $1 AND at <= $2", name, now - memory)
+        await connection.execute(_LEFT_LINE, name)
 
     async def _remember(self, connection: asyncpg.Connection, chosen: Sequence[Candidate], now: float) -> None:
         name = self.queue.name

@@ -14,7 +14,7 @@ from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly,
 if TYPE_CHECKING:
     import asyncpg
 
-VERSION = 4
+VERSION = 5
 LOCK = 0x57454654  # "WEFT": the advisory lock of migrations; queues' locks have two keys and so never meet it
 
 IS_CLAIMABLE = "state IN ('running', 'waiting', 'queued')"
@@ -127,6 +127,14 @@ MIGRATIONS = (
     CREATE TABLE weft.holds (
         seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, operation text NOT NULL UNIQUE, namespace text NOT NULL,
         cells text[] NOT NULL, until double precision NOT NULL);
+    """,
+    """
+    CREATE TABLE weft.portions (
+        ticket text NOT NULL, queue text NOT NULL, kind text NOT NULL, amount double precision NOT NULL,
+        at double precision);
+    CREATE INDEX portions_ticket ON weft.portions (ticket);
+    CREATE INDEX portions_queue ON weft.portions (queue, at);
+    CREATE TABLE weft.pauses (queue text PRIMARY KEY, until double precision NOT NULL);
     """,
 )
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from msgspec.structs import astuple
 
 from weft.core.clock import monotonic, time
-from weft.core.declare import Queue
 from weft.core.errors import LeaseLost, StoreError
 from weft.core.memory import Level
+from weft.core.queue import Queue
 from weft.store.base import (
     CLAIMABLE,
     UNFINISHED,

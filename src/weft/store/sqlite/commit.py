@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 
 from weft.core.clock import time
 from weft.store.base import Batch, ProcessRow, Question
-from weft.store.sqlite import ledger
+from weft.store.sqlite import ledger, queue
 from weft.store.sqlite.history import follow
 from weft.store.sqlite.statements import CHECKPOINT, IDS, QUESTION, ROW
 
@@ -75,6 +75,9 @@ def apply(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
     released = [ticket for batch in batches for ticket in batch.released]
     if released:
         connection.execute(f"DELETE FROM tickets WHERE ticket IN {IDS}", (json.dumps(released),))
+    for batch in batches:
+        if batch.took or batch.pauses:
+            queue.note(connection, batch, time())
     for batch in batches:
         for past in batch.pasts:
             follow(connection, past)

@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from weft.core.declare import Queue
+from weft.core.queue import Queue
 from weft.store.admission import Candidate, Turn, choose, within_room
-from weft.store.base import MAX_STRIKES, Admission, Want
+from weft.store.base import MAX_STRIKES, Admission, Batch, Want
 from weft.store.sqlite.statements import IDS, select
 
 MOST = 1000
@@ -35,6 +35,10 @@ _TICKETS = f"""SELECT ticket, owner, tenant, priority, since FROM (
         SELECT *, rowid AS at, row_number() OVER (PARTITION BY tenant ORDER BY priority DESC, rowid) AS place
         FROM tickets WHERE queue = ? AND NOT admitted AND owner IN {IDS})
     WHERE place <= ? ORDER BY at"""
+_LEFT_LINE = """DELETE FROM portions WHERE queue = ? AND at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.ticket = portions.ticket)"""
+_PAUSE = """INSERT INTO pauses VALUES (?, ?)
+    ON CONFLICT (queue) DO UPDATE SET until = max(pauses.until, excluded.until)"""
 
 
 class Line:
@@ -60,6 +64,8 @@ class Line:
             "since = CASE WHEN tickets.owner = excluded.owner THEN tickets.since ELSE excluded.since END",
             [(want.ticket, name, want.tenant, want.priority, self.owner, now) for want in wants],
         )
+        if self.queue.amounts:
+            self._say(connection, wants)
         turn = self._choose(connection, now)
         mine = [one for one in turn.chosen if one.key[1] == self.owner or one.key[1] is None]
         processes = [one.key[0] for one in mine if one.key[2] == "process"]
@@ -69,6 +75,8 @@ class Line:
             (self.owner, json.dumps(processes)),
         )
         connection.execute(f"UPDATE tickets SET admitted = 1 WHERE ticket IN {IDS}", (json.dumps(tickets),))
+        if self.queue.amounts and tickets:
+            self._take(connection, tickets, now)
         self._remember(connection, mine, now)
         rows = {row.id: row for row in select(connection, f"WHERE id IN {IDS}", json.dumps(processes))}
         return Admission([rows[id] for id in processes], tickets, turn.again)
@@ -94,7 +102,14 @@ class Line:
             starts = [at for (at,) in connection.execute(query, (name, now - rate[1]))]
         waiting = self._waiting(connection, alive)
         served = dict(connection.execute("SELECT tenant, at FROM served WHERE queue = ?", (name,)).fetchall())
-        return within_room(choose(self.queue, waiting, holders, starts, served, now), self.room)
+        taken: list[tuple[str, float, float]] = []
+        if self.queue.amounts:
+            query = "SELECT kind, at, amount FROM portions WHERE queue = ? AND at > ?"
+            taken = connection.execute(query, (name, now - self.queue.memory)).fetchall()
+        pause = connection.execute("SELECT until FROM pauses WHERE queue = ?", (name,)).fetchone()
+        until = 0.0 if pause is None else pause[0]
+        turn = choose(self.queue, waiting, holders, starts, served, now, taken=taken, until=until)
+        return within_room(turn, self.room)
 
     def _waiting(self, connection: sqlite3.Connection, alive: Callable[[str | None], bool]) -> list[Candidate]:
         name, rate = self.queue.name, self.queue.rate
@@ -107,10 +122,33 @@ class Line:
             for id, priority, created, owner in connection.execute(_PROCESSES, values):
                 holder = owner if alive(owner) else None
                 found.append(Candidate((id, holder, "process"), tenant, priority, created))
+        said = self._said(connection)
         for ticket, owner, tenant, priority, since in connection.execute(_TICKETS, (name, there, most)):
-            found.append(Candidate((ticket, owner, "ticket"), tenant, priority, since))
+            found.append(Candidate((ticket, owner, "ticket"), tenant, priority, since, said.get(ticket, {})))
         self.tenants = any(one.tenant for one in found)
         return found
+
+    # --- amounts: a portion has no time yet while its step waits ------------------------------------------------
+
+    def _say(self, connection: sqlite3.Connection, wants: Sequence[Want]) -> None:
+        tickets = json.dumps([want.ticket for want in wants])
+        connection.execute(f"DELETE FROM portions WHERE at IS NULL AND ticket IN {IDS}", (tickets,))
+        portions = [(w.ticket, self.queue.name, kind, amount) for w in wants for kind, amount in w.amounts.items()]
+        connection.executemany("INSERT INTO portions VALUES (?, ?, ?, ?, NULL)", portions)
+
+    def _said(self, connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        query = "SELECT ticket, kind, amount FROM portions WHERE queue = ? AND at IS NULL"
+        for ticket, kind, amount in connection.execute(query, (self.queue.name,)) if self.queue.amounts else ():
+            found.setdefault(ticket, {})[kind] = amount
+        return found
+
+    def _take(self, connection: sqlite3.Connection, tickets: Sequence[str], now: float) -> None:
+        name, memory = self.queue.name, self.queue.memory
+        query = f"UPDATE portions SET at = ? WHERE at IS NULL AND ticket IN {IDS}"
+        connection.execute(query, (now, json.dumps(tickets)))
+        connection.execute("DELETE FROM portions WHERE queue = ? AND at <= ?", (name, now - memory))
+        connection.execute(_LEFT_LINE, (name,))
 
     def _remember(self, connection: sqlite3.Connection, chosen: Sequence[Candidate], now: float) -> None:
         name = self.queue.name
@@ -121,3 +159,12 @@ class Line:
             "INSERT INTO served VALUES (?, ?, ?) ON CONFLICT (queue, tenant) DO UPDATE SET at = excluded.at",
             [(name, one.tenant, now + n * 1e-6) for n, one in enumerate(chosen) if self.tenants],
         )
+
+
+def note(connection: sqlite3.Connection, batch: Batch, now: float) -> None:
+    """What steps took really, and pauses."""
+    gone = [(ticket,) for ticket, amounts in batch.took.items() if not amounts]
+    connection.executemany("DELETE FROM portions WHERE ticket = ?", gone)
+    amounts = [(amount, ticket, kind) for ticket, took in batch.took.items() for kind, amount in took.items()]
+    connection.executemany("UPDATE portions SET amount = ? WHERE ticket = ? AND kind = ?", amounts)
+    connection.executemany(_PAUSE, [(queue, now + seconds) for queue, seconds in batch.pauses.items()])

@@ -15,7 +15,7 @@ from pathlib import Path
 from weft.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 
 APPLICATION_ID = 0x57454654  # "WEFT"
-VERSION = 5
+VERSION = 6
 BUSY_SECONDS = 10.0
 """How long to wait for another operating-system process that is writing."""
 
@@ -125,6 +125,14 @@ MIGRATIONS = (
         """CREATE TABLE holds (
             seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL,
             cells TEXT NOT NULL, until REAL NOT NULL)""",
+    ),
+    (
+        # No column of `tickets`: an older Weft that has the file open goes on writing those.
+        """CREATE TABLE portions (
+            ticket TEXT NOT NULL, queue TEXT NOT NULL, kind TEXT NOT NULL, amount REAL NOT NULL, at REAL)""",
+        "CREATE INDEX portions_ticket ON portions (ticket)",
+        "CREATE INDEX portions_queue ON portions (queue, at)",
+        "CREATE TABLE pauses (queue TEXT PRIMARY KEY NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
     ),
 )
 """Statements from each version to the next."""

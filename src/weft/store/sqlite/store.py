@@ -21,9 +21,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from msgspec.structs import astuple, replace
 
-from weft.core.declare import Queue
 from weft.core.errors import StoreError
 from weft.core.memory import Level
+from weft.core.queue import Queue
 from weft.store.base import (
     CLAIMABLE,
     COPY,

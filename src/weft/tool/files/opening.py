@@ -25,6 +25,10 @@ _FOLDER = _HANDLE | os.O_DIRECTORY
 LISTED = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 """How a folder is opened to see what is in it."""
 _UNNAMED: int = getattr(os, "O_TMPFILE", 0)
+_PASSING = ".weft-"
+"""How names begin that a new file has for a moment."""
+_TRIES = 20
+"""How often a file is opened that is replaced again and again in the moment between opening and looking."""
 _PROC = sys.platform == "linux"
 
 _WHY = {
@@ -53,7 +57,7 @@ def changed(action: str, path: str) -> Denied:
 
 
 @contextmanager
-def _in_words(path: str) -> Iterator[None]:
+def in_words(path: str) -> Iterator[None]:
     try:
         yield
     except Denied:
@@ -94,7 +98,7 @@ def path_of(handle: int, path: str) -> str:
 @contextmanager
 def listing(path: str) -> Iterator[int]:
     """The folder at this real path, to see what is in it."""
-    with folder("file.read", path) as handle, _in_words(path):
+    with folder("file.read", path) as handle, in_words(path):
         opened = os.open(".", LISTED, dir_fd=handle)
     try:
         yield opened
@@ -128,15 +132,23 @@ def look(handle: int, name: str) -> os.stat_result | None:
 
 def check(action: str, handle: int, path: str) -> None:
     """Raise Denied unless the kernel says that what is open lies at this path."""
+    _must_be(_called(handle), action, path)
+
+
+def _called(handle: int) -> str | None:
+    """The path that the kernel knows for what is open; None where it does not tell."""
     if not _PROC:
-        return
+        return None
     try:
-        found = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115
+        return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115
     except FileNotFoundError:
-        return  # no /proc here: that nothing was followed must do
+        return None  # no /proc here: that nothing was followed must do
+
+
+def _must_be(found: str | None, action: str, path: str) -> None:
     if found == f"{path} (deleted)":
         raise trouble(errno.ENOENT, path)
-    if found != path:
+    if found is not None and found != path:
         raise changed(action, path)
 
 
@@ -149,19 +161,35 @@ def there(path: str) -> bool:
 @contextmanager
 def inode(action: str, path: str) -> Iterator[tuple[int, os.stat_result]]:
     """A handle on what lies at this real path, and what it is. Nothing happens to it: no device begins to work."""
-    with entry(action, path) as (place, name):
-        if is_link(place, name):
-            raise changed(action, path)
-        with _in_words(path):
-            handle = os.open(name, _HANDLE | os.O_NONBLOCK, dir_fd=place)
+    handle = _current(action, path)
     try:
         info = os.fstat(handle)
         if stat.S_ISLNK(info.st_mode):
             raise changed(action, path)
-        check(action, handle, path)
         yield handle, info
     finally:
         os.close(handle)
+
+
+def _current(action: str, path: str) -> int:
+    """A handle on what lies at the path now: on its successor, if it is replaced in this moment."""
+    passing = f"{path.rpartition('/')[0]}/{_PASSING}"
+    with entry(action, path) as (place, name), in_words(path):
+        for left in reversed(range(_TRIES)):
+            if is_link(place, name):
+                raise changed(action, path)
+            handle = os.open(name, _HANDLE | os.O_NONBLOCK, dir_fd=place)
+            found = _called(handle)
+            if left and found is not None and (found == f"{path} (deleted)" or found.startswith(passing)):
+                os.close(handle)
+                continue
+            break
+        try:
+            _must_be(found, action, path)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
 
 
 def plain(info: os.stat_result, path: str) -> None:
@@ -177,7 +205,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
     """The file at this real path, to be read. Raises Denied, or an OSError that says what is wrong."""
     with inode("file.read", path) as (handle, info):
         plain(info, path)
-        with _in_words(path):
+        with in_words(path):
             file = _reopen(handle, os.O_RDONLY, "rb")
     with file:
         yield file
@@ -196,23 +224,18 @@ def _reopen(handle: int, flags: int, mode: str) -> BinaryIO:
 def replace(path: str, fill: Callable[[BinaryIO], object], mode: int | None = None) -> None:
     """Put a new file at this real path, filled by `fill`; other hard links of an old one keep what they had. Durable
     on return. `mode`: its permissions (default: those of the old one). Raises Denied, or an OSError in words."""
-    with entry("file.write", path) as (place, name), _in_words(path):
+    with entry("file.write", path) as (place, name), in_words(path):
         old = look(place, name)
         if old is not None:
             if stat.S_ISLNK(old.st_mode):
                 raise changed("file.write", path)
             plain(old, path)
-        with _beside(place) as (file, put):
-            fill(file)
-            file.flush()
-            if old is not None:
-                _take_after(file.fileno(), old)
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+        with beside(place) as new:
+            fill(new.file)
+            new.finish(old, mode)
             check("file.write", place, path.rpartition("/")[0] or "/")
-            put(name)
-        _settle(place)
+            os.rename(new.named(), name, src_dir_fd=place, dst_dir_fd=place)
+        settle(place)
 
 
 def _take_after(handle: int, old: os.stat_result) -> None:
@@ -223,27 +246,46 @@ def _take_after(handle: int, old: os.stat_result) -> None:
     os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
 
 
-@contextmanager
-def _beside(place: int) -> Iterator[tuple[BinaryIO, Callable[[str], None]]]:
-    """A new file in an open folder, without a name if the file system can; `put` gives it its name."""
-    passing = f".weft-{secrets.token_hex(8)}"
-    hidden = _unnamed(place)
-    file = hidden or _named(place, passing)
+class New:
+    """A new file in an open folder, without a name there if the file system can."""
 
-    def put(name: str) -> None:
-        if hidden is not None:
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.passing = f"{_PASSING}{secrets.token_hex(8)}"
+        """Its name until it has the right one."""
+        self._unnamed = _unnamed(place)
+        self.file = self._unnamed or _named(place, self.passing)
+
+    def named(self) -> str:
+        """Its passing name, which it has now at the latest."""
+        if self._unnamed is not None:
             try:
-                os.link(f"/proc/self/fd/{file.fileno()}", passing, dst_dir_fd=place, follow_symlinks=True)
+                source = f"/proc/self/fd/{self.file.fileno()}"
+                os.link(source, self.passing, dst_dir_fd=self.place, follow_symlinks=True)
             except OSError:  # not every file system lets it have a name later
-                _copied(hidden, place, passing)
-        os.rename(passing, name, src_dir_fd=place, dst_dir_fd=place)
+                _copied(self._unnamed, self.place, self.passing)
+        return self.passing
 
+    def finish(self, old: os.stat_result | None, mode: int | None = None) -> None:
+        """Give it the permissions of the one before, or these; its content is durable on return."""
+        self.file.flush()
+        if old is not None:
+            _take_after(self.file.fileno(), old)
+        if mode is not None:
+            os.fchmod(self.file.fileno(), mode)
+        os.fsync(self.file.fileno())
+
+
+@contextmanager
+def beside(place: int) -> Iterator[New]:
+    """A new file in an open folder, to be given a name there; nothing is left of it if that fails."""
+    new = New(place)
     try:
-        with file:
-            yield file, put
+        with new.file:
+            yield new
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(passing, dir_fd=place)
+            os.unlink(new.passing, dir_fd=place)
         raise
 
 
@@ -272,7 +314,7 @@ def _unnamed(place: int) -> BinaryIO | None:
         raise
 
 
-def _settle(place: int) -> None:
+def settle(place: int) -> None:
     """Make the names in an open folder durable."""
     with contextlib.suppress(PermissionError):
         handle = os.open(".", LISTED, dir_fd=place)
@@ -284,14 +326,14 @@ def _settle(place: int) -> None:
 
 def append(path: str, data: bytes) -> None:
     """Add to the end of the file at this real path, or begin it. Durable on return."""
-    with entry("file.write", path) as (place, name), _in_words(path):
+    with entry("file.write", path) as (place, name), in_words(path):
         if look(place, name) is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(name, flags, 0o666, dir_fd=place), "wb") as begun:
                 _write_out(begun, data)
-            _settle(place)
+            settle(place)
             return
-    with inode("file.write", path) as (handle, info), _in_words(path):
+    with inode("file.write", path) as (handle, info), in_words(path):
         plain(info, path)
         if info.st_nlink == 1:
             with _reopen(handle, os.O_WRONLY | os.O_APPEND, "ab") as file:
@@ -310,7 +352,7 @@ def _write_out(file: BinaryIO, data: bytes) -> None:
 
 def remove(path: str) -> None:
     """Remove the name at this path: of a file, a symlink, or an empty folder. Nothing there is fine."""
-    with contextlib.suppress(FileNotFoundError), entry("file.delete", path) as (place, name), _in_words(path):
+    with contextlib.suppress(FileNotFoundError), entry("file.delete", path) as (place, name), in_words(path):
         found = look(place, name)
         if found is None:
             return
@@ -318,7 +360,7 @@ def remove(path: str) -> None:
             os.rmdir(name, dir_fd=place)
         else:
             os.unlink(name, dir_fd=place)
-        _settle(place)
+        settle(place)
 
 
 def move(source: str, target: str) -> None:
@@ -341,8 +383,8 @@ def move(source: str, target: str) -> None:
                 if moved is None or (moved.st_dev, moved.st_ino) != (info.st_dev, info.st_ino):
                     os.rename(new, name, src_dir_fd=there, dst_dir_fd=place)
                     raise changed("file.read", source)
-                _settle(there)
-                _settle(place)
+                settle(there)
+                settle(place)
                 return
         copy(source, target)  # to another file system
         remove(source)

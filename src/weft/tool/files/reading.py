@@ -17,9 +17,12 @@ from weft.core.errors import BadInput
 from weft.core.pattern.text import glob
 from weft.tool.files import opening
 from weft.tool.files.opening import trouble
+from weft.tool.paging import LINES, Page, Pass
 
 LIMIT = 10_000_000
 """Bytes that are read at most if nothing else is said."""
+LARGEST = 1 << 30
+"""Bytes of the largest file of which lines are read."""
 MOST = 10_000
 """Paths that are found at most if nothing else is said."""
 
@@ -46,7 +49,11 @@ def read_bytes(path: str | Path, *, limit: int = LIMIT) -> bytes:
 def read_text(path: str | Path, *, encoding: str = "utf-8", limit: int = LIMIT) -> str:
     """The text of a file, which may be up to `limit` bytes long; line ends stay as they are. Raises UnicodeDecodeError
     if it is not in this encoding."""
-    data = _content(path, limit)
+    return decoded(_content(path, limit), path, encoding)
+
+
+def decoded(data: bytes, path: str | Path, encoding: str = "utf-8") -> str:
+    """The text that these bytes of a file are. Raises UnicodeDecodeError, BadInput for an unknown encoding."""
     try:
         return data.decode(encoding)
     except LookupError:
@@ -66,6 +73,21 @@ def _content(path: str | Path, limit: int) -> bytes:
             size = os.fstat(file.fileno()).st_size
             raise trouble(errno.EFBIG, real, f"it has {size} bytes, more than limit={limit}; give a larger limit")
         return data
+
+
+@primitive(name="files.read", effect="pure", needs="read:{path}")
+def read(path: str | Path, start: int = 1, lines: int = LINES) -> Page:
+    """Lines of a UTF-8 text file, up to 100 kB of them: for who goes on to change it. `Page.digest` is what
+    `files.edit` and `files.write` take as `seen`; `Page.shown` has line numbers. Raises UnicodeDecodeError if it is no
+    text."""
+    wanted = Pass(start, lines)
+    real = authorised("file.read", path)
+    with opening.reading(real) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise trouble(errno.EFBIG, real, f"it has {size} bytes, and at most {LARGEST} are looked at")
+        wanted.over(file)
+    return wanted.page(decoded(bytes(wanted.kept), path))
 
 
 @primitive(name="files.stat", effect="pure", needs="read:{path}")

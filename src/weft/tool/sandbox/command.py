@@ -15,6 +15,7 @@ from weft.core.resources import Paused, Resources
 from weft.core.secret import Secret
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
+from weft.tool.output import adopt
 from weft.tool.sandbox import place
 from weft.tool.sandbox.place import Changed
 
@@ -25,14 +26,17 @@ LIMIT = 100_000
 @dataclass(frozen=True)
 class Ran:
     """What came of a command. `code`: its exit status; below 0 the number of the signal that ended it. `changes`: what
-    it did to its copies, the first 1000 (`changed`: how many there are). `paused`: it waited for long, because the
-    machine had no memory for it."""
+    it did to its copies, the first 1000 (`changed`: how many there are). `stdout_ref`, `stderr_ref` name the whole of
+    an output that was cut (`weft.tool.output`). `paused`: it waited for long, because the machine had no memory for
+    it."""
 
     code: int
     stdout: str
     stderr: str
     changes: list[Changed] = field(default_factory=list)
     changed: int = 0
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
     paused: Paused | None = None
 
 
@@ -59,8 +63,8 @@ async def run(
     those of `read` as they are; its changes are told, and forgotten.
 
     `folder`: where it runs (else in the first of its folders). `env`: all of its environment besides PATH, HOME and
-    TMPDIR. Of each output at most `limit` bytes are kept, the first and the last. `seconds` and `resources` are what it
-    may take: no more than the step's own `limits`, else 1 GB, 128 processes, 60 s, 1 GB written.
+    TMPDIR. Of each output at most `limit` bytes are shown, the first and the last. `seconds` and `resources` are what
+    it may take: no more than the step's own `limits`, else 1 GB, 128 processes, 60 s, 1 GB written.
 
     Raises Denied, OverTime, OverMemory, OverPids and OverDisk for a limit that ended it, BadInput for folders that
     are none, SandboxMissing where the machine has no wall. A command that is not there has the code 127."""
@@ -68,7 +72,7 @@ async def run(
     done = await sandboxed(choose("process"), job)
     try:
         done.check()
-        return _ran(done, place.changes_of(done))
+        return await asyncio.to_thread(_ran, done, place.changes_of(done), limit)
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -101,7 +105,7 @@ async def apply(
     try:
         done.check()
         changes = await asyncio.to_thread(place.carry_over, done, [str(path) for path in job.copy])
-        return _ran(done, changes)
+        return await asyncio.to_thread(_ran, done, changes, limit)
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -121,11 +125,12 @@ def _job(
         env=place.environment(env),
         sees=place.seen(),
         stdin=input.encode() if isinstance(input, str) else input,
-        streams=Streams(keep=limit, whole=0),
+        streams=Streams(keep=limit),
         resources=resources,
     )
 
 
-def _ran(done: Finished, changes: list[Changed]) -> Ran:
+def _ran(done: Finished, changes: list[Changed], limit: int) -> Ran:
     code = -done.signal if done.signal else done.status or 0
-    return Ran(code, done.stdout.text, done.stderr.text, changes, len(done.changes), done.usage.paused)
+    out, err = adopt(done.stdout, limit=limit), adopt(done.stderr, limit=limit)
+    return Ran(code, out.shown, err.shown, changes, len(done.changes), out.ref, err.ref, done.usage.paused)

@@ -20,7 +20,8 @@ from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.core.resources import Paused, Resources
 from weft.runtime.governor import Call, Group, governor, limit_error, opened
-from weft.runtime.sandbox import Job, Session, Streams, choose
+from weft.runtime.sandbox import Job, Reply, Session, Streams, choose
+from weft.tool.output import adopt
 from weft.tool.sandbox import place
 from weft.tool.sandbox.command import LIMIT
 from weft.tool.sandbox.place import Changed
@@ -31,13 +32,16 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Said:
-    """What came of one command. `fresh`: it was the first of its shell, which is new. `paused`: it waited for long,
-    because the machine had no memory for it."""
+    """What came of one command. `fresh`: it was the first of its shell, which is new. `stdout_ref`, `stderr_ref` name
+    the whole of an output that was cut (`weft.tool.output`). `paused`: it waited for long, because the machine had no
+    memory for it."""
 
     code: int
     stdout: str
     stderr: str
     fresh: bool = False
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
     paused: Paused | None = None
 
 
@@ -98,7 +102,7 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
             await _begin(shell, key[1], resources)
         assert shell.session is not None and shell.group is not None
         before = await asyncio.to_thread(shell.group.usage)
-        reply = await shell.session.run(text, seconds, streams=Streams(keep=limit, whole=0))
+        reply = await shell.session.run(text, seconds, streams=Streams(keep=limit))
         took = (await asyncio.to_thread(shell.group.usage)).since(before)
         if over := limit_error(shell.group):
             raise over  # the kernel ended what ran in it, and the governor is about to end all of it
@@ -113,7 +117,15 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
         raise
     if here is not None:
         here.took(took)
-    return Said(reply.status, reply.stdout.text, reply.stderr.text, fresh, took.paused)
+    return await asyncio.to_thread(_told, reply, limit, fresh, took.paused)
+
+
+def _told(reply: Reply, limit: int, fresh: bool, paused: Paused | None) -> Said:
+    try:
+        out, err = adopt(reply.stdout, limit=limit), adopt(reply.stderr, limit=limit)
+    finally:
+        reply.drop()
+    return Said(reply.status, out.shown, err.shown, fresh, out.ref, err.ref, paused)
 
 
 async def _begin(shell: _Shell, name: str, limits: Resources) -> None:

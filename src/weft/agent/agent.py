@@ -1,0 +1,117 @@
+"""An agent: instructions, a model and tools, as a workflow.
+
+    helper = Agent("anthropic:claude-sonnet-5", instructions="Answer from the archive.", tools=[search], output=Report)
+    answer = await helper("Who wrote it?")              # in a workflow: a child process
+    answer = weft.run(helper, "Who wrote it?")          # in a script
+    print(answer.output, answer.money)
+
+Each generation and each call of a tool is an effect, so an agent that is killed goes on where it was. It is told to
+stop, limited, watched and forked as any process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from weft.agent.answer import Answer
+from weft.agent.conversation import Conversation
+from weft.agent.guard import InputGuard, OutputGuard
+from weft.agent.handoff import Handoff
+from weft.agent.sub import SubAgent
+from weft.core.budget import Budget
+from weft.core.declare import Workflow, registry
+from weft.core.errors import BadInput
+from weft.model.message import Message
+from weft.model.provider import Asked, Model
+from weft.tool.declare import Tool
+from weft.tool.toolset import Toolset
+
+T = TypeVar("T")
+
+Prompt = str | list[Message]
+Instructions = str | Callable[[], str]
+TURNS = 50
+"""Turns that an agent may take if nothing else is said."""
+
+
+class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
+    """A workflow of one argument, what is said to it, which returns an `Answer`.
+
+    `model`: a spec or a model. `instructions`: its system prompt; a function makes it anew for each conversation.
+    `tools`: what it may call: tools, toolsets, `Handoff(agent)`, `agent.as_tool()`. `output`: the type that it hands
+    in; a text if nothing is said. `turns`: how often the model may be asked. `guards`: see what is said to it;
+    `checks`: see what it hands in. `deps`: given to tools' contexts, never written down. `settings`: of each generation
+    (`temperature`, `max_tokens`, `effort` ...).
+    """
+
+    def __init__(
+        self,
+        model: Asked | str,
+        *,
+        name: str = "agent",
+        description: str = "",
+        instructions: Instructions = "",
+        tools: Iterable[Tool[..., Any] | Toolset | Handoff] = (),
+        output: type[T] | Any = str,
+        turns: int | None = TURNS,
+        guards: Sequence[InputGuard] = (),
+        checks: Sequence[OutputGuard] = (),
+        mends: int = 2,
+        deps: Any = None,
+        **settings: Any,
+    ) -> None:
+        if turns is not None and turns < 1:
+            raise BadInput(f"Agent(turns={turns!r}): the model is asked at least once; None for no limit")
+
+        async def converse(prompt: Prompt, history: list[Message] | None = None) -> Answer[T]:
+            return await self.conversation(history or ()).say(prompt)
+
+        super().__init__(converse, name=name)
+        self.model = Model(model) if isinstance(model, str) else model
+        self.description = description
+        self.instructions = instructions
+        given = [*tools]
+        self.handoffs = {one.spec.name: one.agent for one in given if isinstance(one, Handoff)}
+        self.tools = Toolset(*(one for one in given if not isinstance(one, Handoff)))
+        self.specs = (*self.tools.specs, *(one.spec for one in given if isinstance(one, Handoff)))
+        self.output = output
+        self.turns = turns
+        self.guards = tuple(guards)
+        self.checks = tuple(checks)
+        self.mends = mends
+        self.deps = deps
+        self.settings = settings
+        registry[name] = self
+
+    @property
+    def shown(self) -> str:
+        """Its name as a part of the name of a tool."""
+        return re.sub(r"[^A-Za-z0-9_]+", "_", self.name)
+
+    def conversation(self, history: Sequence[Message] = ()) -> Conversation[T]:
+        """A conversation with it in this process, to say several things and to watch: see `Conversation`."""
+        return Conversation(self, history)
+
+    def as_tool(
+        self, *, name: str = "", description: str = "", rights: Sequence[str] | None = None,
+        budget: Budget | None = None, **settings: Any,
+    ) -> SubAgent:  # fmt: skip
+        """This agent as a tool of another: the model gives it a task, and gets what it hands in. Each call is a child
+        process, which holds `rights` (what its parent does, if nothing is said) and `budget`."""
+
+        async def ask(prompt: str) -> Any: ...
+
+        ask.__doc__ = (
+            f"{description or self.description or f'Give {self.name} a task.'}\n\nArgs:\n    prompt: The task, with "
+            "all that is needed to do it: nothing else of the conversation is seen."
+        )
+        options: dict[str, Any] = {} if rights is None else {"rights": list(rights)}
+        if budget is not None:
+            options["budget"] = budget
+        workflow = self.options(**options) if options else self
+        return SubAgent(workflow, ask, name=name or f"ask_{self.shown}", **settings)
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name} on {self.model.spec}>"

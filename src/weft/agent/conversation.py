@@ -1,0 +1,232 @@
+"""The loop: ask the model, carry out the calls that it makes, tell it what came of them, until it hands in.
+
+    talk = agent.conversation()
+    answer = await talk.say("Find the cheapest.")
+    async for event in talk.events("And the fastest?"): ...
+
+All of it is plain code of the body that it runs in; each generation and call is an effect. Whoever sends the process a
+letter (`weft send RUN agent.said '"Stop, look at this first."'`, or `Run.send`) is heard at once: a generation under
+way is left (what was read of a stream is kept), and the model goes on from what was said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from weft.agent.answer import Answer, Ending
+from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
+from weft.agent.guard import Tripped, guarded_input, guarded_output
+from weft.core.content import ToolCall, ToolResult
+from weft.core.errors import AnswerMisfit
+from weft.model.answer import parse
+from weft.model.event import Finished, Restarted, TextDelta
+from weft.model.message import Message, conversation
+from weft.model.provider import request_of
+from weft.model.request import Reply, Request, Usage
+from weft.model.stream import Stream
+from weft.runtime.effects import Mailbox
+
+if TYPE_CHECKING:
+    from weft.agent.agent import Agent, Prompt
+
+T = TypeVar("T")
+
+said: Mailbox[str] = Mailbox("agent.said", str)
+"""Words to an agent that is at work."""
+LAST = (
+    "This is your last turn: no tool can be called any more. Hand in the best answer that you can give from what you "
+    "have, and say what is missing."
+)
+
+
+class Conversation(Generic[T]):
+    """One conversation with an agent. `messages`: all that was said, the instructions first. One thing is said at a
+    time; a `with` block or `close` ends the listening for letters."""
+
+    def __init__(self, agent: Agent[T], history: Sequence[Message] = ()) -> None:
+        self.agent: Agent[Any] = agent
+        self.messages: list[Message] = [m for m in history if m.role != "system"]
+        self.turns = 0
+        self.usage = Usage()
+        self.money: float | None = 0.0
+        self._letter: asyncio.Task[str] | None = None
+
+    async def say(self, prompt: Prompt) -> Answer[T]:
+        """Say something, and wait for what is handed in. Raises what a generation or a tool raises that the model can't
+        be told: BudgetExceeded, ModelError, Tripped."""
+        async with aclosing(self._events(prompt, watched=False)) as events:
+            async for event in events:
+                if isinstance(event, Ended):
+                    return event.answer
+        raise AssertionError("an agent ends with an answer")
+
+    def events(self, prompt: Prompt) -> AsyncGenerator[AgentEvent]:
+        """The same, event by event, generations word by word; the last one is `Ended`."""
+        return self._events(prompt, watched=True)
+
+    async def _events(self, prompt: Prompt, watched: bool) -> AsyncGenerator[AgentEvent]:
+        self.messages += await guarded_input(self.agent.guards, conversation(prompt))
+        try:
+            async with aclosing(self._turns(watched)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await self._stop_listening()
+
+    async def _turns(self, watched: bool) -> AsyncGenerator[AgentEvent]:
+        number, mends = 0, self.agent.mends
+        while True:
+            number += 1
+            left = None if self.agent.turns is None else self.agent.turns - number
+            self.turns += 1
+            yield TurnStarted(number, self.agent.name, left)
+            reply: Reply | None = None
+            request = self._request(last=left == 0)
+            async for event in self._streamed(request) if watched else self._asked(request):
+                if isinstance(event, Reply):
+                    reply = event
+                else:
+                    yield event
+            if reply is None:  # somebody said something
+                continue
+            self._count(reply)
+            self.messages.append(reply.message)
+            calls = [call for call in reply.calls if left != 0]
+            if calls:
+                for result in await self._carried_out(calls):
+                    yield Returned(result)
+                continue
+            try:
+                output = await self._output(reply)
+            except (AnswerMisfit, Tripped) as misfit:
+                told = misfit.told if isinstance(misfit, Tripped) else str(misfit)
+                if mends < 1 or left == 0 or not told or reply.finish == "length":
+                    raise
+                mends -= 1
+                self.messages.append(Message("user", f"That can't be handed in: {told}"))
+                continue
+            yield Ended(self._answer(output, "refused" if reply.refusal else "limit" if left == 0 else "done"))
+            return
+
+    # --- the model --------------------------------------------------------------------------------------------------
+
+    def _request(self, last: bool) -> Request:
+        """What the model is asked in this turn."""
+        agent = self.agent
+        settings: dict[str, Any] = {**agent.settings}
+        messages = [*self._instructions(), *self.messages]
+        if last and agent.specs:
+            messages.append(Message("user", LAST))
+            settings["tool_choice"] = "none"
+        schema = None if agent.output is str else agent.output
+        return request_of(messages, schema=schema, tools=agent.specs, **settings)
+
+    async def _asked(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
+        """The reply to it; or what somebody said meanwhile."""
+        asked = asyncio.create_task(self.agent.model.ask(request))
+        if await self._first(asked):
+            yield asked.result()
+        else:
+            yield self._heard("")
+
+    async def _streamed(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
+        """The same, event by event."""
+        words: list[str] = []
+        model = self.agent.model
+        async with Stream(lambda key: model.ask(request, key), lambda reply: reply) as stream:
+            events = aiter(stream)
+            while await self._first(following := asyncio.ensure_future(anext(events))):
+                event = following.result()
+                if isinstance(event, Finished):
+                    yield event.reply
+                    return
+                if isinstance(event, TextDelta):
+                    words.append(event.text)
+                if isinstance(event, Restarted):
+                    words.clear()
+                yield Modelled(event)
+            yield self._heard("".join(words))
+
+    async def _first(self, work: asyncio.Future[Any]) -> bool:
+        """Whether this ends before somebody says something; else it is given up."""
+        await asyncio.wait({work, self._listening()}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return True
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        return False
+
+    def _instructions(self) -> list[Message]:
+        given = self.agent.instructions
+        text = given() if callable(given) else given
+        return [Message("system", text)] if text else []
+
+    def _count(self, reply: Reply) -> None:
+        self.usage += reply.usage
+        self.money = None if self.money is None or reply.money is None else self.money + reply.money
+
+    # --- letters ----------------------------------------------------------------------------------------------------
+
+    def _listening(self) -> asyncio.Task[str]:
+        if self._letter is None:
+            self._letter = asyncio.create_task(said.receive())
+        return self._letter
+
+    def _heard(self, words: str) -> Heard:
+        """A letter came. What the model had said by then stays said."""
+        assert self._letter is not None
+        message = Message("user", self._letter.result())
+        self._letter = None
+        if words:
+            self.messages.append(Message("assistant", words))
+        self.messages.append(message)
+        return Heard(message)
+
+    async def _stop_listening(self) -> None:
+        letter, self._letter = self._letter, None
+        if letter is not None:
+            letter.cancel()
+            await asyncio.gather(letter, return_exceptions=True)
+
+    # --- tools ------------------------------------------------------------------------------------------------------
+
+    async def _carried_out(self, calls: list[ToolCall]) -> list[ToolResult]:
+        over = next((call for call in calls if call.name in self.agent.handoffs), None)
+        if over is not None:
+            results = [self._handed_over(call, over) for call in calls]
+        else:
+            results = await self.agent.tools.call_all(calls, deps=self.agent.deps)
+        self.messages.append(Message("tool", tuple(results)))
+        return results
+
+    def _handed_over(self, call: ToolCall, over: ToolCall) -> ToolResult:
+        if call is not over:
+            return ToolResult.of(call.id, "not done: the conversation was handed over", name=call.name, error=True)
+        self.agent = self.agent.handoffs[over.name]
+        return ToolResult.of(call.id, f"{self.agent.name} goes on from here.", name=call.name)
+
+    # --- handing in -------------------------------------------------------------------------------------------------
+
+    async def _output(self, reply: Reply) -> Any:
+        """What is handed in. Raises AnswerMisfit, Tripped."""
+        agent = self.agent
+        if reply.refusal:
+            return None
+        value = reply.text
+        if agent.output is not str:
+            value = parse(reply.text, agent.output, agent.name, reply.finish)
+        return await guarded_output(agent.checks, value)
+
+    def _answer(self, output: Any, ended: Ending) -> Answer[T]:
+        return Answer(
+            output=output,
+            messages=[*self.messages],
+            ended=ended,
+            agent=self.agent.name,
+            turns=self.turns,
+            usage=self.usage,
+            money=self.money,
+        )

@@ -1,0 +1,49 @@
+"""A workflow as a tool: each call is a child process, with its own rights and budget. So agents have sub-agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from weft.agent.answer import Answer
+from weft.core.boundary import require
+from weft.core.content import ToolCall, ToolResult
+from weft.core.declare import Workflow
+from weft.tool.answering import approved, failed
+from weft.tool.context import Report
+from weft.tool.declare import Tool
+from weft.tool.failure import OURS
+from weft.tool.result import parts_of
+
+
+class SubAgent(Tool[Any, Any]):
+    """Made by `Agent.as_tool`; or of any workflow: ``SubAgent(workflow)``. The call runs where the agent runs: what is
+    journaled is the child, with all that it does."""
+
+    def __init__(
+        self, workflow: Workflow[..., Any], signature: Callable[..., Any] | None = None, **settings: Any
+    ) -> None:
+        """`signature`: a function whose parameters and docstring the model sees, if not the workflow's own."""
+        super().__init__(signature or workflow.fn, **{"name": workflow.name.rpartition(".")[2], **settings})
+        self.workflow = workflow
+
+    def options(self, **changes: Any) -> SubAgent:
+        made = type(self)(self.workflow, self.written, **{**self.given, **changes})
+        made.shown = self.shown if "name" not in changes else made.name
+        return made
+
+    def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
+        return self._answer(call, where)
+
+    async def _answer(self, call: ToolCall, where: str) -> ToolResult:
+        process = require(f"the tool {self.name}, which is a workflow,")
+        try:
+            arguments = self.parameters.read(call.arguments)
+            await approved(self, (), arguments)
+            value = await process.call(self.workflow, (), arguments, where)
+        except OURS:
+            raise
+        except Exception as error:
+            return failed(call, error)
+        shown = value.output if isinstance(value, Answer) else value
+        return ToolResult(id=call.id, name=call.name, response=parts_of(shown, self.limit))
