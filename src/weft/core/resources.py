@@ -123,7 +123,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             pressure=self.pressure + after.pressure,
         )
 
-
     def since(self, before: Usage) -> Usage:
         """What came after an earlier look at the same processes. Their peaks are those of the whole time."""
         return Usage(
