@@ -51,7 +51,7 @@ class Handed(msgspec.Struct, frozen=True):
     id: str
 
 
-def _needs(spec: str, *_: Any) -> Iterator[tuple[str, str]]:
+def _needs(spec: str, **_: Any) -> Iterator[tuple[str, str]]:
     yield "model.generate", where(spec).resource
 
 

@@ -141,8 +141,6 @@ async def _local(found: Local, request: Request, told: channel.Channel | None) -
     address = await asyncio.to_thread(engine.address)
     server = Server(f"{address.url}/v1", address.key, found.name, request.timeout)
     asked = constrain.constrained(request)
-    if asked.temperature is None:
-        asked = msgspec.structs.replace(asked, temperature=0.0, seed=asked.seed or 0)
     try:
         reply = await _one(server, Embedded(), asked, None if request.tools else told)
     except ModelUnavailable as error:

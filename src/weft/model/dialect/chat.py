@@ -135,6 +135,10 @@ class Embedded(Chat):
 
     top_logprobs: ClassVar[int] = 200
 
+    def headers(self, key: str) -> Mapping[str, str]:
+        # It closes a connection after a stream and does not say so: the next request there would be lost.
+        return {**super().headers(key), "Connection": "close"}
+
     def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return {"name": "answer", "schema": schema}
 
