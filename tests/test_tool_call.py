@@ -164,6 +164,11 @@ async def pay(amount: int) -> str:
     once("pay")
     return "paid"
 
+@tool(effect="at_most_once", on_unknown="done")
+async def book(seat: int) -> str:
+    once("book")
+    return "booked"
+
 @tool
 def look(what: str) -> str:
     once("look")
@@ -172,7 +177,8 @@ def look(what: str) -> str:
 @weft.workflow
 async def work() -> list[str]:
     found = []
-    for name, made, arguments in (("look", look, {"what": "up"}), ("pay", pay, {"amount": 3})):
+    calls = (("look", look, {"what": "up"}), ("pay", pay, {"amount": 3}), ("book", book, {"seat": 1}))
+    for name, made, arguments in calls:
         result = await made.call(ToolCall(id=name, name=name, arguments=arguments))
         found.append(f"{result.error} {result.text}")
     return found
@@ -198,13 +204,14 @@ def test_a_killed_process_calls_again_only_what_may_be_called_again(store: str, 
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     command = [sys.executable, "driver.py", store]
     codes = []
-    for _ in range(3):
+    for _ in range(4):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
         codes.append(done.returncode)
         until_dead(store)
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], done.stderr
-    assert (tmp_path / "log").read_text().split() == ["look", "look", "pay"]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0], done.stderr
+    assert (tmp_path / "log").read_text().split() == ["look", "look", "pay", "book"]
     assert "'False up'" in done.stdout
+    assert "'False '" in done.stdout  # booked, and nobody knows more
     assert "True it was under way when the machine failed, so it may or may not have been done" in done.stdout
 
 
@@ -330,6 +337,35 @@ def test_a_program_that_calls_it_asks_too_and_who_cannot_wait_is_refused(place: 
     with pytest.raises(NoProcess, match="to be approved by a person"):
         asyncio.run(send.call(call("send", to="eve")))
     assert ran == ["bob"]
+
+
+def test_there_is_no_way_around_a_person(place: str) -> None:
+    @weft.step
+    async def helper(to: str) -> str:
+        return await send(to)
+
+    @weft.workflow
+    async def program(how: str) -> Any:
+        match how:
+            case "step":
+                return await helper("eve")
+            case "map":
+                return await weft.map(send, ["eve"])
+            case "sealed":
+                return (await send.sealed("eve")).open()
+            case "options":
+                return await send.options(timeout=3)("eve")
+        return await send.renamed("mail").call(call("mail", to="eve"))
+
+    policy = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01))
+    for how in ("step", "map", "sealed", "options"):
+        with pytest.raises(Denied, match=r"tool\.call of 'send' is denied"):
+            drive(place, lambda runtime, how=how: runtime.run(program, how), policy=policy)
+    assert drive(place, lambda runtime: runtime.run(program, "call"), policy=policy).error
+    assert ran == []
+    lenient = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01, otherwise="once"))
+    assert drive(place, lambda runtime: runtime.run(program, "sealed"), policy=lenient) == "sent to eve"
+    assert drive(place, lambda runtime: runtime.run(program, "map"), policy=lenient) == ["sent to eve"]
 
 
 # --- hooks ------------------------------------------------------------------------------------------------------------
@@ -563,7 +599,7 @@ def test_fifty_megabytes_are_shown_in_part_and_kept_and_a_picture_of_that_size_i
     monkeypatch.setenv("WEFT_OUTPUTS", str(tmp_path / "outputs"))
 
     @tool(limit=1000)
-    def large(what: str) -> Any:
+    async def large(what: str) -> Any:
         match what:
             case "text":
                 return "a\n" * 12_500_000 + "b\n" * 12_500_000
@@ -683,6 +719,28 @@ def test_ordered_calls_wait_for_each_other_and_for_no_others(place: str) -> None
     found = drive(place, lambda runtime: runtime.run(program))
     assert order == ["read 1", "write 0", "write 9"]
     assert [one.error for one in found] == [False, False, False, True]
+
+
+notes = weft.Memory("tools.notes")
+
+
+def test_in_an_operation_at_l3_effects_take_place_in_the_order_of_the_calls(place: str) -> None:
+    @tool(order="staged")
+    async def stage(x: int) -> int:
+        await asyncio.sleep(0.03 / (x + 1))
+        await weft.turn()
+        ran.append(x)
+        return x
+
+    tools = Toolset(stage, double)
+
+    @weft.workflow
+    async def program() -> list[ToolResult]:
+        async with notes.operation(level="L3"):
+            return await tools.call_all([call("stage", x=0), call("double", x=1), call("stage", x=2)])
+
+    assert [one.text for one in drive(place, lambda runtime: runtime.run(program))] == ["0", "2", "2"]
+    assert ran == [0, 1, 2]
 
 
 def test_an_unknown_tool_is_told_with_the_nearest(place: str) -> None:

@@ -93,6 +93,8 @@ class Step(Generic[P, R]):
     """What it does in the eyes of a capability; its name is the resource."""
     watched = True
     """What it does in its middle is checked too."""
+    approval: Any = False
+    """Whether a person is asked first: of a tool."""
 
     def __init__(
         self,
