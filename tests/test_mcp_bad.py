@@ -131,7 +131,7 @@ def test_a_large_result_is_cut_for_the_model_and_whole_for_the_program(
 
     async def main() -> None:
         tools = await hostile("large").tools()
-        assert len((await tools["act"]()).text) == 50_000_000
+        assert len((await tools["act"]()).text) == 20_000_000
         shown = await tools.call(ToolCall(id="1", name="act"))
         assert len(shown.text) < 100_000 and " left out; " in shown.text
 
@@ -364,6 +364,49 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
     assert outcome(f"shell:{sys.executable} **", sandbox=False) == "done"
 
 
+def test_a_step_that_calls_a_tool_needs_what_its_server_is_given(workspace: Path) -> None:
+    secret = workspace.parent / "outside" / "secret.txt"
+    server = hostile("peek", str(secret), "1", read=[str(SCRIPT), str(secret.parent)])
+    tool = asyncio.run(server.tools())["act"]
+
+    @weft.step
+    async def inside() -> str:
+        return str((await tool()).text)
+
+    @weft.workflow
+    async def agent() -> str:
+        return await inside()
+
+    async def main(*allow: str) -> str:
+        async with weft.Runtime(workspace / "journal.db", policy=weft.Policy(allow=allow)) as runtime:
+            return await runtime.run(agent)
+
+    with pytest.raises(Denied, match="outside"):
+        asyncio.run(main(f"read:{SCRIPT}"))
+    assert "the secret" in asyncio.run(main(f"read:{SCRIPT}", f"read:{secret.parent}"))
+
+
+def test_a_folder_is_the_one_that_was_decided_about(workspace: Path) -> None:
+    """A path is one in the workspace, whatever it looks like, and a link is where it leads."""
+    secret = workspace.parent / "outside" / "secret.txt"
+    (workspace / "link").symlink_to(secret.parent)
+    server = hostile("peek", str(secret), "1", read=[str(SCRIPT), "link"])
+
+    @weft.workflow
+    async def agent() -> int:
+        return len(await server.tools())
+
+    async def main() -> int:
+        policy = weft.Policy(allow=(f"read:{SCRIPT}",))
+        async with weft.Runtime(workspace / "journal.db", policy=policy) as runtime:
+            return await runtime.run(agent)
+
+    with pytest.raises(Denied, match="outside"):
+        asyncio.run(main())
+    with pytest.raises((BadInput, ServerFailed), match="~"):
+        asyncio.run(hostile("", read=[str(SCRIPT), "~/.ssh"]).tools())
+
+
 # --- declarations -------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +419,7 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
         ({"url": "ftp://x"}, "no web address"),
         ({"url": "https://x", "read": ["./"]}, "of a server that is run"),
         ({"command": ["x"], "headers": {"A": "b"}}, "of a server that is reached"),
+        ({"command": ["x"], "sandbox": False, "read": ["./"]}, "nothing keeps it"),
         ({"command": ["x"], "env": {"a-b": "c"}}, "names of variables"),
         ({"command": ["x"], "effect": "free"}, "effect"),
         ({"command": ["x"], "timeout": 0}, "above 0"),

@@ -50,9 +50,11 @@ def serve_mcp(
     from pathlib import Path
 
     from weft.cli.rights import policy_of, whole_policy
+    from weft.tool.mcp.serve import prepare, served, server
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
-    found = _named(target)
+    prepare()
+    offered = served(_named(target))
     token = os.environ.get("WEFT_MCP_TOKEN") or None
 
     async def main() -> None:
@@ -61,10 +63,8 @@ def serve_mcp(
         from weft import __version__
         from weft.runtime.runtime import Runtime
         from weft.tool.mcp.listening import over_http, over_pipes
-        from weft.tool.mcp.serve import served, server
 
         async with Runtime(store or default_store(), policy=policy) as runtime:
-            offered = served(found)
             made = server(Path(target.partition(":")[0]).stem, offered, runtime, __version__)
             if http:
                 work = over_http(

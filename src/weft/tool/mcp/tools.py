@@ -23,7 +23,7 @@ import msgspec
 
 from weft.core.boundary import boundary, place
 from weft.core.content import ToolCall, ToolResult
-from weft.core.crossing import crossing, workspace
+from weft.core.crossing import crossing, executing, workspace
 from weft.core.declare import Effect, Primitive
 from weft.core.errors import InputNeeded
 from weft.core.retry import Retry
@@ -193,6 +193,17 @@ class McpTool(Tool[..., Any]):
 
     def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
         return self._to_its_end(_shown, lambda tool: Tool.answer(tool, call, deps, report, where))
+
+    async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """In a step that calls it, what its server needs is decided in that step's name, as for a primitive."""
+        outer = crossing()
+        if outer is None:
+            return await super()._directly(args, kwargs)
+        token = executing.set(outer.within(self.needs, {}))
+        try:
+            return await super()._directly(args, kwargs)
+        finally:
+            executing.reset(token)
 
     async def _to_its_end(self, form: Form, begin: Callable[[McpTool], Awaitable[Any]]) -> Any:
         """Rounds of the call, each with the answers to the questions of the one before."""
