@@ -47,6 +47,7 @@ def serve_mcp(
     """
     import asyncio
     import os
+    import sys
     from pathlib import Path
 
     from weft.cli.rights import policy_of, whole_policy
@@ -89,8 +90,8 @@ def serve_mcp(
         asyncio.run(main())
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    if not http:
-        os._exit(0)  # a thread may still wait for an input that nobody writes
+    sys.stderr.flush()
+    os._exit(0)  # a thread may still wait for an input that nobody writes, or a step be in the middle of something
 
 
 def _named(target: str) -> list[Tool[..., Any] | Workflow[..., Any]]:
