@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from email.utils import formatdate
 from random import Random
 from time import time
@@ -262,6 +263,25 @@ def test_ids_that_anthropic_refuses_are_written_anew_the_same_for_call_and_resul
     assert len({*calls}) == 2 and all(id.replace("_", "a").isalnum() for id in calls) and lost_
 
 
+@every_dialect
+@pytest.mark.parametrize(
+    "wire",
+    [{}, {"messages": None, "input": None, "contents": None}, {"messages": [3], "input": [3], "contents": [3]},
+     {"messages": [{"role": "klingon", "content": "x"}], "input": [{"role": "klingon", "content": "x"}],
+      "contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "!"}}]}]}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_not_of_a_dialect_cannot_be_read(name: str, wire: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"{name}"):
+        dialect(name).read(wire)
+
+
+def test_an_address_with_plain_data_stays_an_address() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/svg+xml,<svg/>"}}
+    read = dialect("openai").read({"messages": [{"role": "user", "content": [image]}]})
+    assert read == [Message("user", [Uri(modality="image", uri="data:image/svg+xml,<svg/>")])]
+
+
 # --- requests ---
 
 TOOLS = [ToolSpec("add", "Add two.", {"type": "object", "properties": {"a": {"type": "integer"}}}), ToolSpec("sub")]
@@ -299,7 +319,7 @@ def test_ollama_can_leave_tools_out_but_not_force_one() -> None:
 
 @every_dialect
 def test_a_tool_that_is_not_there_cannot_be_chosen(name: str) -> None:
-    with pytest.raises(BadInput, match="mul.*none of the tools given.*add, sub"):
+    with pytest.raises(BadInput, match=r"mul.*none of the tools given.*add, sub"):
         body(name, tools=TOOLS, tool_choice="mul")
 
 
@@ -333,10 +353,38 @@ def test_a_schema_that_is_no_object_is_put_into_one(name: str) -> None:
     assert '"required": ["answer"]' in asked and '"properties": {"answer": {"$ref": "#/$defs/A"}}' in asked
 
 
-@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "additionalProperties": {"type": "string"}}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object", "properties": {"any": {}}},
+        {"type": "object", "properties": {"a": {"not": {"type": "string"}}}},
+        {"type": "object", "properties": {"a": {"enum": [[1]]}}},
+        {"type": "object", "properties": {"a": 3}},
+    ],
+    ids=str,
+)
 def test_what_the_strict_subset_cannot_say_is_asked_for_without_it(schema: dict[str, Any]) -> None:
-    assert "strict" not in body("openai", schema=schema)["response_format"]["json_schema"]
+    for asked in (
+        body("openai", schema=schema)["response_format"]["json_schema"],
+        body("openai-responses", schema=schema)["text"]["format"],
+    ):
+        assert asked["strict"] is False and asked["schema"] == schema
     assert strict(schema) is None
+
+
+def test_values_to_choose_from_have_their_types_said() -> None:
+    choices = {
+        "a": {"enum": ["x", "y"]},
+        "b": {"const": 3},
+        "c": {"enum": ["x", None]},
+        "d": {"anyOf": [{"const": "t"}]},
+    }
+    narrow = strict({"type": "object", "properties": choices})
+    assert narrow is not None
+    assert [narrow["properties"][key].get("type") for key in "abcd"] == ["string", "integer", ["null", "string"], None]
+    assert narrow["properties"]["d"]["anyOf"] == [{"const": "t", "type": "string"}]
 
 
 def test_a_schema_that_refers_to_itself_is_a_tool_to_answer_with_for_anthropic() -> None:
@@ -464,7 +512,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
                     "role": "assistant",
                     "content": "Let me see.",
                     "reasoning_content": "Sum?",
-                    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+                    "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+                    ],
                 },
             }
         ],
@@ -577,7 +627,7 @@ def test_a_reply_can_be_given_back_to_the_one_who_said_it(name: str) -> None:
     ids=str,
 )  # fmt: skip
 def test_what_is_no_answer_is_an_error_that_says_so(name: str, answer: Any) -> None:
-    with pytest.raises(ModelError, match="check that the address|in its middle|broke off"):
+    with pytest.raises(ModelError, match=r"check that the address|in its middle|broke off"):
         dialect(name).reply(answer, ASKED)
 
 
@@ -613,7 +663,8 @@ def test_refusals_are_told_apart_from_answers(name: str, answer: dict[str, Any])
         ("openai", "something_new", "stop"), ("openai", "error", "error"),
         ("anthropic", "max_tokens", "length"), ("anthropic", "stop_sequence", "stop"),
         ("anthropic", "pause_turn", "interrupted"), ("anthropic", "model_context_window_exceeded", "length"),
-        ("gemini", "MAX_TOKENS", "length"), ("gemini", "MALFORMED_FUNCTION_CALL", "error"), ("gemini", "SPII", "content_filter"),
+        ("gemini", "MAX_TOKENS", "length"), ("gemini", "MALFORMED_FUNCTION_CALL", "error"),
+        ("gemini", "SPII", "content_filter"),
         ("ollama", "length", "length"), ("ollama", "stop", "stop"),
     ],
 )  # fmt: skip
@@ -767,9 +818,9 @@ def refusal(name: str, status: int, said: Any, **headers: str) -> ModelError:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, ModelError), (401, KeyRefused), (402, ModelError), (403, KeyRefused), (404, UnknownModel), (408, ModelUnavailable),
-        (413, PromptTooLong), (422, ModelError), (429, ModelBusy), (500, ModelUnavailable), (502, ModelUnavailable),
-        (503, ModelUnavailable), (504, ModelUnavailable), (529, ModelBusy),
+        (400, ModelError), (401, KeyRefused), (402, ModelError), (403, KeyRefused), (404, UnknownModel),
+        (408, ModelUnavailable), (413, PromptTooLong), (422, ModelError), (429, ModelBusy), (500, ModelUnavailable),
+        (502, ModelUnavailable), (503, ModelUnavailable), (504, ModelUnavailable), (529, ModelBusy),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("said", ['{"error": {"message": "Sorry."}}', '{"error": "Sorry."}', "<html>Sorry.</html>", ""])
@@ -784,7 +835,7 @@ def test_each_status_means_one_kind_of_error(name: str, status: int, kind: type[
     [
         ("openai", {"error": {"message": f"Incorrect API key provided: {SECRET}.", "code": "invalid_api_key"}}),
         ("openai-responses", {"error": {"message": f"Incorrect API key provided: {SECRET}."}}),
-        ("anthropic", {"type": "error", "error": {"type": "authentication_error", "message": f"invalid x-api-key {SECRET}"}}),
+        ("anthropic", {"error": {"type": "authentication_error", "message": f"invalid x-api-key {SECRET}"}}),
         ("gemini", {"error": {"code": 400, "message": f"API key not valid. ({SECRET})", "status": "INVALID_ARGUMENT"}}),
         ("ollama", {"error": f"unauthorized: {SECRET}"}),
     ],
@@ -817,12 +868,13 @@ def test_a_wrong_key_names_its_variable_and_never_shows_the_key(name: str, said:
         ),
         (
             "anthropic",
-            {"error": {"type": "invalid_request_error", "message": "prompt is too long: 213462 tokens > 200000 maximum"}},
+            {"error": {"message": "prompt is too long: 213462 tokens > 200000 maximum"}},
             (213462, 200000),
         ),
         (
             "gemini",
-            {"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}},
+            {"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed "
+                       "(1048576)."}},
             (1200000, 1048576),
         ),
         ("ollama", {"error": "the input length exceeds the context length"}, None),
@@ -851,23 +903,101 @@ def test_how_long_to_wait() -> None:
     assert type(refusal("anthropic", 503, "", retry_after="3")) is ModelBusy
 
 
+def test_long_names_of_models_are_no_secrets() -> None:
+    name = "meta-llama-3.1-405b-instruct-turbo"
+    assert name in str(refusal("openai", 404, {"error": {"message": f"The model {name} does not exist"}}))
+
+
 def test_an_account_without_credit_is_not_asked_again() -> None:
     said = {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}
     assert type(refusal("openai", 429, said)) is ModelError
+
+
+# --- the providers' own types, where their packages are installed ---
+
+FULL: dict[str, Any] = {
+    "tools": [ToolSpec(name, "Does it.") for name in ("read", "run", "find")],
+    "schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    "max_tokens": 100,
+    "effort": "low",
+    "stop": ["END"],
+    "extra": {"metadata": {"user_id": "u"}},
+}
+
+
+def bodies(name: str, model: str, **more: Any) -> Iterator[dict[str, Any]]:
+    for seed in range(60):
+        messages = conversation(Random(seed), CAN[name], name)
+        choice = ("auto", "required", "read")[seed % 3]
+        request = Request(messages=messages, **(FULL | {"tool_choice": choice} | more))
+        yield json.loads(json.dumps(dialect(name).call(model, request, stream=False).body))
+
+
+def test_requests_fit_the_types_of_the_openai_package() -> None:
+    pytest.importorskip("openai", reason="the package openai is not installed")
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+    from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+    from pydantic import TypeAdapter
+
+    chat: Any = TypeAdapter(CompletionCreateParamsNonStreaming)
+    for asked in bodies("openai", "gpt-5.6"):
+        json.dumps(chat.validate_python(asked, extra="forbid"), default=list)
+    responses: Any = TypeAdapter(ResponseCreateParamsNonStreaming)
+    for asked in bodies("openai-responses", "gpt-5.6"):
+        for item in asked["input"]:
+            if item.get("role") == "assistant":  # the types have the model's messages with an id; the API does without
+                item |= {"id": "msg_1", "status": "completed"}
+        json.dumps(responses.validate_python(asked, extra="forbid"), default=list)
+
+
+def test_requests_fit_the_types_of_the_anthropic_package() -> None:
+    pytest.importorskip("anthropic", reason="the package anthropic is not installed")
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+    from pydantic import TypeAdapter
+
+    types: Any = TypeAdapter(MessageCreateParamsNonStreaming)
+    for asked in bodies("anthropic", "claude-opus-4-8"):
+        json.dumps(types.validate_python(asked, extra="forbid"), default=list)
+
+
+def test_requests_fit_the_types_of_the_google_genai_package() -> None:
+    pytest.importorskip("google.genai", reason="the package google-genai is not installed")
+    from google.genai import types
+
+    for asked in bodies("gemini", "gemini-3-pro", extra={}):
+        assert asked.keys() == {"contents", "tools", "generationConfig"} | asked.keys() & {
+            "systemInstruction",
+            "toolConfig",
+        }
+        for content in (*asked["contents"], asked.get("systemInstruction", {})):
+            types.Content.model_validate(content)
+        for tool in asked["tools"]:
+            types.Tool.model_validate(tool)
+        types.ToolConfig.model_validate(asked.get("toolConfig", {}))
+        types.GenerateContentConfig.model_validate(asked["generationConfig"])
+
+
+def test_requests_fit_the_types_of_the_ollama_package() -> None:
+    pytest.importorskip("ollama", reason="the package ollama is not installed")
+    from ollama._types import ChatRequest
+
+    for asked in bodies("ollama", "qwen3"):
+        ChatRequest.model_validate(asked)
 
 
 # --- the house ---
 
 
 def test_dialects_are_light() -> None:
-    modules = ", ".join(f"weft.model.dialect.{m}" for m in ("chat", "responses", "anthropic", "gemini", "ollama"))
-    code = f"import sys, {modules}, weft.model.repair; print([m for m in ('httpx2', 'ssl', 'pydantic', 'asyncio') if m in sys.modules])"
+    homes = ("chat", "responses", "anthropic", "gemini", "ollama")
+    wanted = ", ".join(f"weft.model.dialect.{home}" for home in homes)
+    code = f"import sys, weft.model.repair, {wanted}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "httpx2" not in found.stdout and "pydantic" not in found.stdout, found.stdout
+    assert not {"httpx2", "pydantic", "openai"} & {*found.stdout.split()}
 
 
 def test_an_unknown_dialect_names_those_there_are() -> None:
-    with pytest.raises(BadInput, match="klingon.*openai-responses"):
+    with pytest.raises(BadInput, match=r"klingon.*openai-responses"):
         dialect("klingon")
 
 

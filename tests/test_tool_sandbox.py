@@ -19,8 +19,8 @@ from tests.groups import alive, left, wait_until
 from weft.core.capability import parse, render
 from weft.core.errors import BadInput, ChangedMeanwhile, Denied, OverMemory, OverTime, SandboxMissing
 from weft.core.record import Outcome
-from weft.runtime.sandbox import report
-from weft.tool import sandbox
+from weft.runtime.sandbox import report, scratch
+from weft.tool import output, sandbox
 
 pytestmark = [
     pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
@@ -285,9 +285,14 @@ def test_limits_are_errors_in_words_and_what_it_took_is_in_the_journal(workspace
     assert first.cpu_seconds > second.cpu_seconds >= 0, "each command's own"
 
 
-def test_a_long_output_is_cut_and_told(workspace: Path) -> None:
-    (done,) = run(workspace, act("run", [PY, "-c", "print('x' * 10**6)"], limit=1000))
+def test_a_long_output_is_cut_and_told_and_kept_whole(workspace: Path) -> None:
+    (done, said) = run(workspace, act("run", [PY, "-c", "print('x' * 10**6)"], limit=1000),
+                       act("say", "seq 100000", limit=1000))  # fmt: skip
     assert len(done.stdout) < 1200 and "left out" in done.stdout
+    assert asyncio.run(output.read(done.stdout_ref)).size == 10**6 + 1
+    assert said.stdout.startswith("1\n2\n") and said.stdout.endswith("\n100000\n") and len(said.stdout) < 1200
+    assert asyncio.run(output.read(said.stdout_ref, 50_000, 1)).text == "50000\n"
+    assert list((scratch.home() / "out").iterdir()) == []
 
 
 def test_without_a_wall_nothing_runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ says in words what was not.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -91,9 +92,12 @@ def _slots(messages: Sequence[Message], mended: list[str]) -> list[_Slot]:
 def _pair(slots: list[_Slot], found: list[_Found], mended: list[str]) -> None:
     """Give each call its result: the one with its id that comes after it, or before; else one with another id that
     stands where its result should."""
+    same: dict[str, list[_Slot]] = defaultdict(list)
+    for slot in slots:
+        same[slot.call.id].append(slot)
     for later in (True, False):
         for result in found:
-            fits = [slot for slot in slots if slot.result is None and slot.call.id == result.result.id]
+            fits = [slot for slot in same.get(result.result.id, ()) if slot.result is None]
             fits = [slot for slot in fits if (slot.turn < result.turn) is later]
             if result.slot is None and fits:
                 nearest = min(fits, key=lambda slot: abs(slot.turn - result.turn)).turn
@@ -118,11 +122,16 @@ def _rebuilt(
     messages: Sequence[Message], slots: list[_Slot], found: list[_Found], mended: list[str]
 ) -> Iterator[Message]:
     """The messages one by one: after each of the model's the results of its calls, all others without theirs."""
-    orphans = {(each.turn, each.place) for each in found if each.slot is None}
+    orphans: dict[int, set[int]] = defaultdict(set)
+    for each in found:
+        if each.slot is None:
+            orphans[each.turn].add(each.place)
+    calls: dict[int, list[_Slot]] = defaultdict(list)
+    for slot in slots:
+        calls[slot.turn].append(slot)
     for turn, message in enumerate(messages):
-        mine = [slot for slot in slots if slot.turn == turn]
-        alone = {place for turn_, place in orphans if turn_ == turn}
-        parts = [*_kept(message, iter(mine), alone, mended)]
+        mine = calls.get(turn, [])
+        parts = [*_kept(message, iter(mine), orphans.get(turn, set()), mended)]
         role: Any = "user" if message.role == "tool" else message.role
         if message.role == "tool" and parts and not all(isinstance(part, ToolResult) for part in message.parts):
             mended.append("what stood among results is the user's now")

@@ -399,7 +399,6 @@ class Inner:
         self.run = outer.run
         self.number = outer.number
         self.workspace = outer.workspace
-        self.run = outer.run
         self.attempts = outer.attempts
         self.again = outer.again
         self.charge = outer.charge

@@ -118,7 +118,7 @@ def chunks(frame: bytes, faults: Faults) -> Iterator[bytes]:
             case Crlf():
                 frame = frame.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             case Comments():
-                frame = (b"\n" if frame.startswith(b"{") else b": keep-alive\n\n") + frame
+                frame = (b"\n" if frame.lstrip().startswith(b"{") else b": keep-alive\n\n") + frame
     for fault in faults:
         if isinstance(fault, Chopped):
             yield from (frame[at : at + fault.size] for at in range(0, len(frame), fault.size))

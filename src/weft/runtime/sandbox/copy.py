@@ -38,6 +38,13 @@ class Change:
     size: int = 0
 
 
+class Name(NamedTuple):
+    """A name in an open folder."""
+
+    folder: int
+    name: str
+
+
 class Seen(NamedTuple):
     """What identifies a file's state without reading it."""
 
@@ -74,53 +81,65 @@ class Copy:
     copied: dict[str, Seen] = field(default_factory=dict)
 
     def make(self, owner: int | None = None) -> None:
-        """Copy; afterwards the copy is `owner`'s (a user id), if one is given."""
-        top = opened(self.source.parent)
+        """Copy; the copy is `owner`'s (a user id), if one is given."""
+        above, beside = opened(self.source.parent), os.open(self.target.parent, _FOLDER)
         try:
-            if self.source.is_file():
-                self._file(Path(f"/proc/self/fd/{top}"), self.source.name, "", self.target)
+            found = os.stat(self.source.name, dir_fd=above, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                self._folder(Name(above, self.source.name), Name(beside, self.target.name), "", owner)
             else:
-                self._folder(Path(f"/proc/self/fd/{top}", self.source.name), "", self.target)
+                self._file(Name(above, self.source.name), Name(beside, self.target.name), "", found, owner)
         finally:
-            os.close(top)
-        if owner is not None:
-            for path in (self.target, *self.target.rglob("*")):
-                os.chown(path, owner, owner, follow_symlinks=False)
-        self.copied = dict(_walk(self.target))
+            os.close(above)
+            os.close(beside)
 
-    def _folder(self, source: Path, name: str, target: Path) -> None:
-        handle = os.open(source, _FOLDER)
+    def _folder(self, source: Name, target: Name, path: str, owner: int | None) -> None:
+        handle = os.open(source.name, _FOLDER, dir_fd=source.folder)
         try:
-            target.mkdir()
-            for inner, inner_stat in _entries(handle):
-                path = f"{name}/{inner}" if name else inner
-                if self.hides(self.source / path):
-                    continue
-                if stat.S_ISDIR(inner_stat.st_mode):
-                    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
-                        self._folder(Path(f"/proc/self/fd/{handle}", inner), path, target / inner)
-                        self.originals[path] = _seen(inner_stat)
-                else:
-                    self._file(Path(f"/proc/self/fd/{handle}"), inner, path, target / inner)
-            target.chmod(stat.S_IMODE(os.fstat(handle).st_mode) | 0o700)
+            os.mkdir(target.name, 0o700, dir_fd=target.folder)
+            place = os.open(target.name, _FOLDER, dir_fd=target.folder)
+            try:
+                for name, found in _entries(handle):
+                    inner = f"{path}/{name}" if path else name
+                    if self.hides(self.source / inner):
+                        continue
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it is another by now
+                        if stat.S_ISDIR(found.st_mode):
+                            self._folder(Name(handle, name), Name(place, name), inner, owner)
+                        else:
+                            self._file(Name(handle, name), Name(place, name), inner, found, owner)
+                there = os.fstat(handle)
+                _give(place, owner, stat.S_IMODE(there.st_mode) | 0o700)
+                if path:
+                    self._note(path, there, os.fstat(place))
+            finally:
+                os.close(place)
         finally:
             os.close(handle)
 
-    def _file(self, folder: Path, inner: str, path: str, target: Path) -> None:
-        source = folder / inner
-        kind = source.lstat()
-        if stat.S_ISLNK(kind.st_mode):
-            target.symlink_to(source.readlink())
-        elif stat.S_ISREG(kind.st_mode):
-            with os.fdopen(os.open(source, _FILE), "rb") as content:
-                with target.open("xb") as copy:
-                    shutil.copyfileobj(content, copy, 1 << 20)
-                kind = os.fstat(content.fileno())
-            target.chmod(stat.S_IMODE(kind.st_mode) & 0o777 | 0o200)
-            os.utime(target, ns=(kind.st_atime_ns, kind.st_mtime_ns))
-        else:
-            return
-        self.originals[path] = _seen(kind)
+    def _file(self, source: Name, target: Name, path: str, found: os.stat_result, owner: int | None) -> None:
+        if stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(source.name, dir_fd=source.folder), target.name, dir_fd=target.folder)
+            if owner is not None:
+                os.chown(target.name, owner, owner, dir_fd=target.folder, follow_symlinks=False)
+            self._note(path, found, os.stat(target.name, dir_fd=target.folder, follow_symlinks=False))
+        elif stat.S_ISREG(found.st_mode):
+            content = os.open(source.name, _FILE, dir_fd=source.folder)
+            try:
+                copy = os.open(target.name, _NEW, 0o600, dir_fd=target.folder)
+                try:
+                    _pour(content, copy)
+                    found = os.fstat(content)
+                    _give(copy, owner, stat.S_IMODE(found.st_mode) & 0o777 | 0o200)
+                    os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+                    self._note(path, found, os.fstat(copy))
+                finally:
+                    os.close(copy)
+            finally:
+                os.close(content)
+
+    def _note(self, path: str, original: os.stat_result, copy: os.stat_result) -> None:
+        self.originals[path], self.copied[path] = _seen(original), _seen(copy)
 
     def changes(self) -> Iterator[Change]:
         now = dict(_walk(self.target))
@@ -149,6 +168,22 @@ class Copy:
             return now != was
         goes = not (self.target / name).is_dir() or (self.target / name).is_symlink()
         return goes and any(f"{name}/{inner}" not in self.originals for inner, _ in _walk(path))
+
+
+def _pour(content: int, copy: int) -> None:
+    """All of a file into an empty one: shared between the two until one is changed, where the file system can."""
+    with contextlib.suppress(OSError):
+        while os.copy_file_range(content, copy, 1 << 30):
+            pass
+    while data := memoryview(os.read(content, 1 << 20)):
+        while data:
+            data = data[os.write(copy, data) :]
+
+
+def _give(copy: int, owner: int | None, mode: int) -> None:
+    if owner is not None:
+        os.fchown(copy, owner, owner)
+    os.fchmod(copy, mode)
 
 
 def _entries(handle: int) -> list[tuple[str, os.stat_result]]:

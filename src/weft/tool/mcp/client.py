@@ -55,7 +55,7 @@ def client_of(connection: Connection, transport: Any) -> Client:
     places = bool(plan.read or plan.write)
     return Client(
         transport,
-        mode={"newest": "auto", "2025-11-25": "legacy"}.get(server.revision, server.revision),
+        mode="legacy" if server.revision == "2025-11-25" else "auto",
         client_info=types.Implementation(name="weft", version="0.1.0"),
         elicitation_callback=elicited,
         list_roots_callback=rooted if places else None,
@@ -168,9 +168,10 @@ async def call_tool(
         )
         if isinstance(result, types.InputRequiredResult):
             asking = _asking(connection, tool, result)
-            if asking.questions:
+            if asking.questions and connection.server.answer is None:
                 return asking
-            answers, state = asking.given, asking.state  # nothing that anybody has to answer
+            said = {key: await by_function(connection.server, one) for key, one in asking.questions.items()}
+            answers, state = {**asking.given, **said}, asking.state
             continue
         if not isinstance(result, types.CallToolResult):
             result = await finished(result, client.session, partial(_in_task, connection, tool), progress)

@@ -29,6 +29,9 @@ from weft.tool.mcp.stdio import GRACE, Bare, Lines, Walled, job_of
 
 T = TypeVar("T")
 
+LISTEN = 1.0
+"""Seconds that a server gets to say that it will tell of changes."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -181,8 +184,9 @@ class Connection:
                         f"the MCP server {self.server.name!r} did not start within {self.server.start:g} s; give it a "
                         f"longer start{self._last_words()}"
                     ) from None
+                await self._begin_listening(stack)
                 self._ready.set()
-                await self._stay(stack)
+                await self._stay()
         except BaseException as error:
             self._fault = _first(error)
         finally:
@@ -195,6 +199,9 @@ class Connection:
         client_of = _sdk()
         transport = await self._transport(stack)
         self.client = await stack.enter_async_context(client_of(self, transport))
+        wanted, spoken = self.server.revision, self.client.protocol_version
+        if wanted not in ("newest", spoken):
+            raise ServerMisfit(f"the MCP server {self.server.name!r} speaks revision {spoken}, not {wanted}")
 
     async def _transport(self, stack: contextlib.AsyncExitStack) -> Any:
         server, plan = self.server, self.plan
@@ -216,10 +223,8 @@ class Connection:
         self.lines = Lines(server.name, process)
         return self.lines.streams()
 
-    async def _stay(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _stay(self) -> None:
         """Until the server ends, or nobody has called for long."""
-        changes = asyncio.create_task(self._listen())
-        stack.push_async_callback(_stopped, changes)
         ended = asyncio.create_task(self.lines.over.wait()) if self.lines is not None else None
         try:
             while not self._closing:
@@ -235,8 +240,16 @@ class Connection:
             if ended is not None:
                 ended.cancel()
 
-    async def _listen(self) -> None:
-        """Count what the server says of changes (2026-07-28; before, it says so unasked)."""
+    async def _begin_listening(self, stack: contextlib.AsyncExitStack) -> None:
+        """Hear of changes (2026-07-28; before, a server tells them unasked) from before the first call."""
+        heard = asyncio.Event()
+        listening = asyncio.create_task(self._listen(heard))
+        stack.push_async_callback(_stopped, listening)
+        listening.add_done_callback(lambda _: heard.set())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait(), LISTEN)
+
+    async def _listen(self, heard: asyncio.Event) -> None:
         told = self.client.server_capabilities
         kinds = {
             f"{kind}_list_changed": True
@@ -246,8 +259,9 @@ class Connection:
         if kinds and self.client.protocol_version >= "2026-07-28":
             with contextlib.suppress(Exception):
                 async with self.client.listen(**kinds) as changes:
+                    heard.set()
                     async for _ in changes:
-                        self.changed()
+                        """The client's handler of messages hears it too, and counts."""
 
     def changed(self) -> None:
         self.changes += 1

@@ -15,6 +15,7 @@ from weft.core.resources import Paused, Resources
 from weft.core.secret import Secret
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
+from weft.tool.output import adopt
 from weft.tool.sandbox import place
 from weft.tool.sandbox.place import Changed
 
@@ -26,7 +27,8 @@ LIMIT = 100_000
 class Ran:
     """What came of a command. `code`: its exit status; below 0 the number of the signal that ended it. `changes`: what
     it did to its copies, the first 1000 (`changed`: how many there are). `paused`: it waited for long, because the
-    machine had no memory for it."""
+    machine had no memory for it. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
+    (`weft.tool.output`)."""
 
     code: int
     stdout: str
@@ -34,6 +36,8 @@ class Ran:
     changes: list[Changed] = field(default_factory=list)
     changed: int = 0
     paused: Paused | None = None
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
 
 
 def _run_needs(
@@ -68,7 +72,7 @@ async def run(
     done = await sandboxed(choose("process"), job)
     try:
         done.check()
-        return _ran(done, place.changes_of(done))
+        return await _ran(done, limit, place.changes_of(done))
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -101,7 +105,7 @@ async def apply(
     try:
         done.check()
         changes = await asyncio.to_thread(place.carry_over, done, [str(path) for path in job.copy])
-        return _ran(done, changes)
+        return await _ran(done, limit, changes)
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -121,11 +125,12 @@ def _job(
         env=place.environment(env),
         sees=place.seen(),
         stdin=input.encode() if isinstance(input, str) else input,
-        streams=Streams(keep=limit, whole=0),
+        streams=Streams(keep=limit),
         resources=resources,
     )
 
 
-def _ran(done: Finished, changes: list[Changed]) -> Ran:
+async def _ran(done: Finished, limit: int, changes: list[Changed]) -> Ran:
     code = -done.signal if done.signal else done.status or 0
-    return Ran(code, done.stdout.text, done.stderr.text, changes, len(done.changes), done.usage.paused)
+    out, err = [await asyncio.to_thread(adopt, one, limit=limit) for one in (done.stdout, done.stderr)]
+    return Ran(code, out.shown, err.shown, changes, len(done.changes), done.usage.paused, out.ref, err.ref)

@@ -20,7 +20,8 @@ from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.core.resources import Paused, Resources
 from weft.runtime.governor import Call, Group, governor, limit_error, opened
-from weft.runtime.sandbox import Job, Session, Streams, choose
+from weft.runtime.sandbox import Job, Reply, Session, Streams, choose
+from weft.tool.output import Excerpt, adopt
 from weft.tool.sandbox import place
 from weft.tool.sandbox.command import LIMIT
 from weft.tool.sandbox.place import Changed
@@ -32,13 +33,16 @@ Key = tuple[str, str]
 @dataclass(frozen=True)
 class Said:
     """What came of one command. `fresh`: it was the first of its shell, which is new. `paused`: it waited for long,
-    because the machine had no memory for it."""
+    because the machine had no memory for it. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
+    (`weft.tool.output`)."""
 
     code: int
     stdout: str
     stderr: str
     fresh: bool = False
     paused: Paused | None = None
+    stdout_ref: str | None = None
+    stderr_ref: str | None = None
 
 
 @dataclass
@@ -98,7 +102,8 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
             await _begin(shell, key[1], resources)
         assert shell.session is not None and shell.group is not None
         before = await asyncio.to_thread(shell.group.usage)
-        reply = await shell.session.run(text, seconds, streams=Streams(keep=limit, whole=0))
+        reply = await shell.session.run(text, seconds, streams=Streams(keep=limit))
+        out, err = await asyncio.to_thread(_adopted, reply, limit)
         took = (await asyncio.to_thread(shell.group.usage)).since(before)
         if over := limit_error(shell.group):
             raise over  # the kernel ended what ran in it, and the governor is about to end all of it
@@ -113,7 +118,14 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
         raise
     if here is not None:
         here.took(took)
-    return Said(reply.status, reply.stdout.text, reply.stderr.text, fresh, took.paused)
+    return Said(reply.status, out.shown, err.shown, fresh, took.paused, out.ref, err.ref)
+
+
+def _adopted(reply: Reply, limit: int) -> list[Excerpt]:
+    try:
+        return [adopt(one, limit=limit) for one in (reply.stdout, reply.stderr)]
+    finally:
+        reply.drop()
 
 
 async def _begin(shell: _Shell, name: str, limits: Resources) -> None:
