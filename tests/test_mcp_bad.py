@@ -57,7 +57,7 @@ async def call(server: Server, tool: str = "act") -> Any:
     return await tools[tool]()
 
 
-# --- processes that end, or do not answer -----------------------------------------------------------------------------
+# --- processes that end, or do not answer -------------------------------------------------------------------------
 
 
 def test_a_server_that_dies_at_its_start_says_how_and_why() -> None:
@@ -105,7 +105,7 @@ def test_a_call_that_is_cancelled_ends_at_once() -> None:
     asyncio.run(main())
 
 
-# --- too much ---------------------------------------------------------------------------------------------------------
+# --- too much -----------------------------------------------------------------------------------------------------
 
 
 def test_a_flood_of_messages_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_the_tools_that_are_named_are_had_from_a_list_with_a_bad_one() -> None:
         asyncio.run(hostile("", only=["absent"]).tools())
 
 
-# --- what is no answer ------------------------------------------------------------------------------------------------
+# --- what is no answer --------------------------------------------------------------------------------------------
 
 
 def test_lines_that_are_no_messages_are_passed_over() -> None:
@@ -189,7 +189,7 @@ def test_a_failure_of_the_server_reaches_the_model_as_words() -> None:
     asyncio.run(main())
 
 
-# --- secrets, and the wall --------------------------------------------------------------------------------------------
+# --- secrets, and the wall ----------------------------------------------------------------------------------------
 
 
 def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_a_server_sees_what_it_was_given_and_nothing_else(workspace: Path, monke
         assert bare[str(secret)] == "the secret" and "API_TOKEN" not in bare["environment"]
 
 
-# --- names, descriptions, approval ------------------------------------------------------------------------------------
+# --- names, descriptions, approval --------------------------------------------------------------------------------
 
 
 def test_names_that_no_provider_takes_get_others_and_are_still_called() -> None:
@@ -235,7 +235,7 @@ def test_names_that_no_provider_takes_get_others_and_are_still_called() -> None:
         assert all(len(name) <= 64 and name.replace("_", "").isalnum() for name in tools.names)
         assert "files_read_all_files" not in tools  # a name with a space in it is refused before
 
-    with pytest.raises(ServerMisfit, match="names a tool 'files.read/all files'"):
+    with pytest.raises(ServerMisfit, match=r"names a tool 'files\.read/all files'"):
         asyncio.run(main())
     tools = asyncio.run(hostile("names", only=["search·documents", "x" * 100]).tools())
     assert tools.names[0] == "search_documents" and tools.names[1].startswith("xxx") and len(tools.names[1]) <= 64
@@ -330,7 +330,7 @@ def test_a_damaged_list_of_what_was_approved_is_no_approval(workspace: Path) -> 
         asyncio.run(hostile("").tools())
 
 
-# --- rights -----------------------------------------------------------------------------------------------------------
+# --- rights -------------------------------------------------------------------------------------------------------
 
 
 def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(workspace: Path) -> None:
@@ -353,18 +353,18 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
     assert outcome(read) == "done"
     with pytest.raises(Denied, match="mcp_hostile"):
         outcome()
-    with pytest.raises(Denied, match="tool.call of 'hostile/act'"):
+    with pytest.raises(Denied, match=r"tool\.call of 'hostile/act'"):
         outcome(read, base="none")
     assert outcome(read, "tool:hostile/*", base="none") == "done"
     with pytest.raises(Denied, match="anywhere:0"):
         outcome(read, network=True)
     assert outcome(read, "net:anywhere:0", network=True) == "done"
-    with pytest.raises(Denied, match="shell.run"):
+    with pytest.raises(Denied, match=r"shell\.run"):
         outcome(sandbox=False)
     assert outcome(f"shell:{sys.executable} **", sandbox=False) == "done"
 
 
-# --- declarations -----------------------------------------------------------------------------------------------------
+# --- declarations -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

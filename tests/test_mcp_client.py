@@ -76,7 +76,7 @@ async def in_workflow(work: Callable[[], Awaitable[Any]], place: Path, answers: 
         return await run
 
 
-# --- both revisions, both transports ------------------------------------------------------------------------------------
+# --- both revisions, both transports ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -143,10 +143,12 @@ def test_a_cancelled_call_is_cancelled_at_the_server(url: str, revision: str) ->
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_server_is_told_of_its_folders_and_tells_of_changes(revision: str, workspace: Path) -> None:
+    here = workspace.resolve().as_uri()
+
     async def main() -> None:
         server = plain(revision=revision, read=[str(SCRIPT), "./"])
         tools = await server.tools()
-        assert (await tools["where"]()).text == f"{SCRIPT.as_uri()} {workspace.resolve().as_uri()}"
+        assert (await tools["where"]()).text == f"{SCRIPT.as_uri()} {here}"
         assert await server.changes() == 0
         await tools["grow"]()
         for _ in range(100):
@@ -177,7 +179,7 @@ def test_a_call_that_becomes_a_task_is_followed_to_its_end(url: str) -> None:
     asyncio.run(main())
 
 
-# --- questions of a server ------------------------------------------------------------------------------------------------
+# --- questions of a server ----------------------------------------------------------------------------------------
 
 
 def test_a_person_answers_a_question_and_the_call_goes_on(url: str, workspace: Path) -> None:
@@ -220,7 +222,7 @@ def test_without_a_person_or_a_function_nobody_answers(url: str, revision: str, 
     assert asyncio.run(tools["book"]()).text.startswith(told)
 
 
-# --- durable ---------------------------------------------------------------------------------------------------------------
+# --- durable ------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
 import sys, time
@@ -264,7 +266,7 @@ def test_a_call_is_made_once_whatever_happens_to_this_process(workspace: Path) -
     assert done.stdout.strip().strip('"') == "1 calls, 0 cancelled; 1 calls, 0 cancelled"  # each by another server
 
 
-# --- HTTP: rights, secrets, redirects -----------------------------------------------------------------------------------------
+# --- HTTP: rights, secrets, redirects -----------------------------------------------------------------------------
 
 
 def test_a_server_over_http_needs_the_right_to_its_host(url: str, workspace: Path) -> None:
@@ -359,8 +361,9 @@ def test_a_host_that_does_not_answer_is_said_so() -> None:
 
 def test_secrets_go_in_headers_and_are_not_shown(monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
     monkeypatch.setenv("MCP_KEY", "the-key-of-the-server")
-    wire = Wire(500, {"content-type": "application/json"}, json.dumps({
-        "jsonrpc": "2.0", "id": None, "error": {"code": -32001, "message": "bad key the-key-of-the-server"}}).encode())  # fmt: skip
+    error = {"code": -32001, "message": "bad key the-key-of-the-server"}
+    body = json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode()
+    wire = Wire(500, {"content-type": "application/json"}, body)
     try:
         headers = {"Authorization": ("Bearer ", weft.secret("MCP_KEY"))}
         with pytest.raises(weft.WeftError) as failed:
@@ -371,7 +374,7 @@ def test_secrets_go_in_headers_and_are_not_shown(monkeypatch: pytest.MonkeyPatch
         wire.close()
 
 
-# --- published servers -----------------------------------------------------------------------------------------------------
+# --- published servers --------------------------------------------------------------------------------------------
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "weft-tests"
 PUBLISHED = ("mcp-server-time", "mcp-server-git", "mcp-server-fetch")
