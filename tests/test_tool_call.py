@@ -383,7 +383,7 @@ def test_a_hook_before_may_change_answer_or_refuse(place: str) -> None:
         return msgspec.structs.replace(call, arguments={"x": call.arguments["x"] + 1})
 
     def answer(call: ToolCall, context: ToolContext[Any]) -> ToolResult:
-        return ToolResult.of(call.id, "known already")
+        return ToolResult.of("another", "known already")
 
     def refuse(call: ToolCall, context: ToolContext[Any]) -> None:
         raise ToolRetry("not on a Thursday")
@@ -396,7 +396,7 @@ def test_a_hook_before_may_change_answer_or_refuse(place: str) -> None:
 
     assert hooked(place, [more, look, more], x=1).text == "6"
     assert ran == [{"x": 2}, 3]
-    assert hooked(place, [answer, refuse], x=1).text == "known already"
+    assert hooked(place, [answer, refuse], x=1) == ToolResult.of("c1", "known already", name="it")
     refused = hooked(place, [refuse], x=1)
     assert (refused.error, refused.text) == (True, "not on a Thursday")
     assert "x: Input should be a valid integer" in hooked(place, [spoil], x=1).text

@@ -212,6 +212,16 @@ def test_a_command_that_is_given_up_leaves_nothing(workspace: Path) -> None:
     assert not left()
 
 
+def test_where_there_are_no_groups_commands_run_and_end_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "another")
+    assert asyncio.run(shell.run(["echo", "hi"])).stdout == "hi\n"
+    began = time.monotonic()
+    with pytest.raises(StepTimeout):
+        asyncio.run(shell.run(["sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"], timeout=0.3))
+    assert time.monotonic() - began < 10
+    assert not left()
+
+
 def test_a_timeout_ends_what_left_its_session_and_ignores_requests() -> None:
     began = time.monotonic()
     script = "trap '' TERM; setsid sh -c \"trap '' TERM HUP; while :; do sleep 1; done\" & wait"

@@ -42,6 +42,8 @@ async def carry_out(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Rep
         changed = await seen if inspect.isawaitable(seen) else seen
         if changed is not None:
             result = _checked(changed, hook, ToolResult)
+    if (result.id, result.name) != (call.id, call.name):  # whatever a hook wrote: it answers this call
+        result = msgspec.structs.replace(result, id=call.id, name=call.name)
     return result
 
 

@@ -31,6 +31,8 @@ def parts_of(value: Any, limit: int) -> tuple[Content, ...]:
     """The parts that show a value: nothing for None. At most `limit` characters of words."""
     if value is None:
         return ()
+    if isinstance(value, str):
+        return (Text(content=shortened(value, limit)),)
     if isinstance(value, list | tuple) and any(_is_part(one) for one in value):
         found: list[Content] = []
         for one in value:
@@ -49,7 +51,7 @@ def parts_of(value: Any, limit: int) -> tuple[Content, ...]:
         return _bytes(bytes(value), limit)
     if (drawn := _drawn(value)) is not None:
         return (_fitting(Blob.of(drawn, "image/png")),)
-    return (Text(content=shortened(value if isinstance(value, str) else json_of(value), limit)),)
+    return (Text(content=shortened(json_of(value), limit)),)
 
 
 def shortened(text: str, limit: int) -> str:

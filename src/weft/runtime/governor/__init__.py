@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from weft.core.crossing import crossing
@@ -23,6 +24,7 @@ from weft.runtime.governor.backend import KINDS, Backend, Kind, backend
 from weft.runtime.governor.governor import Governor, governor
 from weft.runtime.governor.group import Call, Group, Reason, advised, limit_error
 from weft.runtime.governor.learn import peaks, settled
+from weft.runtime.governor.unwatched import Unwatched
 
 __all__ = [
     "KINDS", "Backend", "Call", "Governor", "Group", "Kind", "Reason", "advised", "backend", "governor", "grouped",
@@ -40,6 +42,8 @@ def open_group(
     In a step that declares `resources`, a call may have no more than those, and what it took is in the step's
     outcome. With `argv`, its command, what nobody said of its memory is learned from its like (`governor.learn`)."""
     here = crossing()
+    if not sys.platform.startswith("linux"):
+        return Unwatched(name, resources)
     known = peaks.memory(name, argv) if argv else None
     declared = here.resources if here is not None else None
     what = Call(here.run if here else "", here.number if here else 0, " ".join(argv)[:200] or name)

@@ -7,6 +7,7 @@ copied nor carried back."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -85,6 +86,8 @@ class Copy:
         above, beside = opened(self.source.parent), os.open(self.target.parent, _FOLDER)
         try:
             found = os.stat(self.source.name, dir_fd=above, follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode):
+                raise OSError(errno.ELOOP, "a link was put into the path", str(self.source))
             if stat.S_ISDIR(found.st_mode):
                 self._folder(Name(above, self.source.name), Name(beside, self.target.name), "", owner)
             else:
