@@ -17,6 +17,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -207,7 +208,7 @@ class McpTool(Tool[..., Any]):
 
     async def _to_its_end(self, form: Form, begin: Callable[[McpTool], Awaitable[Any]]) -> Any:
         """Rounds of the call, each with the answers to the questions of the one before."""
-        tool = self._saying(form(_round(self.server, self.offer)))
+        tool = self if form is _replied else self.as_shown
         for _ in range(ROUNDS):
             try:
                 return await begin(tool)
@@ -220,6 +221,11 @@ class McpTool(Tool[..., Any]):
             going_on = form(_round(self.server, self.offer, {**asking.given, **answers}, asking.state))
             tool = self._saying(going_on, approval=False, before=())  # approved, and seen, in the first round
         raise ServerMisfit(f"the MCP server {self.server.name!r} came back with questions {ROUNDS} times")
+
+    @cached_property
+    def as_shown(self) -> McpTool:
+        """The same tool, as it answers a model."""
+        return self._saying(_shown(_round(self.server, self.offer)))
 
     def _saying(self, fn: Callable[..., Any], **changes: Any) -> McpTool:
         """The same tool, by this function."""
