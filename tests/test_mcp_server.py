@@ -139,7 +139,7 @@ def test_a_call_is_a_run(mode: str, workspace: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_goes_wrong_is_told_in_words(mode: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVED_TOKEN", "hunter2-hunter2")
+    monkeypatch.setenv("SERVED_TOKEN", "correct-horse-7")
 
     async def main() -> None:
         async with serving(workspace, mode) as (client, runtime):

@@ -24,7 +24,7 @@ from weft.tool.mcp.tasks import Tasks, finished
 from weft.tool.mcp.text import cleaned
 
 if TYPE_CHECKING:
-    from weft.tool.mcp.connect import Connection
+    from weft.tool.mcp.connection import Connection
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # what a server says is not printed unasked
 

@@ -31,7 +31,8 @@ from weft.core.retry import Retry
 from weft.tool.context import Report, ToolContext
 from weft.tool.declare import LIMIT, Tool
 from weft.tool.mcp import pins
-from weft.tool.mcp.connect import Connection, use
+from weft.tool.mcp.connect import use
+from weft.tool.mcp.connection import Connection
 from weft.tool.mcp.content import Reply
 from weft.tool.mcp.errors import ServerFailed, ServerMisfit, ToolFailed, ToolsChanged
 from weft.tool.mcp.pins import Offer
