@@ -133,14 +133,14 @@ class _Maker:
             parts = [Refusal(content=words(self.chance))]
         parts += [self.call() for _ in range(calls)]
         if calls and self.maybe("opaque call", 0.1):
-            parts.append(Opaque(dialect=self.dialect, content={"type": "custom", "id": "c", "custom": {"name": "x"}}))
+            parts.append(Opaque(dialect=self.dialect, content=_OPAQUE["openai"]))
         if calls and self.maybe("words anywhere", 0.2):
             parts.append(self.text("assistant"))
         return Message("assistant", parts)
 
     def thoughts(self) -> list[Part]:
         parts: list[Part] = []
-        seal = sealed(self.dialect, f"seal{self.chance.random()}==")
+        seal = sealed(self.dialect, f"{self.chance.randrange(10**7, 10**8)}")
         if self.maybe("sealed thought"):
             parts.append(Reasoning(content=words(self.chance), signature=seal, id=_IDS.get(self.dialect, "")))
         elif self.maybe("thought"):

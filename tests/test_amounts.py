@@ -14,9 +14,11 @@ import pytest
 import weft
 from tests.crew import Crew, hired
 from tests.servers.postgres import Postgres
+from tests.servers.providers import KEY, Providers, Refuse, Tokens, Turn
 from weft.core.errors import BadInput
 from weft.core.record import AnyRecord, Outcome, decode_records
 from weft.store import Store
+from weft.store.base import Want
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -153,6 +155,16 @@ def test_what_can_not_be_counted_fails_the_step(store: str) -> None:
     asyncio.run(main())
 
 
+async def paused(runtime: weft.Runtime, queue: weft.Queue) -> None:
+    """Wait until the store knows of a pause: it does not let in a ticket that wants nothing."""
+    async with asyncio.timeout(20):
+        again = None
+        while again is None:
+            await asyncio.sleep(0.01)
+            nobody = Want(f"nobody:{time.monotonic()}:1")
+            again = (await runtime.store.admit(runtime.owner, queue, [nobody], 0)).again
+
+
 # --- pauses -----------------------------------------------------------------------------------------------------
 
 
@@ -196,9 +208,7 @@ def test_who_is_told_to_hold_back_holds_back_everybody(store: str, thread: bool)
         async with weft.Runtime(store) as one, weft.Runtime(store) as other:
             before = time.monotonic()
             first = await one.start(is_told_off, 0.6, thread)
-            while (await one.store.admit(one.owner, open_to_all, [], 0)).again is None:  # until it is written
-                await asyncio.sleep(0.01)
-                assert time.monotonic() < before + 20
+            await paused(one, open_to_all)
             others = [await runtime.start(goes) for runtime in (one, other, other)]
             for run in (first, *others):
                 assert await run.result() >= before + 0.6
@@ -227,6 +237,53 @@ def test_without_a_queue_there_is_nothing_to_hold_back(store: str) -> None:
     async def main() -> None:
         async with weft.Runtime(store) as runtime:
             assert await runtime.run(walk) == "went onwent on"
+
+    asyncio.run(main())
+
+
+# --- models -----------------------------------------------------------------------------------------------------
+
+
+@weft.workflow
+async def chats(spec: str, times: int) -> float:
+    model = weft.model.Model(spec, queue=tokens)
+    for _ in range(times):
+        assert (await model.chat("Say hello", max_tokens=50)).text == "Hello"
+    return weft.now().timestamp()
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Providers, str]]:
+    """A server whose answers take ten tokens, and how a model on it is called."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Providers(Turn(text=["Hello"], usage=Tokens(input=6, output=4))) as server:
+        yield server, f"{server.base('openai')}#gpt"
+
+
+def test_generations_take_the_tokens_that_the_provider_counts(store: str, provider: tuple[Providers, str]) -> None:
+    server, spec = provider
+
+    async def main() -> None:
+        async with weft.Runtime(store) as runtime:
+            await runtime.run(chats, spec, 3)  # each says that it may take 61 of the 100
+            await not_yet(asyncio.ensure_future((await runtime.start(chats, spec, 2)).result()))
+            assert len(server.requests) == 4
+
+    asyncio.run(main())
+
+
+def test_a_provider_that_is_asked_too_much_is_left_alone_by_all(store: str, provider: tuple[Providers, str]) -> None:
+    server, spec = provider
+    server.faults.append(Refuse(429, retry_after="1"))
+
+    async def main() -> None:
+        async with weft.Runtime(store) as one, weft.Runtime(store) as other:
+            before = one.clock()
+            first = await one.start(chats, spec, 1)
+            await paused(one, tokens)
+            second = await other.start(chats, spec, 1)
+            assert min(await first.result(), await second.result()) >= before + 0.99
+            assert len(server.requests) == 3
 
     asyncio.run(main())
 

@@ -23,9 +23,10 @@ from tests.servers.providers import (
     MidCharacter,
     Providers,
     Refuse,
+    Silent,
     Turn,
 )
-from weft.core.errors import BadInput, ModelBusy, ModelError, ModelUnavailable
+from weft.core.errors import BadInput, ModelBusy, ModelError, ModelTimeout, ModelUnavailable
 from weft.model import client
 from weft.model.cassette import Cassette, CassetteError, NotRecorded
 from weft.model.cassette.tape import Exchange, Question, read, write
@@ -129,6 +130,19 @@ def test_a_server_that_was_not_there_is_not_there_again(tmp_path: Path) -> None:
     with Providers(WEATHER) as server, Cassette(tmp_path / "c.jsonl"), pytest.raises(ModelUnavailable):
         ask(server.base("openai"))
     assert server.requests == []
+
+
+@pytest.mark.parametrize("fault", [Silent(), Silent(2)])
+def test_silence_is_played_without_waiting(tmp_path: Path, fault: Fault) -> None:
+    async def main(seconds: float) -> None:
+        async with weft.model.open(server.base("openai"), "m").stream("Will it rain?", timeout=seconds) as stream:
+            await stream.whole()
+
+    tape = Cassette(tmp_path / "c.jsonl", "all")
+    with Providers(WEATHER, faults=[fault]) as server, tape, pytest.raises(ModelTimeout):
+        asyncio.run(main(0.1))
+    with Cassette(tmp_path / "c.jsonl"), pytest.raises(ModelTimeout):
+        asyncio.run(main(1000))
 
 
 def test_a_workflow_is_recorded_and_played(tmp_path: Path) -> None:
@@ -283,7 +297,9 @@ def test_an_answers_headers_keep_what_is_no_secret(tmp_path: Path) -> None:
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.binary(max_size=40), max_size=6), st.binary(max_size=40), st.sampled_from(["whole", "left"]))
+@given(
+    st.lists(st.binary(max_size=40), max_size=6), st.binary(max_size=40), st.sampled_from(["whole", "left", "silent"])
+)
 def test_any_bytes_are_kept(tmp_path_factory: pytest.TempPathFactory, came: list[bytes], sent: bytes, how: Any) -> None:
     path = tmp_path_factory.mktemp("tape") / "c.jsonl"
     exchange = Exchange(Question("POST", "https://h/", {}, sent))

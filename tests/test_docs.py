@@ -30,7 +30,10 @@ def fits(expected: str, actual: str) -> bool:
     return re.search(pattern, actual, re.S) is not None
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/files-and-output.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/tutorial.md", "docs/how-to/files-and-output.md", "docs/how-to/tools.md", "docs/how-to/mcp.md"],
+)
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     commands = 0
     for language, title, body in BLOCK.findall((ROOT / page).read_text()):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ from weft.model import (
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
 WAIT = ToolSpec("wait", "Wait.", {"type": "object", "properties": {"for": {"$ref": "#/$defs/S"}}, "$defs": {"S": {}}})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_engines() -> Iterator[None]:
+    yield
+    weft.model.close()
 
 
 def chat(model: weft.model.Asked, *args: Any, **kwargs: Any) -> Reply:
@@ -428,3 +435,11 @@ def test_a_budget_of_money_is_kept_by_the_price_table(tmp_path: Path, monkeypatc
         with pytest.raises(weft.errors.BudgetExceeded):
             drive(str(tmp_path / "j.db"), lambda runtime: runtime.run(poor, server.url))
     assert len(server.requests) == 1
+
+
+def test_an_address_from_the_environment_may_lack_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    with chat_server(
+        lambda body, n: (200, {}, {"model": "m", "message": {"content": "Here."}, "done": True})
+    ) as server:
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
+        assert chat(Model("ollama:m"), "Hi.").text == "Here."

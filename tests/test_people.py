@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -581,7 +582,7 @@ def test_an_approved_step_that_is_killed_in_its_middle_is_not_asked_about_again(
     terminal("answer", terminal.asked("What name?")["id"], "blue")
     terminal("answer", terminal.asked("push")["id"], "once")
     while not terminal.lines():
-        pass
+        time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     until_dead(terminal.store)

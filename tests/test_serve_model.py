@@ -26,7 +26,7 @@ import weft.model
 from weft.cli.serve_model import serve_model
 from weft.core.errors import BadInput
 from weft.web.chat_question import Question, Refused, read_question
-from weft.web.model_server import ModelServer, listening
+from weft.web.model_server import ModelServer, serving
 
 NAME = "smollm2-135m"
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
@@ -485,8 +485,8 @@ def test_a_bad_setting_ends_it_with_one_sentence(
 
 def test_a_taken_port_is_said() -> None:
     async def main(port: int) -> None:
-        async with listening(ModelServer(NAME), "127.0.0.1", port, 1):
+        async with serving(ModelServer(NAME), "127.0.0.1", port, 1):
             pass
 
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadInput, match="choose another --host or"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadInput, match="choose another host or"):
         asyncio.run(main(taken.getsockname()[1]))

@@ -18,8 +18,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import weft
@@ -29,8 +27,8 @@ from weft.core.codec import decode
 from weft.core.content import Blob, Content, Text, ToolCall, ToolResult, Uri
 from weft.core.errors import BadInput, BudgetExceeded, Denied, NoProcess, StepTimeout
 from weft.core.record import Outcome
-from weft.tool import Progress, Tool, ToolContext, ToolRetry, Toolset, tool
-from weft.tool.result import parts_of, shortened
+from weft.tool import Progress, Tool, ToolContext, ToolRetry, Toolset, builtin, tool
+from weft.tool.result import parts_of
 
 ROOT = Path(__file__).parents[1]
 ran: list[Any] = []
@@ -166,6 +164,11 @@ async def pay(amount: int) -> str:
     once("pay")
     return "paid"
 
+@tool(effect="at_most_once", on_unknown="done")
+async def book(seat: int) -> str:
+    once("book")
+    return "booked"
+
 @tool
 def look(what: str) -> str:
     once("look")
@@ -174,7 +177,8 @@ def look(what: str) -> str:
 @weft.workflow
 async def work() -> list[str]:
     found = []
-    for name, made, arguments in (("look", look, {"what": "up"}), ("pay", pay, {"amount": 3})):
+    calls = (("look", look, {"what": "up"}), ("pay", pay, {"amount": 3}), ("book", book, {"seat": 1}))
+    for name, made, arguments in calls:
         result = await made.call(ToolCall(id=name, name=name, arguments=arguments))
         found.append(f"{result.error} {result.text}")
     return found
@@ -200,13 +204,14 @@ def test_a_killed_process_calls_again_only_what_may_be_called_again(store: str, 
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     command = [sys.executable, "driver.py", store]
     codes = []
-    for _ in range(3):
+    for _ in range(4):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
         codes.append(done.returncode)
         until_dead(store)
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], done.stderr
-    assert (tmp_path / "log").read_text().split() == ["look", "look", "pay"]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0], done.stderr
+    assert (tmp_path / "log").read_text().split() == ["look", "look", "pay", "book"]
     assert "'False up'" in done.stdout
+    assert "'False '" in done.stdout  # booked, and nobody knows more
     assert "True it was under way when the machine failed, so it may or may not have been done" in done.stdout
 
 
@@ -334,6 +339,35 @@ def test_a_program_that_calls_it_asks_too_and_who_cannot_wait_is_refused(place: 
     assert ran == ["bob"]
 
 
+def test_there_is_no_way_around_a_person(place: str) -> None:
+    @weft.step
+    async def helper(to: str) -> str:
+        return await send(to)
+
+    @weft.workflow
+    async def program(how: str) -> Any:
+        match how:
+            case "step":
+                return await helper("eve")
+            case "map":
+                return await weft.map(send, ["eve"])
+            case "sealed":
+                return (await send.sealed("eve")).open()
+            case "options":
+                return await send.options(timeout=3)("eve")
+        return await send.renamed("mail").call(call("mail", to="eve"))
+
+    policy = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01))
+    for how in ("step", "map", "sealed", "options"):
+        with pytest.raises(Denied, match=r"tool\.call of 'send' is denied"):
+            drive(place, lambda runtime, how=how: runtime.run(program, how), policy=policy)
+    assert drive(place, lambda runtime: runtime.run(program, "call"), policy=policy).error
+    assert ran == []
+    lenient = weft.Policy(base="program", approvals=weft.Approvals(timeout=0.01, otherwise="once"))
+    assert drive(place, lambda runtime: runtime.run(program, "sealed"), policy=lenient) == "sent to eve"
+    assert drive(place, lambda runtime: runtime.run(program, "map"), policy=lenient) == ["sent to eve"]
+
+
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +383,7 @@ def test_a_hook_before_may_change_answer_or_refuse(place: str) -> None:
         return msgspec.structs.replace(call, arguments={"x": call.arguments["x"] + 1})
 
     def answer(call: ToolCall, context: ToolContext[Any]) -> ToolResult:
-        return ToolResult.of(call.id, "known already")
+        return ToolResult.of("another", "known already")
 
     def refuse(call: ToolCall, context: ToolContext[Any]) -> None:
         raise ToolRetry("not on a Thursday")
@@ -362,7 +396,7 @@ def test_a_hook_before_may_change_answer_or_refuse(place: str) -> None:
 
     assert hooked(place, [more, look, more], x=1).text == "6"
     assert ran == [{"x": 2}, 3]
-    assert hooked(place, [answer, refuse], x=1).text == "known already"
+    assert hooked(place, [answer, refuse], x=1) == ToolResult.of("c1", "known already", name="it")
     refused = hooked(place, [refuse], x=1)
     assert (refused.error, refused.text) == (True, "not on a Thursday")
     assert "x: Input should be a valid integer" in hooked(place, [spoil], x=1).text
@@ -525,6 +559,7 @@ IMAGE = Blob(modality="image", mime_type="image/png", content=PNG)
         (None, ()),
         ("wörds", words("wörds")),
         ("", words("")),
+        ("\x1b[31mred\x1b[0m\tand\r\nmore\x07", words("red\tand\r\nmore")),
         (3, words("3")),
         (True, words("true")),
         ([1, "a", None], words('[1,"a",null]')),
@@ -558,33 +593,30 @@ def test_a_result_made_by_the_tool_is_the_result(place: str) -> None:
     assert run(place, makes) == ToolResult(id="c1", name="it", response=(IMAGE,), error=True)
 
 
-def test_fifty_megabytes_are_cut_and_a_picture_of_that_size_is_named(place: str) -> None:
+def test_fifty_megabytes_are_shown_in_part_and_kept_and_a_picture_of_that_size_is_named(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEFT_OUTPUTS", str(tmp_path / "outputs"))
+
     @tool(limit=1000)
-    def large(what: str) -> Any:
+    async def large(what: str) -> Any:
         match what:
             case "text":
-                return "a" * 25_000_000 + "b" * 25_000_000
+                return "a\n" * 12_500_000 + "b\n" * 12_500_000
             case "list":
                 return ["x" * 1000] * 50_000
         return Blob.of(PNG + bytes(50_000_000), "image/png", name="map.png")
 
-    text = run(place, large, what="text").text
-    assert re.fullmatch(r"a{667}\n\[\.\.\. 49999000 of 50000000 characters left out \.\.\.\]\nb{333}", text)
-    assert len(run(place, large, what="list").text) < 1100
+    policy = weft.Policy(base="program")  # it is not the tool that writes
+    text = run(place, large, policy=policy, what="text").text
+    told = r"\[\.\.\. .* lines 251 to 24,999,75. of 25,000,000, left out; output\.read\('(\w+)', 251\) .*\.\.\.\]\n"
+    found = re.fullmatch(rf"(?:a\n){{250}}{told}(?:b\n){{249,250}}", text)
+    assert found
+    page = asyncio.run(builtin.read_output(found[1], 12_500_000, 2))
+    assert page.startswith("12500000\ta\n12500001\tb\n")
+    assert len(run(place, large, what="list").text) < 1300
     assert run(place, large, what="image").text == "[image/png 'map.png' of 47.7 MB: too large to be shown]"
     assert Path(place).stat().st_size < 5_000_000
-
-
-@given(st.text(max_size=300), st.integers(1, 200))
-def test_what_is_cut_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
-    found = shortened(text, limit, lambda whole: f"the whole is {len(whole)} long")
-    if len(text) <= limit:
-        assert found == text
-    else:
-        head, tail = limit - limit // 3, limit // 3
-        assert found.startswith(text[:head])
-        assert found.endswith(text[len(text) - tail :])
-        assert f"{len(text) - limit} of {len(text)} characters left out; the whole is {len(text)} long" in found
 
 
 # --- the context ----------------------------------------------------------------------------------------------------
@@ -687,6 +719,28 @@ def test_ordered_calls_wait_for_each_other_and_for_no_others(place: str) -> None
     found = drive(place, lambda runtime: runtime.run(program))
     assert order == ["read 1", "write 0", "write 9"]
     assert [one.error for one in found] == [False, False, False, True]
+
+
+notes = weft.Memory("tools.notes")
+
+
+def test_in_an_operation_at_l3_effects_take_place_in_the_order_of_the_calls(place: str) -> None:
+    @tool(order="staged")
+    async def stage(x: int) -> int:
+        await asyncio.sleep(0.03 / (x + 1))
+        await weft.turn()
+        ran.append(x)
+        return x
+
+    tools = Toolset(stage, double)
+
+    @weft.workflow
+    async def program() -> list[ToolResult]:
+        async with notes.operation(level="L3"):
+            return await tools.call_all([call("stage", x=0), call("double", x=1), call("stage", x=2)])
+
+    assert [one.text for one in drive(place, lambda runtime: runtime.run(program))] == ["0", "2", "2"]
+    assert ran == [0, 1, 2]
 
 
 def test_an_unknown_tool_is_told_with_the_nearest(place: str) -> None:

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Union
 
@@ -26,8 +26,9 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from weft.core.content import ToolCall, ToolSpec
+from weft.core.declare import step, workflow
 from weft.core.errors import BadInput
-from weft.tool import Tool, ToolContext, Toolset, tool
+from weft.tool import Tool, ToolContext, Toolset, files, http, tool
 from weft.tool.parameters import Misfit
 
 
@@ -274,11 +275,47 @@ def test_the_context_is_hidden_and_given() -> None:
 
     for made in (one, other, third):
         assert list(made.spec.schema["properties"]) == ["a"]
+
+    @tool
+    async def first(context: ToolContext[Any], a: int, **more: int) -> tuple[Any, ...]:
+        return context.attempt, a, more
+
     assert asyncio.run(one(1)) == (1, 1)
+    assert asyncio.run(first(1, b=2)) == (1, 1, {"b": 2})
     assert asyncio.run(other()) == (2, Path.cwd())
+    assert asyncio.run(other(5)) == (5, Path.cwd())
     assert asyncio.run(third(3)) is True
     with pytest.raises(TypeError):
         asyncio.run(one(1, 2, 3))  # type: ignore[call-arg, arg-type]
+
+
+def test_a_step_and_an_object_that_is_called_are_tools_too() -> None:
+    class Adder:
+        async def __call__(self, a: int, b: int = 1) -> int:
+            """Add them."""
+            return a + b
+
+    @step(effect="pure", needs="read:{path}", timeout=3)
+    async def peek(path: str) -> str:
+        """Look."""
+        return path
+
+    add, look = Tool(Adder(), name="add"), tool(peek)
+    assert (add.spec.description, list(add.spec.schema["properties"])) == ("Add them.", ["a", "b"])
+    assert asyncio.run(add(1)) == 2
+    assert (look.name, look.effect, look.needs, look.timeout) == ("peek", "pure", peek.needs, 3)
+    assert asyncio.run(look.call(ToolCall(id="1", name="peek", arguments={"path": "x"}))).text == "x"
+    assert look.version == look.options(limit=3).version == peek.version
+    assert (look.in_turn, tool(peek.options(effect="idempotent")).in_turn) == (False, False)
+    assert asyncio.run(tool(files.exists)(".")) is True
+
+
+@workflow
+async def program(a: int) -> None: ...
+
+
+def yields(a: int) -> Iterator[int]:
+    yield a
 
 
 def test_hints_may_mean_what_is_only_known_where_the_tool_is_declared() -> None:
@@ -338,6 +375,9 @@ def unknowable(a: asyncio.Event) -> None: ...
         (lambda: tool(unknowable).spec, r"unknowable\(\) have no JSON schema.*Event"),
         (lambda: tool(lambda a: a), "needs a name"),
         (lambda: tool(name="")(nothing), "needs a name"),
+        (lambda: tool(program), "program is a workflow"),
+        (lambda: tool(http.fetch), "effect of http.fetch depends on its arguments"),
+        (lambda: tool(yields), "yields yields; a tool returns"),
         (lambda: tool(limit=0)(nothing), "characters of a result"),
         (lambda: tool(effect="twice")(nothing), "must be 'pure'"),  # type: ignore[call-arg]
         (lambda: tool(order="sometimes")(nothing), "must be one of"),
@@ -571,7 +611,7 @@ def test_any_type_has_pydantics_schema_and_its_values_come_back(data: st.DataObj
         expected = TypeAdapter(kind).validate_json(json.dumps(sent))
     except ValueError:
         return
-    assert made.parameters.read({"a": sent}) == {"a": expected}
+    assert repr(made.parameters.read({"a": sent})) == repr({"a": expected})  # nan is not itself
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import weft
 from tests.programs import drive
 from weft.core.errors import BadInput
 from weft.runtime.sandbox import Output
+from weft.runtime.sandbox.scratch import home
 from weft.tool import output
 from weft.tool.output import Collector, Excerpt, OutputGone
 
@@ -106,6 +108,45 @@ def test_a_tool_of_ones_own_keeps_what_it_says_at_length(workspace: Path, kept: 
     assert len(found[0]) < 700 and found[1:] == ["line 9999\nline 10000\n", [77]]
 
 
+def test_a_step_under_narrow_rights_keeps_its_output_and_reads_no_other_file(workspace: Path, kept: Path) -> None:
+    spool = home() / "out" / "spool"
+    spool.write_bytes(b"xxxx")
+
+    @weft.step
+    async def collects() -> list[Excerpt]:
+        (given_up := Collector(10)).add(b"x" * 100)
+        given_up.drop()
+        cut = Output(data=b"xx", size=4, truncated=True, cut=(1, 3), whole=workspace / "a.txt")
+        with pytest.raises(BadInput, match="no output of a sandbox"):
+            output.adopt(cut)
+        return [collected(LINES.encode()), output.adopt(replace(cut, whole=spool), limit=2)]
+
+    @weft.workflow(name="output.narrow")
+    async def narrow() -> list[Excerpt]:
+        return await collects()
+
+    place = str(workspace.parent / "journal.db")
+    found = drive(place, lambda runtime: runtime.run(narrow), policy=weft.Policy(base="program"))
+    assert {one.ref for one in found} == {path.name for path in kept.iterdir()} and len(found) == 2
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 100_000])
+def test_no_secret_is_kept_nor_half_of_one_shown(kept: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setenv("OUTPUT_TEST_TOKEN", "s3cret-of-the-test-é")
+    weft.secret("output-token", "OUTPUT_TEST_TOKEN")
+    line = "s3cret-of-the-test-é again s3cret-of-the-test-és3cret-of-the-test-é\n"
+    told = collected(line.encode() * 200, piece=piece)
+    assert told.ref is not None
+    text = (kept / told.ref).read_text()
+    assert text == line.replace("s3cret-of-the-test-é", "[secret:output-token]") * 200
+    for cut in range(300):  # wherever the ends are cut
+        head, tail = "x" * cut + "s3cret-of-the-test-é", "y" * 2000 + "s3cret-of-the-test-é" + "z" * cut
+        told = collected((head + tail).encode(), limit=400, piece=1 << 20)
+        for half in ("s3cret-of-the-test-é", "s3cret-of", "-test-é"):
+            shown = told.text.replace("s3cret-of-the-test-é", "")
+            assert half not in shown
+
+
 def test_the_same_output_is_kept_once_and_by_this_user_alone(kept: Path) -> None:
     first, second = collected(LINES.encode()), collected(LINES.encode(), limit=500, piece=100)
     assert first.ref == second.ref
@@ -115,11 +156,12 @@ def test_the_same_output_is_kept_once_and_by_this_user_alone(kept: Path) -> None
 
 def test_what_a_sandbox_has_put_out_is_adopted(workspace: Path, kept: Path) -> None:
     data = LINES.encode()
-    (workspace / "spool").write_bytes(data)
-    (workspace / "part").write_bytes(data[:50_000])
+    spool = home() / "out"
+    (spool / "whole").write_bytes(data)
+    (spool / "part").write_bytes(data[:50_000])
     cut = {"data": data[:2000] + data[-2000:], "size": len(data), "truncated": True, "cut": (2000, len(data) - 2000)}
-    whole = output.adopt(Output(whole=workspace / "spool", **cut), limit=1000)
-    part = output.adopt(Output(whole=workspace / "part", **cut), limit=1000)
+    whole = output.adopt(Output(whole=spool / "whole", **cut), limit=1000)
+    part = output.adopt(Output(whole=spool / "part", **cut), limit=1000)
     none = output.adopt(Output(**cut), limit=1000)
     short = output.adopt(Output(data=data, size=len(data)), limit=1000)
     assert whole == short == collected(data) and whole.ref is not None
@@ -169,6 +211,11 @@ def test_what_can_not_be_kept_is_shown_all_the_same(kept: Path, monkeypatch: pyt
     told = collected(LINES.encode())
     assert told.ref is None and "could not be kept: File exists" in told.note and told.size == len(LINES)
     kept.unlink()
+    kept.mkdir()
+    kept.chmod(0o777)
+    told = collected(LINES.encode())
+    assert told.ref is None and "others may change it" in told.note and list(kept.iterdir()) == []
+    kept.rmdir()
     for when in ("write", "close"):
         collector = Collector(1000)
         collector.add(LINES.encode()[:5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -227,6 +228,32 @@ def test_a_catastrophic_expression_ends_with_its_time(workspace: Path, pattern: 
     found = look(pattern, seconds=0.7)
     assert found.stopped == "seconds" and "seconds" in found.shown
     assert time.monotonic() - began < 5
+
+
+def test_a_step_that_searches_lets_others_run(workspace: Path) -> None:
+    """A primitive that takes long, called by an async step, does not hold up the loop that all steps share."""
+    lay(workspace, {"b.py": "a" * 60 + "b\n"})
+
+    @weft.step(needs=("read:{folder}",))
+    async def looks(folder: str) -> str | None:
+        return (await files.search(r"(a+)+$", folder, seconds=1)).stopped
+
+    @weft.step
+    async def ticks() -> float:
+        longest = 0.0
+        for _ in range(25):
+            began = time.monotonic()
+            await asyncio.sleep(0.05)
+            longest = max(longest, time.monotonic() - began)
+        return longest
+
+    @weft.workflow(name="search.beside")
+    async def beside() -> list[Any]:
+        return list(await asyncio.gather(ticks(), looks(".")))
+
+    place = str(workspace.parent / "journal.db")
+    found = drive(place, lambda runtime: runtime.run(beside), policy=weft.Policy())
+    assert found[1] == "seconds" and found[0] < 0.8
 
 
 def test_time_is_over_while_nothing_is_found_too(workspace: Path) -> None:

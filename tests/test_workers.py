@@ -197,9 +197,10 @@ DRAIN = """
         return os.getpid()
 
     @weft.step(effect="at_most_once", queue=NARROW)
-    async def narrow(seconds):
+    async def narrow():
         mark("narrow")
-        await asyncio.sleep(seconds)
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.02)
         return os.getpid()
 
     @weft.workflow
@@ -212,7 +213,7 @@ DRAIN = """
     async def waits(): await weft.sleep(3); return os.getpid()
 
     @weft.workflow
-    async def in_line(seconds): return await narrow(seconds)
+    async def in_line(): return await narrow()
 """
 
 
@@ -247,15 +248,16 @@ def test_what_waited_for_its_turn_when_its_worker_ended_is_known_not_to_have_beg
     QUEUE = weft.Queue("first")
 
     async def use(runtime: weft.Runtime) -> None:
-        holds = await runtime.submit(flows.in_line.options(queue=QUEUE), 4)
+        holds = await runtime.submit(flows.in_line.options(queue=QUEUE))
         await crew.until(lambda: "narrow" in crew.lines())
         old = crew.hire(flows, grace=0.2)
-        waits = await runtime.submit(flows.in_line, 0)
+        waits = await runtime.submit(flows.in_line)
         while (await runtime.store.stats()).queues.keys() != {"narrow"}:  # the step stands in line
             await asyncio.sleep(0.05)
         old.send_signal(signal.SIGTERM)
         await crew.until(lambda: old.poll() is not None)
         new = crew.hire(flows)
+        (crew.folder / "go").touch()
         assert await holds == holder.pid
         assert await waits == new.pid
         assert crew.lines() == ["narrow", "narrow"]

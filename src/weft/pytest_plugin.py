@@ -1,7 +1,7 @@
 """The pytest plugin of Weft: tests that ask models, without models.
 
-    async def test_weather(cassette):                # or @pytest.mark.cassette, without the argument
-        assert "rain" in (await model.chat("Will it rain?")).text
+    def test_weather(cassette):                # or @pytest.mark.cassette, without the argument
+        assert "rain" in asyncio.run(model.chat("Will it rain?")).text
 
 `pytest --record=once` asks the providers and writes `cassettes/MODULE/TEST.jsonl` beside the test; after that the test
 runs on what is written there. While a cassette plays, connections are refused but to this machine. What a test that

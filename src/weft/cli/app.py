@@ -10,6 +10,8 @@ from weft.cli.audit import audits
 from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
+from weft.cli.mcp import serve_mcp
+from weft.cli.mcp import servers as mcp_servers
 from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
@@ -36,7 +38,8 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_, "export": export,
-    "revoke": revoke, "models": models, "serve-model": serve_model, "gc": gc, "doctor": doctor,
+    "revoke": revoke, "models": models, "serve-model": serve_model,
+    "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)
@@ -46,3 +49,4 @@ app.add_typer(stores, name="store")
 app.add_typer(audits, name="audit")
 app.add_typer(checkpoints, name="checkpoint")
 app.add_typer(traces, name="trace")
+app.add_typer(mcp_servers, name="mcp")

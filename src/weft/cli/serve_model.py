@@ -30,14 +30,14 @@ def serve_model(
     from weft.cli.render import out
     from weft.model.engine import close_engines
     from weft.model.spec import CONTEXT, SLOTS
-    from weft.web.model_server import ModelServer, listening, until_told
+    from weft.web.model_server import ModelServer, serving, until_told
 
     changed = {k: v for k, v, usual in (("slots", slots, SLOTS), ("context", context, CONTEXT)) if v != usual}
     query = "&".join(f"{k}={v}" for k, v in changed.items())
     server = ModelServer(f"{name}?{query}" if query and "?" not in name else name, _key(key_file))
 
     async def main() -> None:
-        async with listening(server, host, port, grace) as (address, listener):
+        async with serving(server, host, port, grace) as (address, listener):
             await server.start()
             if json:
                 out({"address": address, "model": server.name})

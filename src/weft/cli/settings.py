@@ -140,8 +140,10 @@ class Settings(BaseSettings):
 
 
 def _own(file: SettingsFile | None) -> dict[str, Any]:
-    """What the file says of a worker; its tables `policy` and `prices` are about other things."""
-    return {name: value for name, value in file.values.items() if name not in ("policy", "prices")} if file else {}
+    """What the file says of a worker; its tables `mcp`, `policy` and `prices` are about other things."""
+    return (
+        {name: value for name, value in file.values.items() if name not in ("mcp", "policy", "prices")} if file else {}
+    )
 
 
 def load_settings(**given: Any) -> Settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from asyncio import _get_running_loop
+from asyncio import _get_running_loop, to_thread
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import update_wrapper
@@ -93,6 +93,8 @@ class Step(Generic[P, R]):
     """What it does in the eyes of a capability; its name is the resource."""
     watched = True
     """What it does in its middle is checked too."""
+    approval: Any = False
+    """Whether a person is asked first: of a tool."""
 
     def __init__(
         self,
@@ -271,6 +273,8 @@ class Primitive(Step[P, R]):
             return await super()._directly(args, kwargs)
         token = executing.set(outer.within(self.needs, self.arguments(args, kwargs)))
         try:
+            if not self.is_async:  # others run on this loop, and it may take long
+                return cast(R, await to_thread(self.fn, *args, **kwargs))
             return await super()._directly(args, kwargs)
         finally:
             executing.reset(token)

@@ -396,5 +396,16 @@ class PromptTooLong(ModelError, ValueError):
     """A prompt does not fit in the model's context."""
 
 
+class InputNeeded(WeftError):
+    """A tool can go on only with answers that it has not: `asking` says to what."""
+
+    def __init__(self, message: str, asking: object) -> None:
+        self.asking = asking
+        super().__init__(message, asking)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class GitError(WeftError):
     """A git repository could not be read."""

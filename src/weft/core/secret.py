@@ -121,14 +121,27 @@ class Redactor:
 
     def redact(self, data: bytes) -> bytes | None:
         """One value's codec bytes (or any other bytes) without secrets; None if there were none, as usual."""
+        self._look()
+        return self._redacted(data) if self._holds(data) else None
+
+    def redact_raw(self, data: bytes) -> bytes:
+        """Bytes that are no value of the codec, without secrets."""
+        self._look()
+        return self._clean(data) if self._holds(data) else data
+
+    @property
+    def known(self) -> list[bytes]:
+        """All that is looked for, the longest first."""
+        self._look()
+        return list(self.labels)
+
+    def _look(self) -> None:
         if self.version != _version:
             self.refresh()
-        return self._redacted(data) if self._holds(data) else None
 
     def redact_text(self, text: str) -> str:
         """The text without secrets."""
-        if self.version != _version:
-            self.refresh()
+        self._look()
         if self._search is None:
             return text
         data = text.encode("utf-8", "surrogatepass")

@@ -29,6 +29,7 @@ Wrap = Callable[["httpx2.AsyncBaseTransport"], "httpx2.AsyncBaseTransport"]
 
 LARGEST = 64_000_000
 """Bytes of an answer, or of one frame of a stream, that are read at most."""
+JSON = "application/json"
 _CONNECT = 30.0
 """Seconds until there must be a connection."""
 
@@ -45,14 +46,21 @@ class Server(NamedTuple):
 async def exchange(server: Server, dialect: Dialect, call: Call) -> Any:
     """Send a request and return the answer's JSON. Raises ModelTimeout, ModelUnavailable, and what `dialect.refusal`
     makes of a status other than 200."""
-    async with _answer(server, dialect, call) as answer:
-        content = await _content(server, answer)
+    content = await transfer(server, dialect, "POST", call.path, msgspec.json.encode(call.body))
     return _decoded(server, content)
+
+
+async def transfer(
+    server: Server, dialect: Dialect, method: str, path: str, content: bytes = b"", kind: str = JSON
+) -> bytes:
+    """The same for any method, bytes and MIME type of what is sent: the answer's bytes."""
+    async with _answer(server, dialect, method, path, content, kind) as answer:
+        return await _content(server, answer)
 
 
 async def frames(server: Server, dialect: Dialect, call: Call) -> AsyncGenerator[Frame]:
     """Send a request and read its answer frame by frame, as they come. Raises as `exchange` does."""
-    async with _answer(server, dialect, call) as answer:
+    async with _answer(server, dialect, "POST", call.path, msgspec.json.encode(call.body), JSON) as answer:
         if dialect.framing == "lines":
             async for line in _lines(server, answer):
                 if line.strip():
@@ -72,25 +80,25 @@ async def frames(server: Server, dialect: Dialect, call: Call) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def _answer(server: Server, dialect: Dialect, call: Call) -> AsyncIterator[httpx2.Response]:
+async def _answer(
+    server: Server, dialect: Dialect, method: str, path: str, content: bytes, kind: str
+) -> AsyncIterator[httpx2.Response]:
     """An answer with status 200, whose content was not read yet; errors of the connection in words."""
     import httpx2
 
     _check_key(server, dialect)
     client = await client_of(server.url)
-    headers = {"Content-Type": "application/json", **dialect.headers(server.key)}
+    headers = {"Content-Type": kind, **dialect.headers(server.key)}
     limits = httpx2.Timeout(server.timeout, connect=min(_CONNECT, server.timeout))
-    body = msgspec.json.encode(call.body)
     try:
         async with asyncio.timeout(server.timeout) as clock:
-            request = client.build_request(
-                "POST", server.url.rstrip("/") + call.path, content=body, headers=headers, timeout=limits
-            )
+            url = server.url.rstrip("/") + path
+            request = client.build_request(method, url, content=content, headers=headers, timeout=limits)
             answer = await client.send(request, stream=True)
             try:
                 if answer.status_code != 200:
-                    content = await _content(server, answer)
-                    text = _without_key(server, content).decode("utf-8", "replace")
+                    refused = await _content(server, answer)
+                    text = _without_key(server, refused).decode("utf-8", "replace")
                     raise dialect.refusal(server.model, answer.status_code, text, answer.headers)
                 yield answer
             finally:

@@ -54,7 +54,7 @@ def _needs(spec: str, request: Request, stream: str = "") -> Iterator[tuple[str,
         yield "file.read", found.name
 
 
-def _cost(spec: str, request: Request, stream: str = "") -> dict[str, float]:
+def cost_of(spec: str, request: Request, stream: str = "") -> dict[str, float]:
     """The most tokens that it may take: those of the answer, and the prompt's (about one for 3 bytes); and the money
     that these cost, where the price is known."""
     found = where(spec)
@@ -74,7 +74,7 @@ def length(request: Request) -> int:
     return sum(len(text.encode()) // 3 + 8 for text in texts) + tools
 
 
-@primitive(name="generate", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="generate", effect="pure", needs=_needs, cost=cost_of)
 async def generate(spec: str, request: Request, stream: str = "") -> Reply:
     """The generation itself: a journaled step, which needs the right to the model: `model:local/NAME` for the embedded
     engine, `model:PROVIDER/NAME`, or `model:HOST/NAME`. `Model.chat` calls it; `spec` says which model, `stream` is the
@@ -141,8 +141,6 @@ async def _local(found: Local, request: Request, told: channel.Channel | None) -
     address = await asyncio.to_thread(engine.address)
     server = Server(f"{address.url}/v1", address.key, found.name, request.timeout)
     asked = constrain.constrained(request)
-    if asked.temperature is None:
-        asked = msgspec.structs.replace(asked, temperature=0.0, seed=asked.seed or 0)
     try:
         reply = await _one(server, Embedded(), asked, None if request.tools else told)
     except ModelUnavailable as error:

@@ -11,6 +11,7 @@ is journaled and a replay never generates again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlencode
@@ -19,7 +20,7 @@ import msgspec
 
 from weft.core.content import ToolSpec
 from weft.core.declare import Step
-from weft.core.errors import AnswerMisfit, BadInput
+from weft.core.errors import AnswerMisfit, BadInput, ModelError
 from weft.core.queue import Queue
 from weft.core.retry import Retry
 from weft.model import scripted
@@ -116,6 +117,35 @@ class Asked:
         request = request_of(messages, system=system, schema=schema, tools=tools, **settings)
         return Stream(lambda key: self.ask(request, key), lambda reply: self._with_data(reply, schema))
 
+    async def batch(
+        self,
+        many: Sequence[Parts | Sequence[Message | dict[str, Any]]],
+        *,
+        system: str | None = None,
+        schema: Shape | None = None,
+        tools: Tools = (),
+        **settings: Any,
+    ) -> list[Reply | ModelError]:
+        """One answer, or the error in its place, to each of many. Where the provider has a batch API it answers at its
+        leisure (within a day) for half the price; else they are asked beside each other."""
+        shared: dict[str, Any] = {"system": system, "schema": schema, "tools": tools, **settings}
+        requests = [request_of(messages, **shared) for messages in many]
+        return [self._shaped(reply, schema) for reply in await self.ask_all(requests)] if requests else []
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        """The reply to each request, or the error in its place."""
+        replies = await asyncio.gather(*map(self.ask, requests), return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException) and not isinstance(reply, ModelError):
+                raise reply
+        return replies  # type: ignore[return-value]
+
+    def _shaped(self, reply: Reply | ModelError, schema: Shape | None) -> Reply | ModelError:
+        try:
+            return reply if isinstance(reply, ModelError) else self._with_data(reply, schema)
+        except AnswerMisfit as misfit:
+            return misfit
+
     def _with_data(self, reply: Reply, schema: Shape | None) -> Reply:
         if schema is None or reply.calls or reply.refusal:
             return reply
@@ -161,6 +191,14 @@ class Model(Asked):
         if stream:
             return await self._generate(self.spec, request, stream)
         return await self._generate(self.spec, request)
+
+    async def ask_all(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        from weft.model.batch import offered, run_batch
+
+        if not offered(self.spec):
+            return await super().ask_all(requests)
+        lines = await run_batch(self.spec, requests)
+        return [line.reply or ModelError(f"{self.spec}: {line.error}") for line in lines]
 
 
 def local(name: str = DEFAULT, *, slots: int = SLOTS, context: int = CONTEXT) -> Model:

@@ -11,6 +11,7 @@ says in words what was not.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -91,9 +92,12 @@ def _slots(messages: Sequence[Message], mended: list[str]) -> list[_Slot]:
 def _pair(slots: list[_Slot], found: list[_Found], mended: list[str]) -> None:
     """Give each call its result: the one with its id that comes after it, or before; else one with another id that
     stands where its result should."""
+    same: dict[str, list[_Slot]] = defaultdict(list)
+    for slot in slots:
+        same[slot.call.id].append(slot)
     for later in (True, False):
         for result in found:
-            fits = [slot for slot in slots if slot.result is None and slot.call.id == result.result.id]
+            fits = [slot for slot in same.get(result.result.id, ()) if slot.result is None]
             fits = [slot for slot in fits if (slot.turn < result.turn) is later]
             if result.slot is None and fits:
                 nearest = min(fits, key=lambda slot: abs(slot.turn - result.turn)).turn
@@ -118,11 +122,16 @@ def _rebuilt(
     messages: Sequence[Message], slots: list[_Slot], found: list[_Found], mended: list[str]
 ) -> Iterator[Message]:
     """The messages one by one: after each of the model's the results of its calls, all others without theirs."""
-    orphans = {(each.turn, each.place) for each in found if each.slot is None}
+    orphans: dict[int, set[int]] = defaultdict(set)
+    for each in found:
+        if each.slot is None:
+            orphans[each.turn].add(each.place)
+    calls: dict[int, list[_Slot]] = defaultdict(list)
+    for slot in slots:
+        calls[slot.turn].append(slot)
     for turn, message in enumerate(messages):
-        mine = [slot for slot in slots if slot.turn == turn]
-        alone = {place for turn_, place in orphans if turn_ == turn}
-        parts = [*_kept(message, iter(mine), alone, mended)]
+        mine = calls.get(turn, [])
+        parts = [*_kept(message, iter(mine), orphans.get(turn, set()), mended)]
         role: Any = "user" if message.role == "tool" else message.role
         if message.role == "tool" and parts and not all(isinstance(part, ToolResult) for part in message.parts):
             mended.append("what stood among results is the user's now")
@@ -130,7 +139,7 @@ def _rebuilt(
             mended.append("a thought that led to nothing is left out")
             continue
         if parts:
-            yield message if tuple(parts) == message.parts else Message(role, tuple(parts), message.name)
+            yield Message(role, tuple(parts), message.name)
         elif message.role != "tool" or not message.parts:
             mended.append(f"an empty message of role {message.role} is left out")
         if mine:
@@ -160,6 +169,11 @@ def _kept(message: Message, slots: Iterator[_Slot], orphans: set[int], mended: l
                     mended.append(f"the result {part.id!r} stood in a message of role {message.role}")
             case Text() | Refusal() | Reasoning() if _blank(part):
                 mended.append("a blank text is left out")
+            case Reasoning() if message.role != "assistant":
+                mended.append(f"a thought in a message of role {message.role} is left out")
+            case Refusal(content=words) if message.role != "assistant":
+                mended.append(f"a refusal in a message of role {message.role} is a text now")
+                yield Text(content=words)
             case _:
                 yield part
 
@@ -190,7 +204,7 @@ def _joined(messages: list[Message], mended: list[str]) -> Iterator[Message]:
     """Without two messages of one speaker after each other."""
     last: Message | None = None
     for message in messages:
-        if last is not None and (last.role, last.name) == (message.role, message.name) and last.role != "system":
+        if last is not None and (last.role, last.name) == (message.role, message.name):
             mended.append(f"two messages of role {last.role} after each other are one now")
             last = Message(last.role, last.parts + message.parts, last.name)
             continue

@@ -77,7 +77,8 @@ class Remote(msgspec.Struct, frozen=True):
     def base(self) -> str:
         """The base URL: said, or from the environment, or the provider's own."""
         spoken = self.dialect
-        return self.url or os.environ.get(spoken.base_variable, "") or spoken.base
+        base = self.url or os.environ.get(spoken.base_variable, "") or spoken.base
+        return base if "://" in base else f"http://{base}"  # OLLAMA_HOST is written without
 
     def key(self) -> str:
         """The key from the environment, or an empty text."""

@@ -232,9 +232,6 @@ class Execution(Pending):
     def took(self, usage: Usage) -> None:
         self.usage = usage if self.usage is None else self.usage.and_then(usage)
 
-    def at_leave(self, do: Leaving) -> None:
-        self.process.runtime.ends.at_leave(self.process.id, do)
-
     def charge(self, spent: Mapping[str, float]) -> None:
         if self.bill is not None:
             self.bill.charge(spent)
@@ -244,6 +241,9 @@ class Execution(Pending):
     def hold_back(self, seconds: float) -> None:
         if self.ticket is not None:
             self.ticket.gate.pause(seconds)
+
+    def at_leave(self, do: Leaving) -> None:
+        self.process.runtime.ends.at_leave(self.process.id, do)
 
     def further(self, asked: Request, instead: str) -> None:
         further(self, asked, instead)

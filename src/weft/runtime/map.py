@@ -48,7 +48,7 @@ def map(
     process = require("weft.map()")
     where = place()
     call: Callable[[T], Awaitable[R]]
-    if isinstance(fn, Step):
+    if isinstance(fn, Step) and fn.approval is False:
         call = lambda item: process.step(fn, (item,), {}, where)  # noqa: E731 (shows the body's line, not this one)
     elif isinstance(fn, Workflow):
         call = lambda item: process.call(fn, (item,), {}, where)  # noqa: E731

@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from weft.core.content import ToolCall as ToolCall
+    from weft.core.content import ToolResult as ToolResult
+    from weft.core.content import ToolSpec as ToolSpec
     from weft.tool.context import Progress as Progress
     from weft.tool.context import ToolContext as ToolContext
     from weft.tool.declare import Tool as Tool
@@ -15,17 +18,18 @@ if TYPE_CHECKING:
     from weft.tool.toolset import Toolset as Toolset
 
 _HOMES = {
-    "Progress": "context", "Tool": "declare", "ToolContext": "context", "ToolRetry": "failure", "Toolset": "toolset",
-    "tool": "declare",
+    "Progress": "tool.context", "Tool": "tool.declare", "ToolCall": "core.content", "ToolContext": "tool.context",
+    "ToolResult": "core.content", "ToolRetry": "tool.failure", "ToolSpec": "core.content", "Toolset": "tool.toolset",
+    "tool": "tool.declare",
 }  # fmt: skip
-_TOOLS = ("builtin", "files", "git", "http", "output", "python", "sandbox", "shell")
+_TOOLS = ("builtin", "files", "git", "http", "mcp", "output", "python", "sandbox", "shell")
 
 __all__ = [*sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        value = getattr(import_module(f"weft.tool.{_HOMES[name]}"), name)
+        value = getattr(import_module(f"weft.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
     if name in _TOOLS:

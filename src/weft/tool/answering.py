@@ -7,6 +7,7 @@ becomes words, too, unless it is no affair of the model's.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ from weft.core.errors import BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
 from weft.tool.failure import OURS, ToolRetry, told
 from weft.tool.parameters import Misfit, as_object
-from weft.tool.result import json_of, parts_of, shortened
+from weft.tool.result import json_of, parts_of
 
 if TYPE_CHECKING:
     from weft.tool.declare import Tool
 
+LARGE = 100_000
+"""Length of a value that is written as a result in a thread."""
 SHOWN = 2_000
 """Characters of the arguments that a person who is asked sees."""
 
@@ -39,6 +42,8 @@ async def carry_out(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Rep
         changed = await seen if inspect.isawaitable(seen) else seen
         if changed is not None:
             result = _checked(changed, hook, ToolResult)
+    if (result.id, result.name) != (call.id, call.name):  # whatever a hook wrote: it answers this call
+        result = msgspec.structs.replace(result, id=call.id, name=call.name)
     return result
 
 
@@ -95,7 +100,10 @@ def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report |
 
     async def later(**arguments: Any) -> Any:
         try:
-            return _as_data(await written(**given(arguments)), tool, call)
+            value = await written(**given(arguments))
+            if isinstance(value, str | bytes | list | dict) and len(value) > LARGE:  # others run on this loop
+                return await asyncio.to_thread(_as_data, value, tool, call)
+            return _as_data(value, tool, call)
         except ToolRetry as error:
             return _as_data(failed(call, error), tool, call)
 
@@ -128,10 +136,7 @@ def _as_result(data: Any, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
 
 async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mapping[str, Any]) -> None:
     """Return when a person has approved of this call, if one is to be asked. Raises Denied."""
-    if tool.approval is False:
-        return
-    by_name = tool.arguments(args, dict(arguments))
-    if tool.approval is not True and not tool.approval(**by_name):
+    if not tool.asks(args, dict(arguments)):
         return
     process = boundary()
     if process is None:
@@ -141,7 +146,10 @@ async def approved(tool: Tool[..., Any], args: tuple[Any, ...], arguments: Mappi
     terms: Approvals = process.holder().image.approvals or Approvals()
     limited = {} if terms.timeout is None else {"timeout": terms.timeout, "default": terms.otherwise == "once"}
     escalate = None if terms.escalate_after is None else (terms.escalate_after, terms.escalate_to)
+    by_name = tool.arguments(args, dict(arguments))
     ordered = {name: by_name[name] for name in (*tool.names, *by_name) if name in by_name}
-    question = f"{tool.name} wants to run with {shortened(json_of(ordered), SHOWN)}. Allow it?"
+    text = json_of(ordered)
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+    question = f"{tool.name} wants to run with {shown}. Allow it?"
     if not await ask(question, bool, queue=terms.queue, escalate=escalate, **limited):
         raise Denied("tool.call", tool.name, "a person said no, or nobody answered in time", "ask for something else")

@@ -21,14 +21,15 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from functools import cached_property, wraps
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from weft.core.boundary import boundary, place
 from weft.core.capability import Request
 from weft.core.content import ToolCall, ToolResult, ToolSpec
 from weft.core.crossing import crossing
-from weft.core.declare import Step, steps
-from weft.core.errors import BadInput
+from weft.core.declare import Step, Workflow, steps
+from weft.core.errors import BadInput, Denied
+from weft.core.sealed import Labelled, closed
 from weft.tool.context import Report, ToolContext, in_step, wants_context
 from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
 
@@ -46,6 +47,12 @@ After = Callable[[ToolCall, ToolResult, ToolContext[Any]], "ToolResult | Awaitab
 """Looks at a call's result: returns another in its place, or None to leave it."""
 Approval = bool | Callable[..., bool]
 """Whether a person is asked first; a function is told the arguments by name."""
+
+
+_INSTEAD = "call it in the workflow, not in a step"
+_OF_A_STEP = (
+    "effect", "on_unknown", "retries", "timeout", "queue", "priority", "needs", "cost", "reversible", "limits",
+)  # fmt: skip
 
 
 class Tool(Step[P, R]):
@@ -69,18 +76,23 @@ class Tool(Step[P, R]):
         scope: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        """`schema`: the JSON schema of the arguments, for a function that takes whatever it describes as `**arguments`;
-        without it, the function's own hints say what they are. `scope`: names that its hints mean besides those of
-        its module."""
-        if not callable(fn):
-            raise BadInput(f"@tool was given {fn!r}, which is not a function")
-        if name is None:
-            name = getattr(fn, "__name__", "")
-        if not name or name == "<lambda>":
-            raise BadInput(f"@tool needs a name for {fn!r}: say @tool(name=...)")
-        if limit < 1:
-            raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
+        """`fn`: a function, or a step, whose needs, effect and the like the tool has. `schema`: the JSON schema of the
+        arguments, for a function that takes whatever it describes as `**arguments`; without it, the function's own
+        hints say what they are. `scope`: names that its hints mean besides those of its module."""
+        name = _name(fn, name, limit)
+        beneath = fn
+        if isinstance(beneath, Step):
+            if type(beneath).of_call is not Step.of_call and "effect" not in settings:
+                raise BadInput(f"@tool: the effect of {beneath.name} depends on its arguments: say @tool(effect=...)")
+            settings = {**{key: getattr(beneath, key) for key in _OF_A_STEP}, **settings}
+            if beneath.order in ("staged", "commutes"):
+                settings.setdefault("order", beneath.order)
+            fn = _calling(beneath)
         super().__init__(fn, name=name, **settings)
+        if isinstance(beneath, Step):
+            self.version = beneath.version
+        if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+            self.is_async = True
         scope = meant(fn, scope)
         self.given = {"name": name, "description": description, "schema": schema, "approval": approval,
                       "before": before, "after": after, "limit": limit, "scope": scope, **settings}  # fmt: skip
@@ -125,18 +137,21 @@ class Tool(Step[P, R]):
 
     def _hide(self, hidden: str) -> None:
         """Callers do not give the context: it is made where the tool runs."""
-        fn = self.filled
+        fn: Callable[..., Any] = self.filled
         self.seen = self.seen.replace(parameters=[p for n, p in self.seen.parameters.items() if n != hidden])
         self.names = tuple(self.seen.parameters)
         self._defaults = None
 
+        def whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            return {**self._named(self.seen.bind(*args, **kwargs)), hidden: in_step()}
+
         @wraps(fn)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            return await fn(*args, **{hidden: in_step(), **kwargs})
+            return await fn(**whole(args, kwargs))
 
         @wraps(fn)
         def now(*args: Any, **kwargs: Any) -> Any:
-            return fn(*args, **{hidden: in_step(), **kwargs})
+            return fn(**whole(args, kwargs))
 
         self.fn = later if self.is_async else now
 
@@ -146,10 +161,14 @@ class Tool(Step[P, R]):
             return super().arguments(args, kwargs)
         bound = self.seen.bind(*args, **kwargs)
         bound.apply_defaults()
+        return self._named(bound)
+
+    def _named(self, bound: inspect.BoundArguments) -> dict[str, Any]:
         found = dict(bound.arguments)
-        rest = next((one.name for one in self.seen.parameters.values() if one.kind is one.VAR_KEYWORD), None)
-        more = {} if rest is None else found.pop(rest)
-        return {**found, **more}
+        for one in self.seen.parameters.values():
+            if one.kind is one.VAR_KEYWORD:
+                found |= found.pop(one.name, {})
+        return found
 
     @cached_property
     def spec(self) -> ToolSpec:
@@ -168,6 +187,7 @@ class Tool(Step[P, R]):
         """The same tool, said otherwise: whatever `@tool` takes."""
         made = type(self)(self.written, **{**self.given, **changes})
         made.shown = self.shown if "name" not in changes else made.name
+        made.version = self.version
         return made
 
     # --- calls ----------------------------------------------------------------------------------------------------
@@ -196,6 +216,24 @@ class Tool(Step[P, R]):
             return cast(Coroutine[Any, Any, R], process.step(self, args, kwargs, place()))
         return self._once_approved(process, args, kwargs, place())
 
+    def sealed(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Labelled[R]]:
+        """See `Step.sealed`."""
+        if self.approval is False or boundary() is None:
+            return super().sealed(*args, **kwargs)
+        return self._sealed_once_approved(args, kwargs, place())
+
+    async def _sealed_once_approved(self, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> Labelled[R]:
+        from weft.tool.answering import approved
+
+        await approved(self, args, kwargs)
+        return await closed(boundary().step(self, args, kwargs, where, sealed=True))
+
+    def asks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a person is asked before this call."""
+        if isinstance(self.approval, bool):
+            return self.approval
+        return bool(self.approval(**self.arguments(args, kwargs)))
+
     async def _once_approved(self, process: Any, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> R:
         from weft.tool.answering import approved
 
@@ -205,7 +243,11 @@ class Tool(Step[P, R]):
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         outer = crossing()
         if outer is not None:
-            outer.further(Request("tool.call", self.name), "call it in the workflow, not in a step")
+            outer.further(Request("tool.call", self.name), _INSTEAD)
+            if self.asks(args, kwargs):
+                raise Denied(
+                    "tool.call", self.name, "a person is to be asked, and this is in the middle of a step", _INSTEAD
+                )
         if self.is_async:
             return await super()._directly(args, kwargs)
         return cast(R, await asyncio.to_thread(self.fn, *args, **kwargs))
@@ -214,9 +256,38 @@ class Tool(Step[P, R]):
         return f"<tool {self.name}>"
 
 
+def _name(fn: Any, name: str | None, limit: int) -> str:
+    """The name of the tool. Raises BadInput for what can be none."""
+    if not callable(fn):
+        raise BadInput(f"@tool was given {fn!r}, which is not a function")
+    if isinstance(fn, Workflow):
+        raise BadInput(f"@tool: {fn.name} is a workflow, which runs as a child of a body and not in a step: await it")
+    if name is None:
+        name = getattr(fn, "__name__", "")
+    if not name or name == "<lambda>":
+        raise BadInput(f"@tool needs a name for {fn!r}: say @tool(name=...)")
+    if limit < 1:
+        raise BadInput(f"@tool(limit={limit!r}): characters of a result, at least 1")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise BadInput(f"@tool: {name} yields; a tool returns its result, and says by context.progress how far it is")
+    return str(name)
+
+
+def _calling(step: Step[..., Any]) -> Callable[..., Any]:
+    @wraps(step.fn)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await step(*args, **kwargs)
+
+    return call
+
+
 class _Decorator:
     """Typing only: what `tool(...)` with options returns."""
 
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext[Any], P], Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext[Any], P], R], /) -> Tool[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
     @overload
@@ -224,6 +295,10 @@ class _Decorator:
     def __call__(self, fn: Any, /) -> Any: ...
 
 
+@overload
+def tool(fn: Callable[Concatenate[ToolContext[Any], P], Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
+@overload
+def tool(fn: Callable[Concatenate[ToolContext[Any], P], R], /) -> Tool[P, R]: ...
 @overload
 def tool(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Tool[P, R]: ...
 @overload
@@ -241,7 +316,17 @@ def tool(
     **settings: Any,
 ) -> _Decorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
-    """Declare a tool, sync (runs in a thread) or async."""
+    """Declare a tool, sync (runs in a thread) or async. Its hints are the schema, its docstring the words; `name` and
+    `description` say them otherwise.
+
+    `approval`: a person is asked before each call, or before those of whose arguments (by name) a function says True.
+    `before` and `after`: hooks, which look at a call and at its result, see `Before` and `After`; they are for calls by
+    models. `limit`: characters of a result that a model is shown. `schema`: a JSON schema, for a function that takes
+    whatever it describes as ``**arguments``. All else is what `weft.step` takes; ``order="ordered"`` makes calls of one
+    answer wait for each other.
+
+    Raises BadInput for a function that can be no tool; one whose hints have no JSON schema only when the schema is
+    asked for."""
 
     def declare(fn: Any, depth: int = 1) -> Tool[..., Any]:
         caller = sys._getframe(depth)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from weft.core.boundary import boundary
 from weft.core.errors import (
     BudgetExceeded,
@@ -12,6 +10,7 @@ from weft.core.errors import (
     Deadlock,
     Denied,
     Divergence,
+    InputNeeded,
     Nondeterminism,
     NoProcess,
     NotStorable,
@@ -29,7 +28,7 @@ LONGEST = 4_000
 """Characters of an error that a model is told."""
 OURS = (
     *(BudgetExceeded, Cancelled, CrashLoop, Deadlock, Divergence, Nondeterminism, NoProcess, NotStorable, StoreError),
-    *(UnknownType, asyncio.CancelledError),
+    *(UnknownType, InputNeeded),
 )
 """What ends the program, or is for it to handle: never told to a model in place of being raised."""
 

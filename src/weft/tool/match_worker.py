@@ -75,8 +75,9 @@ class Matcher:
         done = max(0, self.next - self.context)
         del self.lines[:done]
         self.next -= done
-        if self.literal and not more and not self.lines and self.literal not in data:
-            return
+        alone = not self.context or not (more or self.lines)
+        if self.literal and alone and self.literal not in data:
+            return  # most of what is searched
         rows = data.decode("utf-8", "replace").split("\n")
         if not rows[-1]:
             rows.pop()

@@ -28,6 +28,8 @@ BYTES = 200_000
 """Bytes of all that is told, at most: what would be more is left out."""
 _PIECE = 4 << 20
 _BATCH = 256
+_PEEK = 8192
+"""Bytes of a piece that show in time that it is no text, for most of those that are none."""
 _WORKER = str(Path(__file__).with_name("match_worker.py"))
 
 
@@ -119,8 +121,11 @@ def _through(worker: _Worker, files: Iterator[tuple[str, BinaryIO]]) -> str | No
     try:
         for number, (name, file) in enumerate(files):
             worker.names.append(name)
-            for piece in _pieces(file):
-                worker.add(number, *piece)
+            for line, data, more in _pieces(file):
+                if line == 1 and not worker.look.binary and b"\0" in data[:_PEEK]:
+                    worker.binary += 1
+                    break
+                worker.add(number, line, data, more)
                 if worker.enough is not None:
                     return worker.enough
         worker.send()

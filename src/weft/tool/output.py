@@ -5,14 +5,15 @@
     page = await output.read(told.ref, start=212)
     found = await output.search(told.ref, r"Error:")
 
-A reader, often a model, gets `shown`, which moves no terminal; the whole stays as it came. It is kept below
-`$WEFT_OUTPUTS` (else `weft/outputs` in the user's cache), up to 1 GB of each and 4 GB in all; then the oldest go. Who
-has a `ref` may read what it names: it can't be guessed, and needs no right, for it came with what was shown.
+A reader, often a model, gets `shown`, which moves no terminal; the whole stays as it came, but for secrets. It is kept
+below `$WEFT_OUTPUTS` (else `weft/outputs` in the user's cache), up to 1 GB of each and 4 GB in all; then the oldest go.
+Who has a `ref` may read what it names: it can't be guessed, and needs no right, for it came with what was shown.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -24,12 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from weft.core.crossing import crossing, executing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput, WeftError, size_text
 from weft.runtime.sandbox.job import Streams
+from weft.runtime.sandbox.scratch import home
 from weft.runtime.sandbox.streams import Kept, Output, plain
 from weft.tool.matching import Found, Look, searched
 from weft.tool.paging import LINES, Page, Pass
+from weft.tool.redacting import Redacting, without_halves
 
 LIMIT = 30_000
 """Bytes that are shown if nothing else is said."""
@@ -81,6 +85,7 @@ class Collector:
         self._ends = 0
         self._kept = Kept(Streams(keep=limit, whole=0), Path())
         self._digest = hashlib.blake2b(digest_size=16)
+        self._redacting = Redacting()
         self._trouble = ""
         self._told: Excerpt | None = None
 
@@ -89,7 +94,6 @@ class Collector:
         if self._file is None and self.size + len(data) > self.limit and not self._trouble:
             self._spill(bytes(self._kept.first + self._kept.last))
         self._write(data[: max(0, self.whole - self.size)])
-        self._digest.update(data[: max(0, self.whole - self.size)])
         self._ends += data.count(b"\n")
         self.size += len(data)
         self._kept.add(data)
@@ -113,21 +117,28 @@ class Collector:
         """It is not wanted any more, as if nobody had collected it; does nothing after `done`."""
         file, self._file = self._file, None
         if file is not None:
-            _discard(file)
+            with _own():
+                _discard(file)
 
     def __del__(self) -> None:
         self.drop()  # whoever collected it was cancelled
 
     def _spill(self, before: bytes) -> None:
         try:
-            self._file = (folder() / f".new-{secrets.token_hex(8)}").open("xb")
+            with _own():
+                self._file = (folder() / f".new-{secrets.token_hex(8)}").open("xb")
         except OSError as error:
             self._trouble = error.strerror or str(error)
         self._write(before[: self.whole])
 
     def _write(self, data: bytes) -> None:
-        if self._file is None or not data:
+        if self._file is not None and data:
+            self._put(self._redacting.add(data))
+
+    def _put(self, data: bytes) -> None:
+        if self._file is None:
             return
+        self._digest.update(data)
         try:
             self._file.write(data)
         except OSError as error:
@@ -135,16 +146,18 @@ class Collector:
             self.drop()
 
     def _settle(self) -> str | None:
+        self._put(self._redacting.rest())
         file, self._file = self._file, None
         if file is None:
             return None
-        try:
-            file.close()
-            return _named(Path(file.name), self._digest.hexdigest())
-        except OSError as error:
-            self._trouble = error.strerror or str(error)
-            _discard(file)
-            return None
+        with _own():
+            try:
+                file.close()
+                return _named(Path(file.name), self._digest.hexdigest())
+            except OSError as error:
+                self._trouble = error.strerror or str(error)
+                _discard(file)
+                return None
 
 
 @primitive(name="output.keep", effect="idempotent", needs=())
@@ -157,23 +170,20 @@ def keep(content: str | bytes, *, limit: int = LIMIT) -> Excerpt:
     return collector.done()
 
 
-def kept(text: str) -> str:
-    """Keep a text, and say in a few words how to get at it: for who shows a part of it."""
-    collector = Collector(1)
-    collector.add(text.encode("utf-8", "replace"))
-    ref = collector.done().ref
-    return f"output.read({ref!r}) shows it" if ref is not None else "it could not be kept"
-
-
 def adopt(output: Output, *, limit: int = LIMIT) -> Excerpt:
-    """The excerpt of an output of a sandbox (`done.stdout`), whose whole is kept from now on."""
+    """The excerpt of an output of a sandbox (`done.stdout`), whose whole is kept from now on. Raises BadInput for one
+    that lies elsewhere."""
     collector = Collector(limit)
     if not output.truncated:
         collector.add(output.data)
         return collector.done()
     if output.whole is None:
         return _excerpt(_ends(output, limit), None, None, "nobody kept them", 0)
-    with output.whole.open("rb") as file:
+    with _own():
+        if output.whole.parent != home() / "out":  # or it would be a way to read any file
+            raise BadInput(f"{output.whole} is no output of a sandbox of this process")
+        file = output.whole.open("rb")
+    with file:
         while chunk := file.read(1 << 20):
             collector.add(chunk)
     kept = collector.done()
@@ -207,12 +217,28 @@ def search(
         return searched(look, iter([(ref, file)]))
 
 
+@contextmanager
+def _own() -> Iterator[None]:
+    """What happens here is Weft's doing, and no act of the step that asked for it."""
+    here = crossing()
+    token = executing.set(None if here is None else here.within((), {}))
+    try:
+        yield
+    finally:
+        executing.reset(token)
+
+
 def folder() -> Path:
-    """Where outputs are kept: made if need be, for this user alone. Raises an OSError."""
+    """Where outputs are kept: made if need be, for this user alone. Raises an OSError, also if others may
+    change it."""
     given = os.environ.get("WEFT_OUTPUTS")
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "weft" / "outputs"
     place = Path(given or base).expanduser()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = place.stat()
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        why = "others may change it: make it this user's own, or set WEFT_OUTPUTS"
+        raise PermissionError(errno.EPERM, f"{place}: {why}")
     return place
 
 
@@ -272,7 +298,7 @@ def _excerpt(output: Output, ref: str | None, ends: int | None, trouble: str, ke
     """The two ends of a truncated output, at whole lines where lines are short. `ends`: newlines in all of it, if that
     is known; `kept`: bytes of what `ref` names."""
     begin = output.cut[0]
-    head, tail = _head(output.data[:begin]), _tail(output.data[begin:])
+    head, tail = without_halves(_head(output.data[:begin]), _tail(output.data[begin:]))
     left_out = output.size - len(head) - len(tail)
     what, first = f"{left_out:,} bytes", head.count(b"\n") + 1
     if ends is not None and head.endswith(b"\n") and begin + len(tail) < len(output.data):

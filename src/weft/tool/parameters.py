@@ -90,16 +90,17 @@ class Hinted:
         self.fn = fn
         self.hidden = hidden
         self.scope = scope
+        self.called = str(getattr(fn, "__qualname__", type(fn).__qualname__))
         for one in inspect.signature(fn).parameters.values():
             if one.kind in (one.VAR_POSITIONAL, one.POSITIONAL_ONLY):
                 raise BadInput(
-                    f"@tool: models give arguments by name, and {one.name} of {fn.__qualname__}() has none: "
+                    f"@tool: models give arguments by name, and {one.name} of {self.called}() has none: "
                     f"make it a parameter with a name, such as a list"
                 )
             if one.name in ("self", "cls") and one.annotation is one.empty:
                 raise BadInput(
-                    f"@tool: {fn.__qualname__}() is a method that belongs to no object yet: make a tool of it with "
-                    f"tool(the_object.{fn.__name__})"
+                    f"@tool: {self.called}() is a method that belongs to no object yet: make a tool of it with "
+                    f"tool(the_object.{self.called.rpartition('.')[2]})"
                 )
 
     @cached_property
@@ -139,18 +140,18 @@ class Hinted:
                 parameters.append(one.replace(kind=kind, annotation=hint))
         taken.__signature__ = inspect.Signature(parameters)
         taken.__annotations__ = {one.name: one.annotation for one in parameters}
-        taken.__module__, taken.__qualname__ = self.fn.__module__, self.fn.__qualname__
+        taken.__module__, taken.__qualname__ = self.fn.__module__, self.called
         try:
             with exempt(), understood():
                 return TypeAdapter(taken)
         except (PydanticUserError, NameError, TypeError) as error:
-            raise BadInput(f"@tool: the parameters of {self.fn.__qualname__}() have no JSON schema: {error}") from None
+            raise BadInput(f"@tool: the parameters of {self.called}() have no JSON schema: {error}") from None
 
     def _said(self, name: str, hint: Any) -> Any:
         """The hint with what the docstring says; what the hint says itself counts more."""
         if isinstance(hint, str):
             raise BadInput(
-                f"@tool: {self.fn.__qualname__}({name}: {hint}) is annotated with what can't be found: define it "
+                f"@tool: {self.called}({name}: {hint}) is annotated with what can't be found: define it "
                 f"before the tool, or at the top of its file"
             )
         said = self.words.parameters.get(name)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from weft.core.errors import BadInput, MissingExtra, StoreError
+from weft.core.errors import MissingExtra, StoreError
 from weft.store.base import UNFINISHED
 
 try:
-    import uvicorn
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import choose_encoder
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,6 +24,8 @@ try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
+
+    from weft.web.listen import listening
 except ImportError as missing:
     raise MissingExtra("health endpoints need the extra `worker`: pip install 'weft[worker]'") from missing
 
@@ -84,36 +84,8 @@ class Source(Protocol):
 async def serve(source: Source, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Answer for `source`, at the address given, while the body runs. `port` 0: any that is free. BadInput if the
     place is not to be had."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise BadInput(
-            f"the health endpoints can't listen on {host} port {port}: {error}; choose another host or port"
-        ) from None
-    config = uvicorn.Config(
-        application(source),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    answering = asyncio.create_task(server.serve(sockets=[listening]))
-    try:
-        yield f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await answering
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield  # signals are the worker's
+    async with listening(application(source), host, port, grace=1, what="the health endpoints") as (address, _):
+        yield address
 
 
 def application(source: Source) -> Starlette:

@@ -16,9 +16,8 @@ import hmac
 import ipaddress
 import logging
 import signal
-import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,13 +32,14 @@ from weft.web.chat_answer import Answer, framed, refusal_of
 from weft.web.chat_question import Question, Refused, decoded, read_question
 
 try:
-    import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
+
+    from weft.web.listen import Listener, listening
 except ImportError as missing:
     raise MissingExtra("serving a model needs the extra `serve`: pip install 'weft[serve]'") from missing
 
@@ -303,47 +303,19 @@ async def _unrouted(request: Request, error: Exception) -> Response:
 
 
 @contextlib.asynccontextmanager
-async def listening(
-    server: ModelServer, host: str, port: int, grace: float
-) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+async def serving(server: ModelServer, host: str, port: int, grace: float) -> AsyncIterator[tuple[str, Listener]]:
     """Answer at this place while the body runs (`port` 0: any that is free); then end what is under way within `grace`
     seconds. Raises BadInput if the place is not to be had, or is open to others and there is no key."""
     if not server.key and not _of_this_machine(f"[{host}]" if ":" in host else host):
         raise BadInput(
             f"{host} can be reached from other machines, and there is no key; set WEFT_SERVE_KEY, or give --key-file"
         )
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        taken = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise BadInput(f"can't listen on {host} port {port}: {error}; choose another --host or --port") from None
-    config = uvicorn.Config(
-        server.application(),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(grace)),
-    )
-    listener = _Server(config)
-    answering = asyncio.create_task(listener.serve(sockets=[taken]))
-    try:
-        yield f"http://{f'[{host}]' if ':' in host else host}:{taken.getsockname()[1]}/v1", listener
-    finally:
-        listener.should_exit = True
-        await answering
+    application = server.application()
+    async with listening(application, host, port, grace=grace, what="the model's server") as (address, listener):
+        yield f"{address}/v1", listener
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield  # `until_told` does
-
-
-async def until_told(listener: uvicorn.Server) -> None:
+async def until_told(listener: Listener) -> None:
     """Return at SIGTERM or ctrl-C; a second one ends what is under way at once."""
     stop = asyncio.Event()
 

@@ -54,7 +54,7 @@ class Flood(_Fault, frozen=True, tag="flood"):
 class SlowHeaders(_Fault, frozen=True, tag="slow_headers"):
     """Headers come byte by byte, with so many seconds between."""
 
-    pause: float = 0.001
+    pause: float = 0.0003
 
 
 class Chopped(_Fault, frozen=True, tag="chopped"):
@@ -118,7 +118,7 @@ def chunks(frame: bytes, faults: Faults) -> Iterator[bytes]:
             case Crlf():
                 frame = frame.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
             case Comments():
-                frame = (b"\n" if frame.startswith(b"{") else b": keep-alive\n\n") + frame
+                frame = (b"\n" if frame.lstrip().startswith(b"{") else b": keep-alive\n\n") + frame
     for fault in faults:
         if isinstance(fault, Chopped):
             yield from (frame[at : at + fault.size] for at in range(0, len(frame), fault.size))

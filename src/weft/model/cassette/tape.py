@@ -7,7 +7,8 @@
 {"line": "end"}
 
 A body or chunk that is no JSON (or no text) is under "text" (or "base64"). The end of an exchange says how it came:
-"whole", "left" (its reader had read enough), or "broken" with the client's error. A file that breaks off is refused.
+"whole", "left" (its reader had read enough), "silent" (its reader was waiting for more and gave up), or "broken" with
+the client's error. A file that breaks off is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from weft.core.errors import WeftError
 from weft.model.cassette import secrets
 
 _VERSION = 1
+How = Literal["whole", "left", "silent", "broken"]
 
 
 class CassetteError(WeftError):
@@ -71,7 +73,7 @@ class Exchange:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.chunks: list[bytes] = []
-        self.how: Literal["whole", "left", "broken"] = "left"
+        self.how: How = "left"
         self.error = ""
         """The class of the client's error, if it broke."""
         self.why = ""
@@ -79,7 +81,7 @@ class Exchange:
     @property
     def answered(self) -> bool:
         """Whether anything came of it."""
-        return self.status is not None or self.how == "broken"
+        return self.status is not None or self.how in ("silent", "broken")
 
     def broke(self, error: Exception) -> None:
         """The connection failed."""
@@ -118,7 +120,7 @@ class _Chunk(_Line, tag="chunk"):
 
 
 class _End(_Line, tag="end"):
-    how: Literal["whole", "left", "broken"] = "whole"
+    how: How = "whole"
     error: str = ""
     why: str = ""
 
@@ -216,7 +218,7 @@ def _next(line: _Any, now: Exchange | None, exchanges: list[Exchange], *, first:
         case _Chunk() if now is not None and now.status is not None:
             now.chunks.append(_bytes(line))
             return now
-        case _End() if now is not None and (now.status is not None or line.how == "broken"):
+        case _End() if now is not None and (now.status is not None or line.how in ("silent", "broken")):
             now.how, now.error, now.why = line.how, line.error, line.why
             exchanges.append(now)
             return None

@@ -34,6 +34,9 @@ class Wire(httpx2.AsyncBaseTransport):
         except httpx2.TransportError as error:
             exchange.broke(error)
             raise
+        except asyncio.CancelledError:
+            exchange.how = "silent"
+            raise
         exchange.headers = plain(answer.headers)
         exchange.status = answer.status_code
         assert isinstance(answer.stream, httpx2.AsyncByteStream)
@@ -55,6 +58,8 @@ def _played(request: httpx2.Request, exchange: Exchange) -> httpx2.Response:
 
 
 def _error(request: httpx2.Request, exchange: Exchange) -> Exception:
+    if exchange.how == "silent":  # its reader need not wait again
+        return httpx2.ReadTimeout("nothing more came when this was recorded", request=request)
     kind = getattr(httpx2, exchange.error, None)
     if not (isinstance(kind, type) and issubclass(kind, httpx2.TransportError)):
         kind = httpx2.TransportError
@@ -76,6 +81,9 @@ class _Recording(httpx2.AsyncByteStream):
         except httpx2.TransportError as error:
             self._exchange.broke(error)
             raise
+        except asyncio.CancelledError:
+            self._exchange.how = "silent"
+            raise
         self._exchange.how = "whole"
 
     async def aclose(self) -> None:
@@ -93,7 +101,7 @@ class _Playing(httpx2.AsyncByteStream):
         for chunk in self._exchange.chunks:
             await asyncio.sleep(0)  # others have their turn between chunks, as on a real line
             yield chunk
-        if self._exchange.how == "broken":
+        if self._exchange.how in ("silent", "broken"):
             raise _error(self._request, self._exchange)
         if self._exchange.how == "left":
             raise CassetteError(

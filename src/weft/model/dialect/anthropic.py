@@ -19,6 +19,7 @@ from weft.model.dialect.anthropic_messages import citation_of, part_of, read, se
 from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.gather import Gather, arguments_of, checked, finish_of, is_empty, malformed
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.schema import ANSWER, Unwrap, answer_tool, closed, is_object, unwrapped, wrapped
 from weft.model.dialect.seal import sealed
@@ -122,7 +123,7 @@ class Anthropic:
         return written(messages, lost), lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        return list(read(wire))
+        return understood(self.name, read(wire))
 
 
 # --- the request ---

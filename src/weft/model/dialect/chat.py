@@ -21,8 +21,9 @@ from weft.model.dialect.chat_messages import read, said_parts, written
 from weft.model.dialect.gather import calls_in, finish_of
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
-from weft.model.dialect.schema import is_object, strict, unwrapped, wrapped
+from weft.model.dialect.schema import guaranteed, is_object, unwrapped
 from weft.model.message import Message, Part, Reasoning
 from weft.model.request import Reply, Request
 
@@ -50,7 +51,7 @@ class Chat:
         lost = Lost(self.name)
         body: dict[str, Any] = {"model": model, "messages": written(self._fit(model, request.messages, lost), lost)}
         if request.tools:
-            body |= tools_body(request)
+            body |= _tools(request)
         if request.schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": self._schema(request.schema)}
         if request.max_tokens is not None:
@@ -67,17 +68,7 @@ class Chat:
         return Call("/chat/completions", merged(body, request.extra), lost.words)
 
     def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        schema = schema if is_object(schema) else wrapped(schema)
-        narrow = strict(schema)
-        return (
-            {"name": "answer", "schema": schema}
-            if narrow is None
-            else {
-                "name": "answer",
-                "schema": narrow,
-                "strict": True,
-            }
-        )
+        return guaranteed(schema)
 
     def _more(self, body: dict[str, Any], request: Request, lost: Lost) -> None:
         if request.top_k is not None:
@@ -136,13 +127,17 @@ class Chat:
         return {"messages": written(messages, lost)}, lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        return list(read(wire["messages"]))
+        return understood(self.name, read(wire))
 
 
 class Embedded(Chat):
     """The same for llama.cpp's own server: any schema as it is, many likelihoods, and nothing left to chance."""
 
     top_logprobs: ClassVar[int] = 200
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        # It closes a connection after a stream and does not say so: the next request there would be lost.
+        return {**super().headers(key), "Connection": "close"}
 
     def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return {"name": "answer", "schema": schema}
@@ -163,7 +158,7 @@ class Embedded(Chat):
 # --- the request ---
 
 
-def tools_body(request: Request) -> dict[str, Any]:
+def _tools(request: Request) -> dict[str, Any]:
     """The tools, and how they are chosen."""
     body: dict[str, Any] = {"tools": [_tool(tool) for tool in request.tools]}
     if request.tool_choice in ("none", "required"):

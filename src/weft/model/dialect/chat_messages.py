@@ -198,11 +198,11 @@ def _results(message: Message, names: dict[str, str], lost: Lost) -> Iterator[di
 # --- and back ---
 
 
-def read(wire: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+def read(wire: Mapping[str, Any]) -> Iterator[Message]:
     """The messages in this JSON."""
     pairs = Pairs()
     results: list[Part] = []
-    for message in wire:
+    for message in wire["messages"]:
         role = message["role"]
         if role == "tool":
             results.append(_result(message, pairs))

@@ -20,6 +20,7 @@ from weft.model.dialect.gather import Gather, calls_in, checked, malformed, text
 from weft.model.dialect.gemini_messages import UNSEALED, parts_of, read, written
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.schema import ANSWER, answer_tool, is_object, unwrapped
 from weft.model.dialect.seal import sealed
@@ -112,7 +113,7 @@ class Gemini:
         return written(messages, lost), lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        return list(read(wire))
+        return understood(self.name, read(wire))
 
 
 # --- the request ---
@@ -233,7 +234,7 @@ class _Decoder:
         self._request = request
         self._wraps = request.schema is not None and not is_object(request.schema)
         self._calls = 0
-        self._text = ""
+        self._text: list[str] = []
         """The text so far, in which places are counted."""
         self._about: dict[str, Any] = {}
         """What the provider tells of its own searches."""
@@ -296,7 +297,7 @@ class _Decoder:
         for part in parts_of(wire):
             match part:
                 case Text(content=words):
-                    self._text += words
+                    self._text.append(words)
                     yield from gather.text(words)
                 case Reasoning(hidden=False):
                     yield from gather.reasoning(part.content)
@@ -342,9 +343,11 @@ def _likely(said: _Likelihoods) -> Iterator[Likely]:
         yield Likely(chosen.token, chosen.log_probability, tuple((each.token, each.log_probability) for each in top))
 
 
-def _cited(candidate: _Candidate, text: str) -> Iterator[Citation]:
+def _cited(candidate: _Candidate, text: list[str]) -> Iterator[Citation]:
     """What the text rests on. The provider counts bytes, and here characters are counted."""
-    content = text.encode()
+    if not (candidate.citation_metadata or candidate.grounding_metadata):
+        return
+    content = "".join(text).encode()
 
     def place(index: int | None) -> int | None:
         return None if index is None else len(content[:index].decode(errors="ignore"))

@@ -30,10 +30,10 @@ def data_url(blob: Blob) -> str:
 
 
 def blob_at(url: str, name: str = "") -> Blob | None:
-    """The bytes that a data address holds; None for any other address."""
-    if not url.startswith("data:"):
-        return None
+    """The bytes that a data address holds in base64; None for any other address."""
     kind, _, data = url.removeprefix("data:").partition(",")
+    if not (url.startswith("data:") and kind.endswith(";base64")):
+        return None
     return Blob.of(bytes_of(data), kind.removesuffix(";base64"), name)
 
 

@@ -30,7 +30,7 @@ from weft.model.dialect.gather import (
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.media import base64_of, bytes_of, image_type
-from weft.model.dialect.pairs import Pairs, names_of
+from weft.model.dialect.pairs import Pairs, names_of, understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.event import Event
 from weft.model.message import Message, Part, Reasoning
@@ -120,7 +120,7 @@ class Ollama:
         return {"messages": _written(messages, lost)}, lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        return list(_read(wire["messages"]))
+        return understood(self.name, _read(wire))
 
 
 # --- messages to the wire ---
@@ -204,10 +204,10 @@ def _results(message: Message, names: Mapping[str, str], lost: Lost) -> Iterator
 # --- and back ---
 
 
-def _read(wire: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+def _read(wire: Mapping[str, Any]) -> Iterator[Message]:
     pairs = Pairs()
     results: list[Part] = []
-    for message in wire:
+    for message in wire["messages"]:
         words = message.get("content") or ""
         text = (Text(content=words),) if words else ()
         if message["role"] == "tool":

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from weft.core.content import ToolCall
+from weft.core.errors import BadInput, ModelError
 from weft.model.message import Message
+
+_ROLES = ("system", "user", "assistant", "tool")
 
 
 class Pairs:
@@ -38,3 +41,15 @@ class Pairs:
 def names_of(messages: Iterable[Message]) -> dict[str, str]:
     """The tool that each call's id stands for."""
     return {part.id: part.name for message in messages for part in message.parts if isinstance(part, ToolCall)}
+
+
+def understood(dialect: str, messages: Iterable[Message]) -> list[Message]:
+    """The messages as they are read. Raises BadInput if what they are read from is not of this dialect."""
+    try:
+        read = [*messages]
+    except (LookupError, TypeError, AttributeError, ValueError, ModelError) as error:
+        raise BadInput(f"these are no messages as {dialect} writes them ({error!r})") from None
+    for message in read:
+        if message.role not in _ROLES:
+            raise BadInput(f"{dialect} has no messages of role {message.role!r}; there are {', '.join(_ROLES)}")
+    return read

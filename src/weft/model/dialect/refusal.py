@@ -16,7 +16,9 @@ import msgspec
 
 from weft.core.errors import KeyRefused, ModelBusy, ModelError, ModelUnavailable, PromptTooLong, UnknownModel
 
-_SECRET = re.compile(r"\b(?:sk|pk|rk|xai|gsk|key|org)[-_][\w*.\-]{6,}|AIza[\w*.\-]{6,}|(?<=Bearer )\S+|[\w*\-]{24,}")
+_SECRET = re.compile(r"\b(?:sk|pk|rk|xai|gsk|key|org)[-_][\w*.\-]{6,}|AIza[\w*.\-]{6,}|(?<=Bearer )\S+")
+_MAY_BE_SECRET = re.compile(r"[\w*\-]{20,}")
+"""What is taken out of words about a key, of whatever form it is."""
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum context|prompt is too long|input token count .*exceeds|"
     r"exceed.*context|too many tokens|input length exceeds",
@@ -101,12 +103,14 @@ def refused(model: str, status: int, text: str, headers: Mapping[str, str], key:
 def error_of(model: str, status: int, said: Complaint, headers: Mapping[str, str], key: str) -> ModelError:
     """The same for a complaint that has been read."""
     model = model or "the model"
-    words = f"HTTP {status}: {without_secrets(said.message)[:300]}"
+    bad_key = status in (401, 403) or (status == 400 and bool(_BAD_KEY.search(said.message)))
+    shown = without_secrets(said.message)
+    words = f"HTTP {status}: {(_MAY_BE_SECRET.sub('[secret]', shown) if bad_key else shown)[:300]}"
     if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(f"{said.kind} {said.message}")):
         return PromptTooLong(
             f"the prompt for {model} {_counts(said)}; shorten it or open the model with a larger context"
         )
-    if status in (401, 403) or (status == 400 and _BAD_KEY.search(said.message)):
+    if bad_key:
         return KeyRefused(f"{model} refused the key ({words}); set {key} to a key that may use this model")
     if status == 404:
         return UnknownModel(f"no model {model} at this address ({words}); check its name")

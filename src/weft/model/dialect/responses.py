@@ -18,6 +18,7 @@ from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.gather import Gather, checked, malformed
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
+from weft.model.dialect.pairs import understood
 from weft.model.dialect.refusal import complaint, error_of, refused
 from weft.model.dialect.responses_messages import (
     citation_of,
@@ -29,7 +30,7 @@ from weft.model.dialect.responses_messages import (
     word_of,
     written,
 )
-from weft.model.dialect.schema import Unwrap, is_object, strict, unwrapped, wrapped
+from weft.model.dialect.schema import Unwrap, guaranteed, is_object, unwrapped
 from weft.model.event import Event
 from weft.model.message import Message, Reasoning, Refusal
 from weft.model.request import Finish, Likely, Reply, Request, Usage
@@ -62,7 +63,7 @@ class Responses:
         if request.tools:
             body |= _tools(request)
         if request.schema is not None:
-            body["text"] = {"format": {"type": "json_schema", "name": "answer"} | _schema(request.schema)}
+            body["text"] = {"format": {"type": "json_schema"} | guaranteed(request.schema)}
         if request.effort is not None:
             body["reasoning"] = {"effort": request.effort}
         if request.score or request.logprobs is not None:
@@ -111,9 +112,7 @@ class Responses:
         return {"input": written(messages, lost)}, lost.words
 
     def read(self, wire: Mapping[str, Any]) -> list[Message]:
-        items = wire["input"]
-        items = [{"role": "user", "content": items}] if isinstance(items, str) else items
-        return list(read(items, wire.get("instructions")))
+        return understood(self.name, read(wire))
 
 
 # --- the request ---
@@ -154,12 +153,6 @@ def _tools(request: Request) -> dict[str, Any]:
     return body
 
 
-def _schema(schema: dict[str, Any]) -> dict[str, Any]:
-    schema = schema if is_object(schema) else wrapped(schema)
-    narrow = strict(schema)
-    return {"schema": schema, "strict": False} if narrow is None else {"schema": narrow, "strict": True}
-
-
 # --- answers and streams ---
 
 
@@ -181,7 +174,7 @@ class _Incomplete(msgspec.Struct):
 
 
 class _Response(msgspec.Struct):
-    output: list[dict[str, Any]]
+    output: list[dict[str, Any]] | None = None
     id: str | None = None
     model: str | None = None
     status: str | None = None
@@ -233,6 +226,8 @@ class _Decoder:
         self._place: tuple[Any, ...] = ()
         """Where the words under way stand: the kind, and the numbers of the item and of the piece in it."""
         self._texts: dict[tuple[int, int], Any] = {}
+        self._known: set[int] = set()
+        """The items of which the beginning was told."""
         self._begun: set[int] = set()
         """The items of which pieces have come."""
 
@@ -302,6 +297,9 @@ class _Decoder:
             yield from self._gather.text(rest)
 
     def _added(self, index: int, item: Mapping[str, Any]) -> Iterator[Event]:
+        if index in self._known:
+            return
+        self._known.add(index)
         if item["type"] == "function_call":
             seal = seal_of(item)
             yield from self._gather.call(index, item["call_id"], item["name"], **({"signature": seal} if seal else {}))
@@ -312,9 +310,8 @@ class _Decoder:
         """An item is whole; of what did not come in pieces, all is told now."""
         gather = self._gather
         kind, begun = item["type"], index in self._begun
+        yield from self._added(index, item)
         if kind == "function_call":
-            if not gather.has(index):
-                yield from self._added(index, item)
             if not begun:
                 yield from gather.arguments(index, item.get("arguments") or "")
             yield from gather.called(index)
@@ -361,15 +358,13 @@ class _Decoder:
 
     def whole(self, response: _Response) -> None:
         """An answer that is not streamed."""
-        for index, item in enumerate(response.output):
-            for _ in self._whole_item(index, item):
+        if response.output is None and response.error is None:
+            raise TypeError("it has no output")
+        for index, item in enumerate(response.output or ()):
+            for _ in self._done(index, item):
                 pass
         for _ in self._ended(response):
             pass
-
-    def _whole_item(self, index: int, item: Mapping[str, Any]) -> Iterator[Event]:
-        yield from self._added(index, item)
-        yield from self._done(index, item)
 
     def end(self) -> Reply:
         return scored(self._gather.end(), self._request, self._wraps)

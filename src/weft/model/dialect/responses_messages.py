@@ -201,11 +201,13 @@ def _cited(citation: Citation, lost: Lost) -> dict[str, Any] | None:
 # --- and back ---
 
 
-def read(items: Iterable[Mapping[str, Any]], instructions: str | None) -> Iterator[Message]:
-    """The messages in these items; `instructions` are the system's that stand apart."""
+def read(wire: Mapping[str, Any]) -> Iterator[Message]:
+    """The messages in this JSON: its items, and the system's instructions that may stand apart."""
     pairs = Pairs()
-    if instructions:
-        yield Message("system", (Text(content=instructions),))
+    given = wire["input"]
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if wire.get("instructions"):
+        yield Message("system", (Text(content=wire["instructions"]),))
     role, parts = "", list[Part]()
     for item in items:
         turn, new = _item(item, pairs)

@@ -54,6 +54,7 @@ class Unwrap:
 
     def __init__(self) -> None:
         self._held = ""
+        self._begun = False
         self._inside: bool | None = None
         """None: not known yet."""
 
@@ -71,6 +72,8 @@ class Unwrap:
                 return self._release(len(self._held))
             self._inside = True
             self._held = self._held[begin.end() :]
+        if not self._begun:
+            self._held = self._held.lstrip()
         words = self._held.rstrip()
         return self._release(len(words.removesuffix("}").rstrip()))
 
@@ -81,6 +84,7 @@ class Unwrap:
 
     def _release(self, length: int) -> str:
         ready, self._held = self._held[:length], self._held[length:]
+        self._begun = self._begun or bool(ready)
         return ready
 
 
@@ -88,6 +92,13 @@ def unwrapped(text: str) -> str:
     """The same for a text that is there as a whole."""
     unwrap = Unwrap()
     return unwrap.feed(text) + unwrap.end()
+
+
+def guaranteed(schema: dict[str, Any]) -> dict[str, Any]:
+    """How OpenAI's APIs are asked for an answer of this schema: strictly, if it can be said so."""
+    schema = schema if is_object(schema) else wrapped(schema)
+    narrow = strict(schema)
+    return {"name": FIELD, "schema": schema if narrow is None else narrow, "strict": narrow is not None}
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any] | None:
@@ -113,7 +124,8 @@ def _strict(schema: Any) -> dict[str, Any]:
             narrow[key] = _strict(value)
         elif key not in _LEFT_OUT and key not in ("required", "additionalProperties"):
             raise ValueError
-    if "object" in schema.get("type", ""):
+    narrow |= _typed(schema)
+    if "object" in narrow.get("type", ""):
         if not schema.get("properties"):
             raise ValueError
         narrow["required"] = [*schema["properties"]]
@@ -148,9 +160,24 @@ def _closed(schema: Any) -> dict[str, Any]:
             raise ValueError
     if bounds:
         narrow["description"] = f"{narrow.get('description', '')} ({', '.join(bounds)})".strip()
-    if "object" in schema.get("type", ""):
+    narrow |= _typed(schema)
+    if "object" in narrow.get("type", ""):
         narrow["additionalProperties"] = False
     return narrow
+
+
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+
+
+def _typed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The type that the values of an `enum` or `const` have, if the schema does not say it: strict schemas must."""
+    if schema.keys() & {"type", "anyOf", "allOf", "$ref"}:
+        return {}
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    types = sorted({_TYPES.get(type(value), "") for value in values})
+    if not types or "" in types:
+        raise ValueError
+    return {"type": types[0] if len(types) == 1 else types}
 
 
 def _recursive(definitions: dict[str, Any]) -> bool:

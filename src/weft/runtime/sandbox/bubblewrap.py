@@ -98,8 +98,10 @@ def _setpriv() -> str | None:
     return shutil.which("setpriv", path=os.defpath)
 
 
-def _namespaces(dropped: bool) -> list[str]:
-    words = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+def _namespaces(dropped: bool, network: bool = False) -> list[str]:
+    words = ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
+    if not network:
+        words.append("--unshare-net")
     if not dropped:
         words += ["--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
     return [*words, "--hostname", "sandbox", "--die-with-parent", "--clearenv"]
@@ -116,7 +118,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
     hidden = {path: await asyncio.to_thread(hidden_in, Path(path), job) for path in (*job.read, *job.write)}
     words = program_of(job, scratch, INSIDE)
     _write_start(job, group, scratch, INSIDE, "/tmp", str(job.cwd or "/tmp"))
-    options = [*_namespaces(drop), *_system(scratch)]
+    options = [*_namespaces(drop, job.network), *_system(scratch, job.network)]
     status, told = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, told)
@@ -157,7 +159,7 @@ async def _start(job: Job, group: Group | None, scratch: Scratch) -> Live:
         return Live(job, group, scratch, launch)
 
 
-def _system(scratch: Scratch) -> Iterator[str]:
+def _system(scratch: Scratch, network: bool) -> Iterator[str]:
     """The machine's programs, and little else. Of /proc, what a user who is root outside could turn a machine with is
     read-only: the kernel asks there for no rights, only for the user."""
     for name in SYSTEM:
@@ -167,7 +169,7 @@ def _system(scratch: Scratch) -> Iterator[str]:
         elif place.is_dir():
             yield from ("--ro-bind", name, name)
     yield from _folders_above("/etc/passwd")
-    for name in FROM_ETC:
+    for name in (*FROM_ETC, *(("resolv.conf",) if network else ())):
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
     for name, text in (("passwd", "user:x:1000:1000::/tmp:/bin/sh\n"), ("group", "user:x:1000:\n"), ("hosts", _HOSTS)):
         (scratch.inside / name).write_text(text)

@@ -34,7 +34,8 @@ class Job:
     are names that are not seen anywhere in those: a journal is nobody's to read or write; `sees` says of each path in
     them whether it is seen, with all that is below it (None: all are), when the job begins. `cwd`: where it runs, in
     one of them (else in its private temporary folder). `stdin`: its input; with `interactive` the input stays open for
-    `Running.write`. There is no network. `functions`: host functions that a program in the embedded Python may call.
+    `Running.write`. There is no network; with `network` it is this machine's, all that it reaches. `functions`: host
+    functions that a program in the embedded Python may call.
 
     Raises BadInput for what cannot be meant: both or neither of `argv` and `python`, paths that are relative, missing
     or as wide as a machine, variables with odd names.
@@ -51,6 +52,7 @@ class Job:
     sees: Callable[[Path], bool] | None = None
     stdin: bytes = b""
     interactive: bool = False
+    network: bool = False
     streams: Streams = Streams()
     resources: Resources = field(default_factory=Resources)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -54,6 +54,8 @@ class Landlock:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no landlock: {found.found}; {found.fix}")
+        if job.network:
+            raise SandboxMissing("the landlock wall gives no job a network: install bubblewrap")
         with Scratch.begun() as scratch:
             return await _start(job, group, scratch)
 

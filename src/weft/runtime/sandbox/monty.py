@@ -77,9 +77,10 @@ class Monty:
             await pool.__aexit__(None, None, None)
 
     async def start(self, job: Job, group: Group | None = None) -> Program:
-        if job.python is None or job.interactive or job.stdin:
+        if job.python is None or job.interactive or job.stdin or job.network:
             raise BadInput(
-                "the embedded Python runs Job(python=...), and no command, and has no input but its functions"
+                "the embedded Python runs Job(python=...), and no command, and has no input, nor network, but its "
+                "functions"
             )
         for place in (*job.read, *job.write):
             if hidden := hidden_in(Path(place), job):

@@ -48,6 +48,8 @@ class Wasm:
         found = self.available()
         if not found.ok:
             raise SandboxMissing(f"no WebAssembly: {found.found}; {found.fix}")
+        if job.network:
+            raise BadInput("the wasm wall gives no module a network")
         if job.python is not None:
             raise BadInput("the wasm wall runs modules: Job(argv=['/path/module.wasm', ...])")
         for place in (*job.read, *job.write):

@@ -26,18 +26,18 @@ LIMIT = 100_000
 @dataclass(frozen=True)
 class Ran:
     """What came of a command. `code`: its exit status; below 0 the number of the signal that ended it. `changes`: what
-    it did to its copies, the first 1000 (`changed`: how many there are). `stdout_ref`, `stderr_ref` name the whole of
-    an output that was cut (`weft.tool.output`). `paused`: it waited for long, because the machine had no memory for
-    it."""
+    it did to its copies, the first 1000 (`changed`: how many there are). `paused`: it waited for long, because the
+    machine had no memory for it. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
+    (`weft.tool.output`)."""
 
     code: int
     stdout: str
     stderr: str
     changes: list[Changed] = field(default_factory=list)
     changed: int = 0
+    paused: Paused | None = None
     stdout_ref: str | None = None
     stderr_ref: str | None = None
-    paused: Paused | None = None
 
 
 def _run_needs(
@@ -63,8 +63,8 @@ async def run(
     those of `read` as they are; its changes are told, and forgotten.
 
     `folder`: where it runs (else in the first of its folders). `env`: all of its environment besides PATH, HOME and
-    TMPDIR. Of each output at most `limit` bytes are shown, the first and the last. `seconds` and `resources` are what
-    it may take: no more than the step's own `limits`, else 1 GB, 128 processes, 60 s, 1 GB written.
+    TMPDIR. Of each output at most `limit` bytes are kept, the first and the last. `seconds` and `resources` are what it
+    may take: no more than the step's own `limits`, else 1 GB, 128 processes, 60 s, 1 GB written.
 
     Raises Denied, OverTime, OverMemory, OverPids and OverDisk for a limit that ended it, BadInput for folders that
     are none, SandboxMissing where the machine has no wall. A command that is not there has the code 127."""
@@ -72,7 +72,7 @@ async def run(
     done = await sandboxed(choose("process"), job)
     try:
         done.check()
-        return await asyncio.to_thread(_ran, done, place.changes_of(done), limit)
+        return await _ran(done, limit, place.changes_of(done))
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -105,7 +105,7 @@ async def apply(
     try:
         done.check()
         changes = await asyncio.to_thread(place.carry_over, done, [str(path) for path in job.copy])
-        return await asyncio.to_thread(_ran, done, changes, limit)
+        return await _ran(done, limit, changes)
     finally:
         await asyncio.to_thread(done.drop)
 
@@ -130,7 +130,7 @@ def _job(
     )
 
 
-def _ran(done: Finished, changes: list[Changed], limit: int) -> Ran:
+async def _ran(done: Finished, limit: int, changes: list[Changed]) -> Ran:
     code = -done.signal if done.signal else done.status or 0
-    out, err = adopt(done.stdout, limit=limit), adopt(done.stderr, limit=limit)
-    return Ran(code, out.shown, err.shown, changes, len(done.changes), out.ref, err.ref, done.usage.paused)
+    out, err = [await asyncio.to_thread(adopt, one, limit=limit) for one in (done.stdout, done.stderr)]
+    return Ran(code, out.shown, err.shown, changes, len(done.changes), done.usage.paused, out.ref, err.ref)

@@ -22,7 +22,7 @@ from weft.core.label import PUBLIC, Label
 from weft.core.resources import Paused, Resources
 from weft.runtime.governor import Call, Group, governor, limit_error, opened
 from weft.runtime.sandbox import Job, Reply, Session, Streams, choose
-from weft.tool.output import adopt
+from weft.tool.output import Excerpt, adopt
 from weft.tool.sandbox import place
 from weft.tool.sandbox.command import LIMIT
 from weft.tool.sandbox.place import Changed
@@ -33,17 +33,17 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Said:
-    """What came of one command. `fresh`: it was the first of its shell, which is new. `stdout_ref`, `stderr_ref` name
-    the whole of an output that was cut (`weft.tool.output`). `paused`: it waited for long, because the machine had no
-    memory for it."""
+    """What came of one command. `fresh`: it was the first of its shell, which is new. `paused`: it waited for long,
+    because the machine had no memory for it. `stdout_ref`, `stderr_ref` name the whole of an output that was cut
+    (`weft.tool.output`)."""
 
     code: int
     stdout: str
     stderr: str
     fresh: bool = False
+    paused: Paused | None = None
     stdout_ref: str | None = None
     stderr_ref: str | None = None
-    paused: Paused | None = None
 
 
 @dataclass
@@ -110,6 +110,7 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
             shell.label |= here.full
         before = await asyncio.to_thread(shell.group.usage)
         reply = await shell.session.run(text, seconds, streams=Streams(keep=limit))
+        out, err = await asyncio.to_thread(_adopted, reply, limit)
         took = (await asyncio.to_thread(shell.group.usage)).since(before)
         if over := limit_error(shell.group):
             raise over  # the kernel ended what ran in it, and the governor is about to end all of it
@@ -124,15 +125,14 @@ async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, 
         raise
     if here is not None:
         here.took(took)
-    return await asyncio.to_thread(_told, reply, limit, fresh, took.paused)
+    return Said(reply.status, out.shown, err.shown, fresh, took.paused, out.ref, err.ref)
 
 
-def _told(reply: Reply, limit: int, fresh: bool, paused: Paused | None) -> Said:
+def _adopted(reply: Reply, limit: int) -> list[Excerpt]:
     try:
-        out, err = adopt(reply.stdout, limit=limit), adopt(reply.stderr, limit=limit)
+        return [adopt(one, limit=limit) for one in (reply.stdout, reply.stderr)]
     finally:
         reply.drop()
-    return Said(reply.status, out.shown, err.shown, fresh, out.ref, err.ref, paused)
 
 
 async def _begin(shell: _Shell, name: str, limits: Resources) -> None:
