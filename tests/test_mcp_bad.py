@@ -354,23 +354,25 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
 
         return asyncio.run(main())
 
-    read = f"read:{SCRIPT}"
-    assert outcome(read) == "done"
-    with pytest.raises(Denied, match="mcp_hostile"):
-        outcome()
+    run, read = f"sandbox:{sys.executable} **", f"read:{SCRIPT}"
+    assert outcome(run, read) == "done"
+    with pytest.raises(Denied, match=r"sandbox\.run"):
+        outcome(read)
+    with pytest.raises(Denied, match=r"file\.read of .*mcp_hostile"):
+        outcome(run)
     with pytest.raises(Denied, match=r"tool\.call of 'hostile/act'"):
-        outcome(read, base="none")
-    assert outcome(read, "tool:hostile/*", base="none") == "done"
+        outcome(run, read, base="none")
+    assert outcome(run, read, "tool:hostile/*", base="none") == "done"
     with pytest.raises(Denied, match="anywhere:0"):
-        outcome(read, network=True)
-    assert outcome(read, "net:anywhere:0", network=True) == "done"
+        outcome(run, read, network=True)
+    assert outcome(run, read, "net:anywhere:0", network=True) == "done"
     with pytest.raises(Denied, match=r"shell\.run"):
         outcome(sandbox=False)
     assert outcome(f"shell:{sys.executable} **", sandbox=False) == "done"
 
 
 def test_a_step_that_calls_a_tool_needs_what_its_server_is_given(workspace: Path) -> None:
-    secret = workspace.parent / "outside" / "secret.txt"
+    secret, run = workspace.parent / "outside" / "secret.txt", f"sandbox:{sys.executable} **"
     server = hostile("peek", str(secret), "1", read=[str(SCRIPT), str(secret.parent)])
     tool = asyncio.run(server.tools())["act"]
 
@@ -387,8 +389,10 @@ def test_a_step_that_calls_a_tool_needs_what_its_server_is_given(workspace: Path
             return await runtime.run(agent)
 
     with pytest.raises(Denied, match="outside"):
-        asyncio.run(main(f"read:{SCRIPT}"))
-    assert "the secret" in asyncio.run(main(f"read:{SCRIPT}", f"read:{secret.parent}"))
+        asyncio.run(main(run, f"read:{SCRIPT}"))
+    with pytest.raises(Denied, match=r"sandbox\.run"):
+        asyncio.run(main(f"read:{SCRIPT}", f"read:{secret.parent}"))
+    assert "the secret" in asyncio.run(main(run, f"read:{SCRIPT}", f"read:{secret.parent}"))
 
 
 def test_a_folder_is_the_one_that_was_decided_about(workspace: Path) -> None:
@@ -402,7 +406,7 @@ def test_a_folder_is_the_one_that_was_decided_about(workspace: Path) -> None:
         return len(await server.tools())
 
     async def main() -> int:
-        policy = weft.Policy(allow=(f"read:{SCRIPT}",))
+        policy = weft.Policy(allow=(f"sandbox:{sys.executable} **", f"read:{SCRIPT}"))
         async with weft.Runtime(workspace / "journal.db", policy=policy) as runtime:
             return await runtime.run(agent)
 

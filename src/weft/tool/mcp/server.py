@@ -5,8 +5,9 @@
     issues = Server("issues", url="https://example.com/mcp", headers={"Authorization": ("Bearer ", token)})
 
 A server that is run gets a sandbox of its own: the folders that it is given, the variables that it is given, no network
-and no other process. What it is given, the process that uses it must be allowed: `read:` and `write:` of the folders,
-`secret:` of the secrets, `net:anywhere:0` for a network; without the sandbox, `shell:` of the command. A server that is
+and no other process. The process that uses it must be allowed to run it there, `sandbox:` of the command, and what it is
+given: `read:` and `write:` of the folders, `secret:` of the secrets, `net:anywhere:0` for a network. Without the sandbox
+it must be allowed `shell:` of the command. A server that is
 reached needs `net:` of its host. Each tool needs `tool:NAME/TOOL`.
 """
 
@@ -129,6 +130,7 @@ class Server:
         if self.url:
             yield "net.connect", self.url
         elif self.sandbox:
+            yield "sandbox.run", list(self.command)
             yield from (("file.read", str(path)) for path in (*self.read, *self.write))
             yield from (("file.write", str(path)) for path in self.write)
             if self.network:
