@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft
-from tests.leaks import processes
+from tests import leaks
 from weft.core.content import ToolCall
 from weft.core.errors import BadInput, Denied, InputNeeded
 from weft.runtime.sandbox import Chunk
@@ -47,7 +47,8 @@ def _no_server_left(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(stdio, "GRACE", 0.2)
     yield
     asyncio.run(connect.close())
-    assert not processes(str(SCRIPT))
+    assert not leaks.processes(str(SCRIPT))
+    assert not leaks.scratch() and not leaks.groups()
 
 
 def hostile(way: str, *more: str, **settings: Any) -> Server:
