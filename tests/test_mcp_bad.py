@@ -296,6 +296,27 @@ def test_a_first_list_that_needs_approval_is_not_used_without(workspace: Path) -
     assert "act" in asyncio.run(server.tools())
 
 
+def test_a_run_does_not_approve_for_itself(workspace: Path) -> None:
+    server = hostile("", first="fail")
+
+    @weft.step
+    async def inside() -> None:
+        await server.approve()
+
+    @weft.workflow
+    async def agent(by_step: bool) -> None:
+        await (inside() if by_step else server.approve())
+
+    async def main(by_step: bool) -> None:
+        async with weft.Runtime(workspace / "journal.db", policy=weft.Policy(base="all")) as runtime:
+            await runtime.run(agent, by_step)
+
+    for by_step in (True, False):
+        with pytest.raises(BadInput, match="for itself"):
+            asyncio.run(main(by_step))
+    assert not pins.known(str(workspace), "hostile")
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_person_is_asked_about_what_changed(yes: bool, workspace: Path) -> None:
     server = hostile("", first="ask")

@@ -5,10 +5,9 @@
     issues = Server("issues", url="https://example.com/mcp", headers={"Authorization": ("Bearer ", token)})
 
 A server that is run gets a sandbox of its own: the folders that it is given, the variables that it is given, no network
-and no other process. The process that uses it must be allowed to run it there, `sandbox:` of the command, and what it is
-given: `read:` and `write:` of the folders, `secret:` of the secrets, `net:anywhere:0` for a network. Without the sandbox
-it must be allowed `shell:` of the command. A server that is
-reached needs `net:` of its host. Each tool needs `tool:NAME/TOOL`.
+and no other process. Who uses it must be allowed to run it there (`sandbox:` of the command) and what it is given:
+`read:` and `write:` of the folders, `secret:` of the secrets, `net:anywhere:0` for a network; without the sandbox,
+`shell:` of the command. A server that is reached needs `net:` of its host. Each tool needs `tool:NAME/TOOL`.
 """
 
 from __future__ import annotations
@@ -154,7 +153,8 @@ class Server:
         return await toolset(self)
 
     async def approve(self) -> tuple[str, ...]:
-        """Take what it offers now as approved; what that changed, a line each."""
+        """Take what it offers now as approved; what that changed, a line each. For a script of yours: a run can't
+        approve for itself, and raises BadInput (`changed="ask"` asks a person)."""
         from weft.tool.mcp.tools import approve
 
         return await approve(self)

@@ -26,7 +26,7 @@ from weft.core.boundary import boundary, place
 from weft.core.content import ToolCall, ToolResult
 from weft.core.crossing import crossing, executing, workspace
 from weft.core.declare import Effect, Primitive
-from weft.core.errors import InputNeeded
+from weft.core.errors import BadInput, InputNeeded
 from weft.core.retry import Retry
 from weft.tool.context import Report, ToolContext
 from weft.tool.declare import LIMIT, Tool
@@ -58,6 +58,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 async def toolset(server: Server) -> Toolset:
     """See `Server.tools`."""
     listing = await _listed(server)
+    if listing.changes and boundary() is None:
+        raise ToolsChanged(server.name, listing.changes)  # nobody is there to ask
     if listing.changes:
         await _approved_by_person(server, listing)
     names = model_names([offer.name for offer in listing.offers])
@@ -66,6 +68,8 @@ async def toolset(server: Server) -> Toolset:
 
 async def approve(server: Server) -> tuple[str, ...]:
     """See `Server.approve`."""
+    if boundary() is not None or crossing() is not None:
+        raise BadInput(f"a run can't approve of {server.name!r} for itself: use `weft mcp approve {server.name}`")
 
     async def looked(name: str) -> tuple[str, ...]:
         found = await offers(server)
@@ -86,16 +90,11 @@ async def _listed(server: Server) -> Listing:
         if changes and what == "approve":
             await asyncio.to_thread(pins.approve, place, name, found)
             return Listing(offers=tuple(found))
-        if changes and (what == "fail" or _alone()):
+        if changes and what == "fail":
             raise ToolsChanged(name, changes)
         return Listing(offers=tuple(found), changes=tuple(changes))
 
     return cast(Listing, await _effect(server, "mcp.tools", tools)(server.name))
-
-
-def _alone() -> bool:
-    """Whether no workflow waits for this that could ask a person."""
-    return crossing() is None
 
 
 async def _approved_by_person(server: Server, listing: Listing) -> None:
