@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from weft.core.crossing import workspace
+from weft.core.crossing import crossing, workspace
 from weft.core.errors import MissingExtra, WeftError
+from weft.core.pattern import real_path
+from weft.core.resource import requests
 from weft.core.resources import Resources
 from weft.core.secret import Redactor
 from weft.tool.mcp import reached
@@ -63,18 +65,23 @@ async def plan(server: Server) -> Plan:
     if server.url:
         address = await reached.address_of(server.name, server.url)
         return Plan(server, workspace(), headers=opened(server.headers), address=address)
-    return Plan(
-        server,
-        workspace(),
-        env=opened(server.env),
-        read=tuple(_real(path) for path in server.read),
-        write=tuple(_real(path) for path in server.write),
-        folder=_real(server.folder) if server.folder is not None else None,
-    )
+    read, write = _places(server, "file.read"), _places(server, "file.write")
+    folder = None if server.folder is None else real_path(server.folder, workspace())
+    return Plan(server, workspace(), opened(server.env), read=read, write=write, folder=folder)
 
 
-def _real(path: str) -> str:
-    return os.path.realpath(os.path.join(workspace(), os.path.expanduser(path)))  # noqa: PTH111, PTH118
+def _places(server: Server, action: str) -> tuple[str, ...]:
+    """The folders that may be read, or written, as they were authorised: what a link leads to by now counts for
+    nothing."""
+    if not server.sandbox:
+        return ()
+    here = crossing()
+    if here is None:
+        asked = [one for named, said in server.reach() if named == action for one in requests(named, said, workspace())]
+    else:
+        asked = [one for one in here.requests if one.action == action]
+    found = tuple(one.resource for one in asked)
+    return found[: len(server.read)] if action == "file.read" else found
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------

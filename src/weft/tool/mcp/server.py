@@ -115,6 +115,8 @@ class Server:
             raise self._bad(f"command={self.command!r} must be a list of texts, such as ['mcp-server-time']")
         if self.headers:
             raise self._bad("headers are of a server that is reached")
+        if not self.sandbox and (self.read or self.write or self.limits):
+            raise self._bad("without a sandbox nothing keeps it to read, write or limits; leave them out")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise self._bad(f"env={{{name!r}: ...}}: names of variables are letters, digits and _")
