@@ -1,4 +1,4 @@
-"""The twin's memory: a pool of cells with the keys and values of one token each, and sequences, which are lists of them.
+"""The twin's memory: a pool of cells, each with the keys and values of a token, and sequences, lists of such cells.
 
 A cell that several sequences have is there once; it is copied before one of them moves it.
 """
@@ -113,6 +113,7 @@ class TwinSequence:
         self.cells: list[int] = []
         self.tokens: list[int] = []
         self._own: list[bool] = []
+        self._woven = False
         self._engine = engine
         self._closed = False
         self._pinned_until = 0.0
@@ -140,10 +141,13 @@ class TwinSequence:
 
     async def fork(self, upto: int | None = None) -> TwinSequence:
         self.check_open()
+        end = self.length if upto is None else upto
+        self._check_range(0, end)
         child = TwinSequence(self._engine, self.memory, self.label, self)
-        for cell, token, own, position in zip(self.cells, self.tokens, self._own, self.positions, strict=True):
-            if upto is None or position < upto:
-                child._add(cell, token, own)
+        for cell, token, position in zip(self.cells, self.tokens, self.positions, strict=True):
+            if position < end:
+                child._add(cell, token, own=False)
+        child._woven = self._woven
         return child
 
     def _add(self, cell: int, token: int, own: bool) -> None:
@@ -154,22 +158,28 @@ class TwinSequence:
 
     async def trim(self, start: int) -> None:
         self.check_open()
-        if start < 0:
-            raise BadInput(f"trim({start}): a position is not negative")
-        self._remove(start, max(self.length, start))
+        self._check_range(start, self.length)
+        self._remove(start, self.length)
+
+    def _check_range(self, start: int, end: int) -> None:
+        if not 0 <= start <= end <= self.length:
+            raise BadInput(f"{start} to {end} is no range of a sequence of {self.length} positions")
 
     def _remove(self, start: int, end: int) -> None:
         gone = [start <= position < end for position in self.positions]
         self.memory.drop(cell for cell, out in zip(self.cells, gone, strict=True) if out)
-        for held in (self.cells, self.tokens, self._own):
-            held[:] = [one for one, out in zip(held, gone, strict=True) if not out]
+        kept = [place for place, out in enumerate(gone) if not out]
+        self.cells = [self.cells[place] for place in kept]
+        self.tokens = [self.tokens[place] for place in kept]
+        self._own = [self._own[place] for place in kept]
 
     async def splice(self, start: int, end: int, how: How = "reencode") -> int:
         self.check_open()
-        if not 0 <= start <= end <= self.length:
-            raise BadInput(f"splice({start}, {end}) is no range of a sequence of {self.length} positions")
+        self._check_range(start, end)
         if how not in ("reencode", "shift"):
             raise BadInput(f"splice(how={how!r}): must be 'reencode' or 'shift'")
+        if self._woven:
+            raise BadInput("a sequence with published rows cannot be spliced; trim it, or begin another")
         if start == end:
             return 0
         if how == "shift":
@@ -178,8 +188,6 @@ class TwinSequence:
             for place, cell in zip(after, self.memory.moved([self.cells[n] for n in after], start - end), strict=True):
                 self.cells[place] = cell
             return 0
-        if not all(self._own):
-            raise BadInput("a sequence with rows of others cannot be encoded again; splice with how='shift'")
         rest = self.tokens[end:]
         self._remove(start, self.length)
         if rest:
@@ -188,17 +196,19 @@ class TwinSequence:
 
     async def publish(self, row: int, to: Iterable[Sequence]) -> None:
         self.check_open()
-        found = [
-            (cell, token)
-            for cell, token, own, position in zip(self.cells, self.tokens, self._own, self.positions, strict=True)
-            if own and position == row
-        ]
-        if not found:
-            raise BadInput(f"publish({row}): the sequence {self.label!r} has no token of its own at this position")
-        for each in to:
-            target = self._engine.own(each)
-            if target is not self and found[0][0] not in target.cells:
-                target._add(*found[0], own=False)
+        places = [place for place, position in enumerate(self.positions) if position == row and self._own[place]]
+        targets = [self._engine.own(each) for each in to]
+        if not places or self.length != row + 1:
+            raise BadInput(f"publish({row}): the last position is {self.length - 1}; its last own token is published")
+        wrong = [each.length for each in targets if each is self or each.length not in (row, row + 1)]
+        if wrong:
+            raise BadInput(f"row {row} cannot be published to a sequence with {wrong[0]} positions")
+        cell, token = self.cells[places[0]], self.tokens[places[0]]
+        self._woven = True
+        for target in targets:
+            if cell not in target.cells:
+                target._add(cell, token, own=False)
+                target._woven = True
 
     async def save(self) -> bytes:
         self.check_open()
@@ -224,9 +234,10 @@ class TwinSequence:
         self._remove(0, self.length)
         self.cells = memory.take(state.positions)
         self.tokens, self._own = state.tokens, state.own
+        self._woven = len(set(state.positions)) < len(state.positions)
         if size:
-            memory.keys[:, self.cells] = torch.frombuffer(bytearray(state.keys), dtype=memory.keys.dtype).view(shape)
-            memory.values[:, self.cells] = torch.frombuffer(bytearray(state.values), dtype=memory.keys.dtype).view(shape)
+            for held, raw in ((memory.keys, state.keys), (memory.values, state.values)):
+                held[:, self.cells] = torch.frombuffer(bytearray(raw), dtype=held.dtype).view(shape)
 
     def pin(self, seconds: float) -> None:
         self.check_open()

@@ -53,7 +53,11 @@ def _merger(tokens: Tokens) -> Any:
         from tokenizers import Tokenizer, models, pre_tokenizers
     except ImportError as error:
         raise MissingExtra("the twin needs the extra `torch`: pip install 'weft[torch]'") from error
-    rules: dict[str, list[Any]] = {"default": [], "gpt-2": [], "smollm": [pre_tokenizers.Digits(individual_digits=True)]}
+    rules: dict[str, list[Any]] = {
+        "default": [],
+        "gpt-2": [],
+        "smollm": [pre_tokenizers.Digits(individual_digits=True)],
+    }
     if tokens.pre not in rules:
         raise BadInput(f"the model splits texts by the rule {tokens.pre!r}; the twin knows {', '.join(rules)}")
     merges = [(one, other) for one, _, other in (pair.partition(" ") for pair in tokens.merges)]

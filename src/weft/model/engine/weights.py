@@ -158,7 +158,7 @@ def _mark(source: Path, name: str) -> str:
     if not name.endswith(".gguf"):
         return ""
     with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8] + "-"  # type: ignore[arg-type]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8] + "-"
 
 
 def sha256(path: Path) -> str:
@@ -173,7 +173,7 @@ def _note(path: Path) -> Path:
 def _whole(path: Path) -> bool:
     """Only a whole file ever has this name, so its size is enough to know it again."""
     try:
-        return path.stat().st_size == json.loads(_note(path).read_text())["size"]
+        return bool(path.stat().st_size == json.loads(_note(path).read_text())["size"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -203,7 +203,7 @@ def _write(target: Path, kind: Kind, arrays: dict[str, Any], fields: Any) -> Non
         writer.write_tensors_to_file()
         writer.close()
         with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
         _note(target).write_text(json.dumps({"sha256": digest, "size": part.stat().st_size}))
         part.replace(target)
@@ -231,7 +231,7 @@ def toy(path: Path, kind: Kind = "f32", shape: Shape = TOY, seed: int = 0) -> Pa
     rng = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> Array:
-        return (rng.standard_normal((rows, columns)) * scale / columns**0.5).astype(np.float32)
+        return np.float32(scale / columns**0.5) * rng.standard_normal((rows, columns), np.float32)
 
     ones = np.ones(shape.width, np.float32)
     arrays = {"token_embd.weight": matrix(shape.vocabulary, shape.width, 6.0), "output_norm.weight": ones}
