@@ -47,6 +47,16 @@ async def far(sequence: Any, tokens: list[int]) -> Any:
     return told.logits[0]
 
 
+async def ahead(*sequences: Any) -> list[Any]:
+    """The logits after a token more, which is not kept."""
+    found = []
+    for sequence in sequences:
+        fork = await sequence.fork()
+        found.append(await far(fork, [30]))
+        await fork.close()
+    return found
+
+
 def near(one: Any, other: Any) -> bool:
     """Nearly the same: computed in another order."""
     return float(np.corrcoef(one, other)[0, 1]) > 0.99
@@ -59,16 +69,14 @@ def test_sequences_are_made_again_and_what_was_asked_is_answered(engine: LocalEn
         await engine.step([Feed(trunk, tokens, "none", None)])
         one, two = await trunk.fork(), await trunk.fork(5)
         await engine.step([Feed(one, [8180], "none", None), Feed(two, [33, 34], "none", None)])
-        same = [await far(await each.fork(), [30]) for each in (trunk, one, two)]
+        same = await ahead(trunk, one, two)
         used, crashes, remade = engine.used, engine.crashes, engine.remade
         for how in (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV):
             kill(engine, how)
-            again = [await far(await each.fork(), [30]) for each in (trunk, one, two)]
+            again = await ahead(trunk, one, two)
             assert all(near(a, b) for a, b in zip(same, again, strict=True))
         assert engine.crashes == crashes + 3
         assert engine.remade == remade + 3 * (len(tokens) + 3)  # a shared prefix is computed once
-        del same, again
-        await engine.do(lambda: None)
         assert engine.used == used
         assert trunk.tokens == tokens and one.tokens == [*tokens, 8180] and two.tokens == [*tokens[:5], 33, 34]
 
@@ -117,14 +125,12 @@ def test_a_fork_of_a_saved_one_keeps_sharing_what_it_shared(engine: LocalEngine)
         twig = await branch.fork()
         await engine.step([Feed(twig, [50], "none", None), Feed(branch, [60], "none", None)])
         texts = [each.tokens for each in (first, later, branch, twig)]
-        wanted = [await far(await each.fork(), [30]) for each in (first, later, branch, twig)]
-        await engine.do(lambda: None)
+        wanted = await ahead(first, later, branch, twig)
         for _ in range(2):
             kill(engine)
-            found = [await far(await each.fork(), [30]) for each in (first, later, branch, twig)]
+            found = await ahead(first, later, branch, twig)
             assert all(near(a, b) for a, b in zip(wanted, found, strict=True))
         assert [each.tokens for each in (first, later, branch, twig)] == texts
-        await engine.do(lambda: None)
         await engine.step([Feed(first, [7] * (engine.cells - engine.used), "none", None)])  # as many as the books say
         assert engine.used == engine.cells
 
@@ -142,14 +148,12 @@ def test_streams_are_woven_again(engine: LocalEngine) -> None:
             for stream in streams:
                 await stream.publish(row, [other for other in streams if other is not stream])
         texts = [stream.tokens for stream in streams]
-        before = [await far(await stream.fork(), [30]) for stream in streams]
-        await engine.do(lambda: None)
+        before = await ahead(*streams)
         used = engine.used
         kill(engine)
-        after = [await far(await stream.fork(), [30]) for stream in streams]
+        after = await ahead(*streams)
         assert all(near(a, b) for a, b in zip(before, after, strict=True))
         assert [stream.tokens for stream in streams] == texts
-        await engine.do(lambda: None)
         assert engine.used == used
         row = 7
         await engine.step([Feed(s, [100 * n + row], "none", None) for n, s in enumerate(streams, 1)])
