@@ -6,17 +6,19 @@ that chats go through, and what remains where the library is not the one that `a
 
 from __future__ import annotations
 
-from weft.model.engine.local import LocalEngine, LocalSequence, open_engine
+from weft.model.engine.local import LocalEngine
+from weft.model.engine.opening import close_shared, open_engine, shared_engine
 from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence, Told
 from weft.model.engine.server import LlamaServer, close_servers, shared_server
 
 
 def close_engines() -> None:
     """End every engine of this process. A later call starts what it needs."""
+    close_shared()
     close_servers()
 
 
 __all__ = [
-    "Engine", "Feed", "LlamaServer", "LocalEngine", "LocalSequence", "Sampling", "Sequence", "Told", "close_engines",
-    "close_servers", "open_engine", "shared_server",
+    "Engine", "Feed", "LlamaServer", "LocalEngine", "Sampling", "Sequence", "Told", "close_engines",
+    "close_servers", "open_engine", "shared_engine", "shared_server",
 ]  # fmt: skip
