@@ -22,7 +22,8 @@ MODEL = "smollm2-135m"
 PROMPTS = [
     "Once upon a time, there was a little", "The three most important inventions of the last century are",
     "def fibonacci(n):", "Dear Sir or Madam,\nI am writing to complain about", "The recipe for a good soup begins with",
-    "In the year 2050, people will", "A list of animals that live in the sea:\n1.", "The old man looked at the river and said",
+    "In the year 2050, people will", "A list of animals that live in the sea:\n1.",
+    "The old man looked at the river and said",
 ]  # fmt: skip
 Schedule = dict[int, int]
 """At which turn each prompt arrives."""
