@@ -36,15 +36,15 @@ class Decoder:
             raise BadInput(f"the twin computes in float32, bfloat16, float16 or float64, not in {dtype!r}")
         self.shape = weights.shape
         self.type = getattr(torch, dtype)
-        self._w = {name: torch.tensor(array, dtype=self.type) for name, array in weights.arrays.items()}
-        self._output = self._w.get("output.weight", self._w["token_embd.weight"])
+        self.weights = {name: torch.tensor(array, dtype=self.type) for name, array in weights.arrays.items()}
+        self._output = self.weights.get("output.weight", self.weights["token_embd.weight"])
         pairs = torch.arange(0, self.shape.head, 2, dtype=torch.float64)
         self._frequencies = self.shape.base ** (-pairs / self.shape.head)
 
     def hidden(self, tokens: Any, positions: Any, attend: Attend) -> Any:
         """What the last layer says at each token; `attend` is told each layer's keys and values, and reads for it."""
         silu = _torch().nn.functional.silu
-        shape, w, count = self.shape, self._w, len(tokens)
+        shape, w, count = self.shape, self.weights, len(tokens)
         x = w["token_embd.weight"][tokens]
         turn = self.rotation(positions)
         for n in range(shape.layers):

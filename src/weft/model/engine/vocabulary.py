@@ -23,7 +23,7 @@ class Vocabulary:
 
     def tokens(self, text: str, special: bool = False) -> list[int]:
         """`special`: the names of control tokens mean those tokens."""
-        words = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        words = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no character
         if not special:
             return self._words(words)
         found, done = [], 0
