@@ -35,6 +35,6 @@ __all__ = [
     "DEFAULT", "Asked", "Blob", "CallDelta", "CallStarted", "Called", "Citation", "Classifier", "Counted", "Embedder",
     "Event", "File", "Finished", "Message", "Model", "Opaque", "Part", "PartDone", "Reasoning", "ReasoningDelta",
     "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "Thread", "ToolCall",
-    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "Woven", "balance", "catalogue", "close", "close_clients", "cosine",
-    "embedder", "fallback", "fetch", "generate", "local", "open", "script",
+    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "Woven", "balance", "catalogue", "close", "close_clients",
+    "cosine", "embedder", "fallback", "fetch", "generate", "local", "open", "script",
 ]  # fmt: skip
