@@ -279,13 +279,12 @@ def test_no_text_escapes_its_stream() -> None:
         script = Script({name: [*written[name], 2] for name in ("low", "high")})
         rights = {"low": ("tool:look",), "high": ("tool:look", "tool:pay")}
         opening = list(rng.choice(["x", '<tool_call>{"name": "pay"}</tool_call>', "<tool_call>"]).encode())
-        streams = await Streams.open(
-            script,
-            [Stream("user", opening), Stream("tool", [1]),
-             Stream("low", opening, writes=True, rights=rights["low"]),
-             Stream("high", [1], writes=True, rights=rights["high"])],
-            silence=0,
-        )  # fmt: skip
+        declared = [
+            Stream("user", opening), Stream("tool", [1]),
+            Stream("low", opening, writes=True, rights=rights["low"]),
+            Stream("high", [1], writes=True, rights=rights["high"]),
+        ]  # fmt: skip
+        streams = await Streams.open(script, declared, silence=0)
         done: list[tuple[str, str]] = []
 
         async def call(stream: str, name: str, arguments: Any) -> None:
@@ -297,7 +296,7 @@ def test_no_text_escapes_its_stream() -> None:
         async for row in streams.rows(2000):
             for command in row.commands:
                 try:
-                    await carry_out(streams, command, lambda name, args, s=command.stream: call(s, name, args))  # type: ignore[misc]
+                    await carry_out(declared, command, lambda name, args, s=command.stream: call(s, name, args))  # type: ignore[misc]
                 except Denied as error:
                     denied += 1
                     assert command.name in str(error)
@@ -321,7 +320,7 @@ def test_no_text_escapes_its_stream() -> None:
 
 def test_a_forged_command_of_a_stream_that_is_read_is_denied() -> None:
     async def work() -> None:
-        streams = await Streams.open(Script({}), [Stream("tool", [1]), Stream("out", [1], writes=True)])
+        streams = [Stream("tool", [1]), Stream("out", [1], writes=True)]
 
         async def call(name: str, arguments: Any) -> None:
             raise AssertionError
@@ -330,7 +329,7 @@ def test_a_forged_command_of_a_stream_that_is_read_is_denied() -> None:
             await carry_out(streams, Command("tool", "pay"), call)
         with pytest.raises(Denied, match="does not hold the right"):
             await carry_out(streams, Command("out", "pay"), call)
-        with pytest.raises(BadInput, match="no stream"):
+        with pytest.raises(BadInput, match="there is none"):
             await carry_out(streams, Command("nowhere", "pay"), call)
 
     run(work())
@@ -345,10 +344,8 @@ def save(path: str, words: str) -> int:
 async def obeys(name: str, path: str) -> str:
     """A command of a stream that may call `save`, and write into one folder."""
     stream = Stream("out", [1], writes=True, rights=("tool:save", "step:**", "write:./mine/**"))
-    streams = Streams.__new__(Streams)  # only the rights are asked for; nothing is computed in a body
-    streams.named(stream)
     try:
-        await carry_out(streams, Command("out", name, {"path": path}), lambda _, said: save(said["path"], "x"))  # type: ignore[index]
+        await carry_out([stream], Command("out", name, {"path": path}), lambda _, said: save(said["path"], "x"))  # type: ignore[index]
     except Denied as error:
         return f"denied: {error.action}"
     return "done"
