@@ -388,6 +388,10 @@ class ModelCrashed(ModelError):
     """The local engine's process died; the next call starts it anew."""
 
 
+class OutOfCells(ModelError):
+    """An engine has no room for more tokens or sequences: trim or close some, or open it with more cells."""
+
+
 class ModelTimeout(ModelError, TimeoutError):
     """A generation did not finish in time."""
 

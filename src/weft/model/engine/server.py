@@ -1,7 +1,7 @@
-"""The local engine: llama.cpp in a child process, so that a crash in C is an error and not the end of the program.
+"""llama.cpp's own HTTP server in a child process, so that a crash in C is an error and not the end of the program.
 
-An `Engine` starts its child when first asked for its address, and anew when the child has died since. All callers in
-one operating-system process share one engine per model; it ends with the interpreter, or at `close_engines()`.
+A `LlamaServer` starts its child when first asked for its address, and anew when the child has died since. All callers
+in one operating-system process share one server per model; it ends with the interpreter, or at `close_servers()`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Address(NamedTuple):
     key: str
 
 
-class Engine:
+class LlamaServer:
     """One model file served by one child process: `slots` generations at once, `context` tokens for each."""
 
     def __init__(self, name: str, path: Path, slots: int, context: int) -> None:
@@ -72,7 +72,7 @@ class Engine:
         self._bury()
         key = secrets.token_urlsafe(24)
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "weft.model.engine_process"],
+            [sys.executable, "-P", "-m", "weft.model.engine.server_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -169,29 +169,29 @@ def _ending(code: int) -> str:
         return f"signal {-code}"
 
 
-_engines: dict[tuple[Path, int, int], Engine] = {}
-_engines_lock = threading.Lock()
+_servers: dict[tuple[Path, int, int], LlamaServer] = {}
+_servers_lock = threading.Lock()
 
 
-def shared_engine(name: str, path: Path, slots: int, context: int) -> Engine:
+def shared_server(name: str, path: Path, slots: int, context: int) -> LlamaServer:
     """This process's engine for the file, made (not started) when first asked for."""
-    with _engines_lock:
-        return _engines.setdefault((path, slots, context), Engine(name, path, slots, context))
+    with _servers_lock:
+        return _servers.setdefault((path, slots, context), LlamaServer(name, path, slots, context))
 
 
-def close_engines() -> None:
+def close_servers() -> None:
     """End every engine of this process. A later call starts what it needs."""
-    with _engines_lock:
-        for engine in _engines.values():
+    with _servers_lock:
+        for engine in _servers.values():
             engine.close()
 
 
 def _forget() -> None:
     """In a forked process: the engines belong to the parent."""
-    global _engines_lock
-    _engines.clear()
-    _engines_lock = threading.Lock()
+    global _servers_lock
+    _servers.clear()
+    _servers_lock = threading.Lock()
 
 
-atexit.register(close_engines)
+atexit.register(close_servers)
 os.register_at_fork(after_in_child=_forget)
