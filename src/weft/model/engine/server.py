@@ -24,9 +24,9 @@ from typing import IO, NamedTuple
 
 from weft.core.errors import MissingExtra, ModelCrashed, ModelUnavailable
 
-_READY_SECONDS = 120.0
-_COMPLAINT = re.compile(r"assert|abort|terminate|error|failed|cannot|no such", re.IGNORECASE)
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+READY_SECONDS = 120.0
+COMPLAINT = re.compile(r"assert|abort|terminate|error|failed|cannot|no such", re.IGNORECASE)
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class Address(NamedTuple):
@@ -78,14 +78,14 @@ class LlamaServer:
             stderr=subprocess.PIPE,
             start_new_session=True,  # a ctrl-C on the terminal is for the program, which then ends its engine
             env={
-                **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
                 "OMP_WAIT_POLICY": "passive",
             },
         )
         assert child.stdin and child.stdout and child.stderr
         self._child = child
-        threading.Thread(target=_listen, args=(child.stderr, self._said), daemon=True).start()
+        threading.Thread(target=listen, args=(child.stderr, self._said), daemon=True).start()
         settings = {
             "path": str(self.path),
             "key": key,
@@ -101,13 +101,13 @@ class LlamaServer:
         self._address = Address(self._ready(child, child.stdout), key)
 
     def _ready(self, child: subprocess.Popen[bytes], answers: IO[bytes]) -> str:
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + READY_SECONDS
         while not select.select([answers], [], [], 0.2)[0]:
             if time.monotonic() > deadline:
                 child.kill()
                 child.wait()
                 raise ModelUnavailable(
-                    f"the engine of {self.name} was not ready after {_READY_SECONDS:.0f} s{self._log()}; "
+                    f"the engine of {self.name} was not ready after {READY_SECONDS:.0f} s{self._log()}; "
                     "try again when the machine is less busy"
                 )
         line = answers.readline()
@@ -116,7 +116,7 @@ class LlamaServer:
             return address
         code = child.wait()
         raise ModelUnavailable(
-            f"the engine of {self.name} could not start ({_ending(code)}){self._log()}; if the model's file "
+            f"the engine of {self.name} could not start ({ending(code)}){self._log()}; if the model's file "
             f"{self.path.name} is damaged, delete it and it is fetched again"
         )
 
@@ -130,12 +130,12 @@ class LlamaServer:
         except subprocess.TimeoutExpired:
             return None
         return ModelCrashed(
-            f"the engine of {self.name} died during a generation ({_ending(code)}){self._log()}; "
+            f"the engine of {self.name} died during a generation ({ending(code)}){self._log()}; "
             "call again: the next generation starts a new one"
         )
 
     def _log(self) -> str:
-        last = [line for line in list(self._said)[-8:] if _COMPLAINT.search(line)]
+        last = [line for line in list(self._said)[-8:] if COMPLAINT.search(line)]
         return f"; its last words: {' | '.join(last[-3:])[:600]}" if last else ""
 
     def _bury(self) -> None:
@@ -154,13 +154,13 @@ class LlamaServer:
             self._bury()
 
 
-def _listen(stderr: IO[bytes], said: deque[str]) -> None:
+def listen(stderr: IO[bytes], said: deque[str]) -> None:
     with stderr:
         for line in stderr:
             said.append(line.decode("utf-8", "replace").strip())
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     if code >= 0:
         return f"exit status {code}"
     try:
