@@ -85,7 +85,7 @@ class Fixed(ByProgram):
 
 
 class Reload(msgspec.Struct, frozen=True):
-    """What it costs to have evicted: seconds to compute n tokens again, a + b n + c n² (or to load them from a store)."""
+    """What it costs to have evicted: seconds to compute n tokens again (or to load them), a + b n + c n²."""
 
     a: float = 0.0
     b: float = 0.0

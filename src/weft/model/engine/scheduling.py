@@ -1,8 +1,8 @@
 """Which turns run, on a budget of cells: the decisions of continuous batching, without an engine or a clock of its own.
 
 A *program* (an agent, a conversation) makes one *turn* after another: a prompt that begins with what the turns before
-left, and an answer. What a program leaves is *held* in cells until its next turn, or evicted when room is needed. Before
-each step of the engine, `plan` says what to do: evict, store, preempt, admit, and how many tokens each turn feeds.
+left, and an answer. What a program leaves is *held* in cells until its next turn, or evicted when room is needed.
+Before each step of the engine, `plan` says what to do: evict, store, preempt, admit, and how much each turn feeds.
 `Batcher` does it on an engine, `simulate` in numbers; a policy (`policies`) orders the queue and pins what is held.
 """
 
@@ -248,6 +248,11 @@ class Scheduler:
                 return Plan(acts, feeds)
             self._give_way(now, acts)
 
+    def stored(self, name: str) -> int:
+        """How many cells of a program are saved outside of the engine."""
+        program = self._programs.get(name)
+        return program.stored if program is not None else 0
+
     def pinned(self, name: str) -> bool:
         held = self.held.get(name)
         return held is not None and held.until > -math.inf
@@ -297,7 +302,7 @@ class Scheduler:
         program.stored = 0
         turn.fed = reuse
         self.counts.reencoded += max(0, min(known, turn.prompt + turn.drawn - 1) - reuse)
-        if known > reuse and program.turns > 1 or turn.admitted:
+        if turn.admitted or (known > reuse and program.turns > 1):
             self.policy.delayed(now - turn.queued)
         if not turn.admitted:
             turn.admitted, turn.reused = True, reuse

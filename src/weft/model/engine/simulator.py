@@ -1,4 +1,4 @@
-"""Serving in virtual time: programs with tools on a machine that is three numbers, decided by the engine's own scheduler.
+"""Serving in virtual time: programs with tools on a machine of four numbers, decided by the engine's own scheduler.
 
 outcome = simulate(agents(0.15, 150, seed=1), Scheduler(120_000, Continuum(machine.reload)), machine)
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from weft.core.errors import BadInput
 from weft.model.engine.policies import Reload
-from weft.model.engine.scheduling import Counts, Scheduler, Turn
+from weft.model.engine.scheduling import Admit, Counts, Scheduler, Turn
 
 
 class Round(NamedTuple):
@@ -126,18 +126,18 @@ class _Run:
     def step(self) -> bool:
         """One step, and those that follow from it. Returns whether anything could run."""
         plan = self.scheduler.plan(self.now)
-        loads = sum(act.reuse for act in plan.acts if hasattr(act, "stored") and act.stored)
+        loads = sum(act.reuse for act in plan.acts if isinstance(act, Admit) and act.stored)
         read = sum(count for turn, count in plan.feeds if turn.pending > 1)
         if not plan.feeds:
             return False
-        self.now += loads * self.machine.load + self._cost(read)
+        self.now += loads * self.machine.load + self._cost(read, sum(count for _, count in plan.feeds))
         self._tell(self.scheduler.fed(plan, self.now))
         if read == 0 and not plan.acts:
             self._repeat()
         return True
 
-    def _cost(self, read: int) -> float:
-        attended = sum(turn.fed for turn in self.scheduler.running)
+    def _cost(self, read: int, fed: int) -> float:
+        attended = sum(turn.fed for turn in self.scheduler.running) + fed
         return self.machine.step + read * self.machine.token + attended * self.machine.cell
 
     def _repeat(self) -> None:
@@ -149,7 +149,7 @@ class _Run:
         times = min(times, (self.scheduler.cells - self.scheduler.used) // len(running))
         until = self.next()
         for _ in range(times):
-            cost = self._cost(0)
+            cost = self._cost(0, len(running))
             if self.now + cost >= until:
                 return
             self.now += cost
