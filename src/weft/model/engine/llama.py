@@ -114,10 +114,12 @@ class Llama:
         found = self._lib.llama_model_chat_template(self._model, None)
         return found.decode("utf-8", "replace") if found else ""
 
-    def chat(self, messages: list[tuple[str, str]], answer: bool) -> str:
+    def chat(self, messages: list[tuple[bytes, bytes]], answer: bool) -> str:
         """The messages as one text by the model's template. `answer`: up to where the answer begins."""
-        chat = (abi.ChatMessage * len(messages))(*[abi.ChatMessage(r.encode(), c.encode()) for r, c in messages])
-        size = 2 * sum(len(r.encode()) + len(c.encode()) for r, c in messages) + 1024
+        if any(0 in text for message in messages for text in message):
+            raise Refused("a message has a zero byte in it, which no chat template can carry")
+        chat = (abi.ChatMessage * len(messages))(*[abi.ChatMessage(role, words) for role, words in messages])
+        size = 2 * sum(len(role) + len(words) for role, words in messages) + 1024
         template = self.template().encode() or None
         for _ in range(2):
             buffer = ctypes.create_string_buffer(size)
@@ -129,8 +131,7 @@ class Llama:
             size = length
         raise Refused("the chat template's text has no end")
 
-    def tokenize(self, text: str, special: bool) -> list[int]:
-        words = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+    def tokenize(self, words: bytes, special: bool) -> list[int]:
         size = len(words) + 16
         tokens = (c_int32 * size)()
         count = self._lib.llama_tokenize(self._vocab, words, len(words), tokens, size, False, special)

@@ -107,7 +107,7 @@ class LocalEngine:
     # --- words ------------------------------------------------------------------------------------------------------
 
     async def tokenize(self, text: str, special: bool = False) -> list[int]:
-        tokens: list[int] = await self.do(lambda: self.ask(wire.Tokenize(text, special)))
+        tokens: list[int] = await self.do(lambda: self.ask(wire.Tokenize(text.encode("utf-8", "replace"), special)))
         return tokens
 
     async def detokenize(self, tokens: Iterable[int]) -> bytes:
@@ -122,7 +122,7 @@ class LocalEngine:
     async def chat(self, messages: Iterable[tuple[str, str]], answer: bool = True) -> str:
         """Messages, (role, text) each, as one text by the model's own template; tokenize it with `special`.
         `answer`: up to where the model's answer begins. Raises BadInput for a template that llama.cpp doesn't know."""
-        listed = list(messages)
+        listed = [(role.encode("utf-8", "replace"), words.encode("utf-8", "replace")) for role, words in messages]
         text: str = await self.do(lambda: self.ask(wire.Chat(listed, answer)))
         return text
 

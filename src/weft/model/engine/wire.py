@@ -68,12 +68,12 @@ class Step(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
-    text: str
+    text: bytes
     special: bool
 
 
 class Chat(msgspec.Struct, frozen=True, tag=True):
-    messages: list[tuple[str, str]]
+    messages: list[tuple[bytes, bytes]]
     answer: bool
 
 
