@@ -49,10 +49,13 @@ class Local(msgspec.Struct, frozen=True):
         """How a capability calls it."""
         return f"local/{Path(self.name).name}"
 
+    def path(self) -> Path:
+        """Its file, fetched if need be."""
+        return Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
+
     def engine(self) -> LlamaServer:
-        """The engine that has it, started or not. Fetches the model."""
-        path = Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
-        return shared_server(self.name, path, self.slots, self.context)
+        """The server that has it, started or not. Fetches the model."""
+        return shared_server(self.name, self.path(), self.slots, self.context)
 
 
 class Remote(msgspec.Struct, frozen=True):
