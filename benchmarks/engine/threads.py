@@ -15,7 +15,7 @@ WORDS = "The committee met again on Monday to speak of the bridge, the school an
 HEADS = (" First of all,", " Then again,", " In the end,")
 
 
-def measure(report: Report, quick: bool) -> None:
+def figures(report: Report, quick: bool) -> None:
     asyncio.run(_measure(report, quick))
 
 
