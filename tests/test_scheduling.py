@@ -223,6 +223,15 @@ def test_a_turn_that_can_never_fit_and_a_second_turn_at_once_are_refused() -> No
         Scheduler(1)
 
 
+def test_programs_that_never_say_that_they_are_over_are_forgotten_in_the_end() -> None:
+    scheduler = Scheduler(100)
+    for number in range(5000):
+        run_turn(scheduler, Turn(f"{number}", 30, most=2), number, "run")
+    assert not scheduler.knows("0") and scheduler.knows("4999")
+    assert sum(scheduler.knows(f"{number}") for number in range(5000)) <= 4096
+    run_turn(scheduler, Turn("0", 30, most=2), 5000, "run")
+
+
 @given(
     seed=some.integers(0, 10**6),
     cells=some.integers(60, 300),

@@ -237,6 +237,8 @@ class Batcher:
             await self._do(act)
         for name in [name for name in self._saved if not self.scheduler.stored(name)]:
             del self._saved[name]
+        for name in [name for name in self._left if not self.scheduler.knows(name)]:
+            del self._left[name]
         told = await self.engine.step([self._feed(turn, count) for turn, count in plan.feeds])
         self.steps += 1
         self.fed += sum(count for _, count in plan.feeds)

@@ -15,6 +15,9 @@ from typing import NamedTuple
 from weft.core.errors import BadInput, OutOfCells
 from weft.model.engine.policies import Fcfs
 
+REMEMBERED = 4096
+"""How many programs are known at once, or more if more of them hold something."""
+
 
 @dataclass(eq=False, slots=True)
 class Turn:
@@ -177,7 +180,7 @@ class Scheduler:
             )
         if any(other.program == turn.program for other in (*self.waiting, *self.running)):
             raise BadInput(f"program {turn.program!r} has a turn under way; wait for it, or use another program")
-        program = self._programs.setdefault(turn.program, _Program(now))
+        program = self._program(turn.program, now)
         if program.away is not None:
             tool, since = program.away
             self.policy.took(tool, now - since)
@@ -186,6 +189,19 @@ class Scheduler:
         turn.arrived = turn.queued = now
         turn.entered = program.entered
         self.waiting.append(turn)
+
+    def _program(self, name: str, now: float) -> _Program:
+        """What is known of a program; the longest unused that hold nothing are forgotten when there are too many."""
+        if name not in self._programs and len(self._programs) >= REMEMBERED:
+            busy = {turn.program for turn in (*self.waiting, *self.running)} | self.held.keys()
+            idle = [each for each, known in self._programs.items() if each not in busy and not known.stored]
+            for each in sorted(idle, key=lambda one: self._programs[one].used)[: REMEMBERED // 2]:
+                del self._programs[each]
+        return self._programs.setdefault(name, _Program(now))
+
+    def knows(self, name: str) -> bool:
+        """Whether a program has made a turn and is neither over nor forgotten."""
+        return name in self._programs
 
     def fed(self, plan: Plan, now: float) -> list[Turn]:
         """The step of a plan is done. Returns the turns that drew a token in it."""
