@@ -182,6 +182,11 @@ class Batcher:
         self._wake.set()
         return generation
 
+    def calls(self, program: str, tool: str) -> float:
+        """Tell which tool a program waits for now, where its turn could not tell (`Ask.calls`). Returns for how many
+        seconds its cells are pinned. Raises BadInput for a program without a turn that ended."""
+        return self.scheduler.calls(program, tool, self._clock())
+
     def forget(self, program: str) -> None:
         """The program is over: its cells are given back before the next step. A turn under way ends it itself."""
         if any(turn.program == program for turn in self._turns):

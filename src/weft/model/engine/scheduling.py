@@ -230,6 +230,20 @@ class Scheduler:
         self.held[turn.program] = Held(turn.fed, tool, now, now + keep if keep > 0 else -math.inf)
         return True
 
+    def calls(self, name: str, tool: str, now: float) -> float:
+        """The program, whose turn is over, now waits for `tool`. Returns the seconds for which what it left is pinned
+        from now on, 0 if it is not or no longer there."""
+        program = self._programs.get(name)
+        if program is None or program.away is None:
+            raise BadInput(f"program {name!r} has no turn that ended; ask it something first")
+        program.away = (tool, program.away[1])
+        held = self.held.get(name)
+        if held is None:
+            return 0.0
+        keep = self.policy.keep(name, tool, held.cells)
+        held.tool, held.until = tool, now + keep if keep > 0 else -math.inf
+        return max(0.0, keep)
+
     def cancel(self, turn: Turn, now: float) -> None:
         """A turn is given up; what its program holds stays, unpinned."""
         if turn in self.running:
