@@ -28,7 +28,7 @@ AT_ONCE = 4
 """Generations that are decoded together."""
 
 
-def measure(report: Report, quick: bool) -> None:
+def figures(report: Report, quick: bool) -> None:
     asyncio.run(_measure(report, quick))
 
 
