@@ -12,7 +12,6 @@ from typing import Any, Literal
 from weft.agent.handles import Handle, Handles, both, now
 from weft.core.content import Content, Text, ToolCall, ToolResult
 from weft.core.errors import BadInput
-from weft.tool.answering import failed
 from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset
 
@@ -61,7 +60,7 @@ async def control(handles: Handles, call: ToolCall, spoken: asyncio.Future[Any])
         else:
             parts = [*handles.parts(handles.come())]
     except BadInput as error:
-        return failed(call, error)
+        return ToolResult.of(call.id, str(error), name=call.name, error=True)
     return ToolResult(id=call.id, name=call.name, response=tuple(parts))
 
 

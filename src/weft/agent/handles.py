@@ -152,12 +152,12 @@ class Handles:
         return f"the last one is h{len(self.known)}" if self.known else "no call has one yet"
 
     def _words(self, said: Sequence[Message]) -> Iterator[str]:
-        """What the model was told, by people and by tools."""
-        yield from (result.text for result in self.told)
+        """What the model was told, by people and by tools. An error repeats what was wrong, and so counts for nothing."""
+        yield from (result.text for result in self.told if not result.error)
         for message in said:
             if message.role == "user":
                 yield message.text
-            yield from (result.text for result in message.results)
+            yield from (result.text for result in message.results if not result.error)
 
     async def _run(self, one: Handle, before: asyncio.Task[None] | None, agent: Agent[Any]) -> None:
         """Make the call when what it needs is there."""
@@ -221,7 +221,7 @@ class Handles:
         warn, self._warn = [one.id for one in self._warn if one.result is None], []
         parts = [*self.parts(come)] if come or warn else []
         if warn:
-            text = "\nHanding in cancels what is under way. Wait for what you need, or hand in again."
+            text = "\nHanding in cancels what is under way: wait for what you need, or hand in again."
             parts.append(Text(content=text))
         returned, self._returned = self._returned, []
         return Message("user", tuple(parts)) if parts else None, returned
