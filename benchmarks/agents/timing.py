@@ -242,7 +242,7 @@ def tell(report: Report, quick: bool, seed: int = 7) -> None:
         report.add("time", Measure(name="handles", unit="s", note=str(missing)))
         return
     found = asyncio.run(measure(given, ("handles",)))["handles"]
-    few = given[: max(20, count // 10)]
+    few = given[: max(20, count // 20)]
     others = asyncio.run(measure(few, ("early", "planned", "blocking")))
     seconds = [one.seconds for one in found]
     waits = [schedule.blocking(one.seconds, THINK) for one in given]

@@ -77,7 +77,7 @@ async def _wait(
     if seconds is not None and not 0 < seconds < float("inf"):
         raise BadInput(f"seconds={seconds}: give a number above 0, or leave it out")
     since = now()
-    awaited = [one for one in chosen or handles.open if one in handles.open]
+    awaited = [one for one in chosen or handles.open if one.id and one in handles.open]
     tasks = [one.task for one in awaited if one.result is None and one.task is not None]
     enough = len(tasks) < len(awaited) if until == "any" else not tasks
     if tasks and not enough:

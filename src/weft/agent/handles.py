@@ -136,7 +136,8 @@ class Handles:
         if tool is None or tool.slow is not None:
             return tool is not None and bool(tool.slow)
         if agent.asynchronous == "likely":
-            return (self._usual or {}).get(tool.name, 0.0) >= latency.SLOW
+            seconds = (self._usual or {}).get(tool.name)
+            return seconds is not None and seconds >= latency.SLOW
         return agent.asynchronous
 
     def _needed(self, call: ToolCall) -> tuple[Handle, ...]:
@@ -205,14 +206,15 @@ class Handles:
 
     def come(self) -> list[Handle]:
         """Those that are over and were not told, in the order in which they ended. Raises what ended one for good."""
-        for one in self.open:
+        mine = [one for one in self.open if one.id]
+        for one in mine:
             if one.result is None and one.task is not None and one.task.done():
                 one.task.result()
-        return sorted((one for one in self.open if one.result is not None), key=lambda one: one.over)
+        return sorted((one for one in mine if one.result is not None), key=lambda one: one.over)
 
     def under_way(self) -> list[Handle]:
         """Those that are not over, in the order in which they were asked for."""
-        return [one for one in self.open if one.result is None]
+        return [one for one in self.open if one.id and one.result is None]
 
     def news(self) -> tuple[Message | None, list[ToolResult]]:
         """What came since the last time, as a message for the model; and all that it was told since. Raises what ended
@@ -260,8 +262,8 @@ class Handles:
     async def close(self) -> None:
         """Give up all that is under way."""
         tasks = [one.task for one in self.open if one.task is not None]
-        for one in self.under_way():
-            self.cancel(one)
+        for task in tasks:
+            task.cancel()
         self.open.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
