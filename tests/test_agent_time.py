@@ -99,7 +99,7 @@ class Script:
 
     def told(self, turn: int) -> str:
         """What was told to it last before this turn, from 0: the last tool and user messages."""
-        texts = []
+        texts: list[str] = []
         for message in reversed(self.requests[turn].messages):
             if message.role == "assistant":
                 break
@@ -109,7 +109,7 @@ class Script:
 
 def talk(place: Any, script: Script, *tools: Any, prompt: str = "Go on.", **settings: Any) -> Answer[Any]:
     agent: Agent[str] = Agent(weft.model.script(script), tools=tools or (fetch, note, use), **settings)
-    return drive(place, lambda runtime: runtime.run(agent, prompt))  # type: ignore[no-any-return]
+    return drive(str(place), lambda runtime: runtime.run(agent, prompt))  # type: ignore[no-any-return]
 
 
 def opens(*names: str, then: Any) -> Line:
@@ -199,7 +199,7 @@ def test_what_ends_a_call_for_good_ends_the_agent(tmp_path: Path) -> None:
     dear = fetch.options(cost={"money": 5.0})
     agent: Agent[str] = Agent(weft.model.script(Script([call("fetch", name="a"), call("wait")], "Done.")), tools=[dear])
     with pytest.raises(BudgetExceeded):
-        drive(tmp_path / "j.db", lambda runtime: runtime.run(agent.options(budget=weft.Budget(money=1)), "Go."))
+        drive(str(tmp_path / "j.db"), lambda runtime: runtime.run(agent.options(budget=weft.Budget(money=1)), "Go."))
 
 
 def test_events_tell_of_the_handle_and_of_the_result(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_events_tell_of_the_handle_and_of_the_result(tmp_path: Path) -> None:
         results: list[ToolResult] = [event.result async for event in events if isinstance(event, Returned)]
         return [(result.id, result.text[:12]) for result in results]
 
-    assert drive(tmp_path / "j.db", lambda runtime: runtime.run(watch)) == [
+    assert drive(str(tmp_path / "j.db"), lambda runtime: runtime.run(watch)) == [
         ("c1", "h1: under wa"),
         ("p", "[h1] fetch: "),
         ("c1", '{"id":"A","s'),
@@ -249,7 +249,7 @@ def test_a_word_from_outside_ends_a_wait(tmp_path: Path) -> None:
     runtimes: list[weft.Runtime] = []
 
     @tool(effect="pure")
-    async def knock(context: ToolContext) -> str:
+    async def knock(context: ToolContext[Any]) -> str:
         """Say something to this agent."""
         await runtimes[0].send(context.process, said.name, "Stop, please.")
         return "knocked"
@@ -261,7 +261,7 @@ def test_a_word_from_outside_ends_a_wait(tmp_path: Path) -> None:
         runtimes.append(runtime)
         return await runtime.run(agent, "Go.")
 
-    answer = drive(tmp_path / "journal.db", use)
+    answer = drive(str(tmp_path / "journal.db"), use)
     told = "".join(result.text for message in answer.messages for result in message.results)
     assert "Somebody has said something. Under way: h1" in told
     assert any(message.text == "Stop, please." for message in answer.messages)
@@ -436,6 +436,21 @@ def test_a_made_up_value_is_refused_until_it_is_told(tmp_path: Path) -> None:
     assert made == ["fetch a", "use A 0"]
 
 
+def test_an_error_makes_nothing_known(tmp_path: Path) -> None:
+    @tool(effect="pure", slow=True, sources={"id": "fetch"})
+    async def find(id: str) -> str:
+        """Find."""
+        raise LookupError(f"there is no {id}")
+
+    asked = [call("find", id="A")]
+    script = Script(
+        [*asked, call("wait")], [call("find", id="A")], opens(then=[call("fetch", name="a"), *asked]), "Done?", "Done.",
+    )  # fmt: skip
+    talk(tmp_path / "journal.db", script, find, fetch)
+    assert "there is no A" in script.told(1)
+    assert "id='A' stands in nothing that you were told" in script.told(3)
+
+
 def test_what_the_user_said_may_be_used_at_any_time(tmp_path: Path) -> None:
     script = Script([call("fetch", name="a"), call("use", id="B-17"), call("wait")], "Done?", "Done.")
     talk(tmp_path / "journal.db", script, prompt="Use B-17.")
@@ -471,7 +486,8 @@ def test_calls_of_a_lane_are_made_one_after_the_other(store: str) -> None:
         opens("a", "b", "c", then=[call("wait", until="all"), call("note", text="last")]),
         "Done.",
     )
-    gate("b").set(), gate("c").set()
+    for name in "bc":
+        gate(name).set()
     talk(store, script, slow, other)
     assert made == ["fetch a", "fetch b", "fetch c", "note last"]
 
@@ -590,7 +606,9 @@ def test_any_plan_is_carried_out_in_its_order_and_replays(
             calls = []
             for number in range(first, min(first + each, len(plan))):
                 back = plan[number][2]
-                needs = {} if back is None or back > number else {"of": {"$result": f"h{number - back + 1}"}}
+                needs: dict[str, Any] = {}
+                if back is not None and back <= number:
+                    needs["of"] = {"$result": f"h{number - back + 1}"}
                 calls.append(call(f"t{number}", **needs))
             turns.append([*calls, call("wait")] if chance.random() < 0.5 else calls)
         script = Script(*turns, [call("wait", until="all")], "Done.")
@@ -610,7 +628,7 @@ def test_any_plan_is_carried_out_in_its_order_and_replays(
         asked = len(script.requests)
         assert (await again).messages == answer.messages and len(script.requests) <= asked + 1
 
-    drive(tmp_path_factory.mktemp("plan") / "journal.db", use, durability="process")
+    drive(str(tmp_path_factory.mktemp("plan") / "journal.db"), use, durability="process")
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------

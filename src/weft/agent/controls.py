@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from weft.agent.handles import Handle, Handles, both, now
 from weft.core.content import Content, Text, ToolCall, ToolResult
 from weft.core.errors import BadInput
 from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset
+
+if TYPE_CHECKING:
+    from weft.agent.handles import Handle, Handles
 
 
 async def wait(ids: list[str] | None = None, until: Literal["any", "all"] = "any", seconds: float | None = None) -> str:
@@ -76,7 +78,8 @@ async def _wait(
     """What has come when the wait is over."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise BadInput(f"seconds={seconds}: give a number above 0, or leave it out")
-    since = now()
+    loop = asyncio.get_running_loop()  # whose clock is the journal's
+    since = loop.time()
     awaited = [one for one in chosen or handles.open if one.id and one in handles.open]
     tasks = [one.task for one in awaited if one.result is None and one.task is not None]
     enough = len(tasks) < len(awaited) if until == "any" else not tasks
@@ -90,9 +93,13 @@ async def _wait(
     if come:
         return parts
     if not awaited:
-        asked = f"{both([one.id for one in chosen])}: told before. " if chosen else ""
+        asked = f"{', '.join(one.id for one in chosen)}: told before. " if chosen else ""
         return [Text(content=asked), *parts]
-    why = "Somebody has said something" if spoken.done() else f"{now() - since:.1f} s have passed, and nothing has come"
+    why = (
+        "Somebody has said something"
+        if spoken.done()
+        else f"{loop.time() - since:.1f} s have passed, and nothing has come"
+    )
     return [Text(content=f"{why}. "), *parts]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from weft.agent import latency
+from weft.agent.controls import CONTROLS, control
 from weft.agent.premature import premature
 from weft.agent.reference import references, resolved
 from weft.core.content import Content, Text, ToolCall, ToolResult
@@ -81,6 +82,7 @@ class Handles:
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._warn: list[Handle] = []
         self._returned: list[ToolResult] = []
+        self._ours: list[Message] = []
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -89,8 +91,6 @@ class Handles:
     ) -> list[ToolResult]:
         """What one answer's calls come to now, in their order: results, and handles of those that take long. `said`:
         the conversation; `spoken`: ends a wait. Raises what ends a call for good."""
-        from weft.agent.controls import CONTROLS, control
-
         if agent.asynchronous == "likely" and self._usual is None:
             self._usual = await latency.usual([tool.name for tool in agent.tools])
         begun = [None if call.name in CONTROLS else self._begin(call, agent, said) for call in calls]
@@ -153,12 +153,12 @@ class Handles:
         return f"the last one is h{len(self.known)}" if self.known else "no call has one yet"
 
     def _words(self, said: Sequence[Message]) -> Iterator[str]:
-        """What the model was told, by people and by tools. An error repeats what was wrong, and so counts for nothing."""
+        """What the model was told, by people and by tools. An error repeats what was wrong: it tells nothing."""
         yield from (result.text for result in self.told if not result.error)
         for message in said:
-            if message.role == "user":
+            if message.role == "user" and not any(message is one for one in self._ours):
                 yield message.text
-            yield from (result.text for result in message.results if not result.error)
+            yield from (one.text for one in message.results if not one.error and one.name not in CONTROLS)
 
     async def _run(self, one: Handle, before: asyncio.Task[None] | None, agent: Agent[Any]) -> None:
         """Make the call when what it needs is there."""
@@ -226,7 +226,10 @@ class Handles:
             text = "\nHanding in cancels what is under way: wait for what you need, or hand in again."
             parts.append(Text(content=text))
         returned, self._returned = self._returned, []
-        return Message("user", tuple(parts)) if parts else None, returned
+        if not parts:
+            return None, returned
+        self._ours.append(Message("user", tuple(parts)))
+        return self._ours[-1], returned
 
     def parts(self, come: Iterable[Handle]) -> Iterator[Content]:
         """Each of these results under a line that says whose it is and when it came; then what is under way. They are
