@@ -306,7 +306,7 @@ def test_a_step_and_an_object_that_is_called_are_tools_too() -> None:
     assert (look.name, look.effect, look.needs, look.timeout) == ("peek", "pure", peek.needs, 3)
     assert asyncio.run(look.call(ToolCall(id="1", name="peek", arguments={"path": "x"}))).text == "x"
     assert look.version == look.options(limit=3).version == peek.version
-    assert (look.in_turn, tool(peek.options(effect="idempotent")).in_turn) == (False, False)
+    assert (look.lane, tool(peek.options(effect="idempotent")).lane) == (None, None)
     assert asyncio.run(tool(files.exists)(".")) is True
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from weft.agent.answer import Answer
+from weft.agent.controls import CONTROLS
 from weft.agent.conversation import Conversation
 from weft.agent.guard import InputGuard, OutputGuard
 from weft.agent.handoff import Handoff
@@ -42,7 +43,9 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
     `model`: a spec or a model. `instructions`: its system prompt; a function makes it anew for each conversation.
     `tools`: what it may call: tools, toolsets, `Handoff(agent)`, `agent.as_tool()`. `output`: the type that it hands
     in; a text if nothing is said. `turns`: how often the model may be asked. `guards`: see what is said to it;
-    `checks`: see what it hands in. `deps`: given to tools' contexts, never written down. `settings`: of each generation
+    `checks`: see what it hands in. `asynchronous`: each call gives a handle at once, and its result is told when it
+    comes (`weft.agent.handles`); "likely": calls of tools that took long in past runs do; calls of tools that are
+    declared slow always do. `deps`: given to tools' contexts, never written down. `settings`: of each generation
     (`temperature`, `max_tokens`, `effort` ...).
     """
 
@@ -59,6 +62,7 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         guards: Sequence[InputGuard] = (),
         checks: Sequence[OutputGuard] = (),
         mends: int = 2,
+        asynchronous: bool | Literal["likely"] = False,
         deps: Any = None,
         **settings: Any,
     ) -> None:
@@ -75,7 +79,11 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         given = [*tools]
         self.handoffs = {one.spec.name: one.agent for one in given if isinstance(one, Handoff)}
         self.tools = Toolset(*(one for one in given if not isinstance(one, Handoff)))
-        self.specs = (*self.tools.specs, *(one.spec for one in given if isinstance(one, Handoff)))
+        self.asynchronous = asynchronous
+        self.outlasts = bool(asynchronous) or any(one.slow for one in self.tools)
+        """Whether calls may outlast their turn."""
+        handing = [one.spec for one in given if isinstance(one, Handoff)]
+        self.specs = (*(self.tools + CONTROLS if self.outlasts else self.tools).specs, *handing)
         self.output = output
         self.turns = turns
         self.guards = tuple(guards)

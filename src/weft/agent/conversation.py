@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weft.agent.answer import Answer, Ending
 from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped, guarded_input, guarded_output
+from weft.agent.handles import Handles
 from weft.core.content import ToolCall, ToolResult
 from weft.core.errors import AnswerMisfit
 from weft.model.answer import parse
@@ -52,6 +53,7 @@ class Conversation(Generic[T]):
         self.turns = 0
         self.usage = Usage()
         self.money: float | None = 0.0
+        self.handles = Handles()
         self._letter: asyncio.Task[str] | None = None
 
     async def say(self, prompt: Prompt) -> Answer[T]:
@@ -74,6 +76,7 @@ class Conversation(Generic[T]):
                 async for event in events:
                     yield event
         finally:
+            await self.handles.close()
             await self._stop_listening()
 
     async def _turns(self, watched: bool) -> AsyncGenerator[AgentEvent]:
@@ -83,6 +86,8 @@ class Conversation(Generic[T]):
             left = None if self.agent.turns is None else self.agent.turns - number
             self.turns += 1
             yield TurnStarted(number, self.agent.name, left)
+            for result in self._come():
+                yield Returned(result)
             reply: Reply | None = None
             request = self._request(last=left == 0)
             async for event in self._streamed(request) if watched else self._asked(request):
@@ -98,6 +103,8 @@ class Conversation(Generic[T]):
             if calls:
                 for result in await self._carried_out(calls):
                     yield Returned(result)
+                continue
+            if left != 0 and not reply.refusal and self.handles.hold():
                 continue
             try:
                 output = await self._output(reply)
@@ -197,9 +204,17 @@ class Conversation(Generic[T]):
         over = next((call for call in calls if call.name in self.agent.handoffs), None)
         if over is not None:
             results = [self._handed_over(call, over) for call in calls]
+        elif self.agent.outlasts:
+            results = await self.handles.carry_out(calls, self.agent, self.messages, self._listening())
         else:
             results = await self.agent.tools.call_all(calls, deps=self.agent.deps)
         self.messages.append(Message("tool", tuple(results)))
+        return results
+
+    def _come(self) -> list[ToolResult]:
+        """What came of calls that outlast their turn, told to the model."""
+        message, results = self.handles.news()
+        self.messages += [message] if message is not None else []
         return results
 
     def _handed_over(self, call: ToolCall, over: ToolCall) -> ToolResult:

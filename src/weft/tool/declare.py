@@ -73,6 +73,9 @@ class Tool(Step[P, R]):
         before: Sequence[Before] = (),
         after: Sequence[After] = (),
         limit: int = LIMIT,
+        slow: bool | None = None,
+        lane: str | None = None,
+        sources: Mapping[str, str | Sequence[str]] | None = None,
         scope: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -95,7 +98,8 @@ class Tool(Step[P, R]):
             self.is_async = True
         scope = meant(fn, scope)
         self.given = {"name": name, "description": description, "schema": schema, "approval": approval,
-                      "before": before, "after": after, "limit": limit, "scope": scope, **settings}  # fmt: skip
+                      "before": before, "after": after, "limit": limit, "slow": slow, "lane": lane,
+                      "sources": sources, "scope": scope, **settings}  # fmt: skip
         self.written = self.filled = fn
         self.shown = name
         self.description = description
@@ -103,11 +107,13 @@ class Tool(Step[P, R]):
         self.before = tuple(before)
         self.after = tuple(after)
         self.limit = limit
-        self.in_turn = settings.get("order") == "ordered"
-        """It was said that calls of one answer wait for each other."""
+        self.slow = slow
+        self.lane = "ordered" if lane is None and settings.get("order") == "ordered" else lane
+        """Calls of one lane wait for each other."""
         self.hidden = next((one for one, hint in hints_of(fn, scope).items() if wants_context(hint)), None)
         """The parameter that is given the context."""
         self.parameters: Parameters = Hinted(fn, self.hidden, scope) if schema is None else Described(schema, fn)
+        self.sources = _sources(sources, self.parameters)
         self.seen = inspect.signature(fn)
         """What callers give."""
         if any(type(one.default).__module__ == "pydantic.fields" for one in self.seen.parameters.values()):
@@ -273,6 +279,15 @@ def _name(fn: Any, name: str | None, limit: int) -> str:
     return str(name)
 
 
+def _sources(given: Mapping[str, str | Sequence[str]] | None, parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    """Of each such parameter, the tools. Raises BadInput for what is no parameter."""
+    found = {one: (names,) if isinstance(names, str) else tuple(names) for one, names in (given or {}).items()}
+    for one in found:
+        if isinstance(parameters, Hinted) and one not in inspect.signature(parameters.fn).parameters:
+            raise BadInput(f"@tool(sources=...): {parameters.called}() has no parameter {one!r}")
+    return found
+
+
 def _calling(step: Step[..., Any]) -> Callable[..., Any]:
     @wraps(step.fn)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -313,6 +328,9 @@ def tool(
     before: Sequence[Before] = (),
     after: Sequence[After] = (),
     limit: int = LIMIT,
+    slow: bool | None = None,
+    lane: str | None = None,
+    sources: Mapping[str, str | Sequence[str]] | None = None,
     **settings: Any,
 ) -> _Decorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
@@ -324,6 +342,11 @@ def tool(fn: Any = None, /, **options: Any) -> Any:
     models. `limit`: characters of a result that a model is shown. `schema`: a JSON schema, for a function that takes
     whatever it describes as ``**arguments``. All else is what `weft.step` takes; ``order="ordered"`` makes calls of one
     answer wait for each other.
+
+    `slow`: an agent gets a handle at once and is told the result when it comes (True), or always waits for it (False).
+    `lane`: calls of tools in one lane are made one after the other, in the order in which they were asked for.
+    `sources`: ``{"order_id": "place_order"}``: the values of this parameter come from results of that tool, so a value
+    that was made up while such a call is under way is refused. See `Agent(asynchronous=...)`.
 
     Raises BadInput for a function that can be no tool; one whose hints have no JSON schema only when the schema is
     asked for."""

@@ -126,22 +126,22 @@ class Toolset:
         self, calls: Sequence[ToolCall], *, deps: Any = None, report: Report | None = None, at_once: int | None = None
     ) -> list[ToolResult]:
         """Carry out several calls beside each other, at most `at_once` of them at a time; the results in the order of
-        the calls. Calls of tools that are declared with ``order="ordered"`` wait for each other, in this order. What
-        ends one call for good (`BudgetExceeded`, a cancellation) cancels the others and is raised."""
+        the calls. Calls of tools in one `lane` (or declared with ``order="ordered"``) wait for each other, in this
+        order. What ends one call for good (`BudgetExceeded`, a cancellation) cancels the others and is raised."""
         if at_once is not None and at_once < 1:
             raise BadInput(f"call_all(at_once={at_once!r}): at least one call at a time")
         where = place()
         slots = asyncio.Semaphore(at_once) if at_once is not None else None
-        before: asyncio.Task[ToolResult] | None = None
+        lanes: dict[str | None, asyncio.Task[ToolResult]] = {}
         tasks: list[asyncio.Task[ToolResult]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for call in calls:
-                    found = self.tools.get(call.name)
-                    in_turn = found is not None and found.in_turn
-                    work = self._in_turn(self._call(call, deps, report, where), before if in_turn else None, slots)
+                    lane = self.tools[call.name].lane if call.name in self.tools else None
+                    before = None if lane is None else lanes.get(lane)
+                    work = self._in_turn(self._call(call, deps, report, where), before, slots)
                     tasks.append(group.create_task(work))
-                    before = tasks[-1] if in_turn else before
+                    lanes[lane] = tasks[-1]
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         return [task.result() for task in tasks]
