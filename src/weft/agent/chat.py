@@ -31,6 +31,9 @@ Order = Literal["stop", "undo", "end"]
 orders: Mailbox[Order] = Mailbox("agent.order", Order)  # type: ignore[call-overload]
 """Stop what you do; forget the last thing said and all that followed; end the chat."""
 
+SHORT = 200
+"""Tokens of an answer by an embedded model that no agent says more about."""
+
 
 class Asked(msgspec.Struct, frozen=True):
     """Something was said, and the agent begins with it."""
@@ -108,13 +111,19 @@ def tell(event: ChatEvent) -> None:
 
 def found(name: str, model: str) -> Agent[Any]:
     """The agent of this name, on this model. Raises BadInput if there is none."""
-    agent = registry.get(name) if name else Agent(model, name="weft.plain")
+    agent = registry.get(name) if name else _plain(model)
     if not isinstance(agent, Agent):
         raise BadInput(f"there is no agent {name!r} here; give the file that declares it, and say Agent(name=...)")
     if model:
         agent = copy(agent)
         agent.model = Model(model)
     return agent
+
+
+def _plain(model: str) -> Agent[str]:
+    """A model alone. The small ones of this machine do not know when to end."""
+    settings = {"max_tokens": SHORT} if Model(model).embedded else {}
+    return Agent(model, name="weft.plain", **settings)
 
 
 __all__ = ["Asked", "ChatEvent", "Ended", "Order", "Stands", "chat", "found", "orders", "tell", "watchers"]
