@@ -1,0 +1,94 @@
+"""What crosses the wall between a program and its tools: plain data in, plain data out."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from weft.core.content import Blob, Text, ToolResult
+
+DEEPEST = 100
+
+
+class NotPlain(TypeError):
+    """A program gave a tool what no tool takes."""
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value of a program as JSON types (and bytes). Raises NotPlain for functions, objects and the like."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return value
+    if depth > DEEPEST:
+        raise NotPlain(f"it is nested more than {DEEPEST} deep")
+    if isinstance(value, list | tuple):
+        return [plain(one, depth + 1) for one in value]
+    if isinstance(value, set | frozenset):
+        return [plain(one, depth + 1) for one in sorted(value, key=repr)]  # or its order would be of this process
+    if isinstance(value, Mapping):
+        return {_key(key): plain(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if type(value).__name__ == "Decimal" or isinstance(value, PurePath):
+        return str(value)
+    if getattr(value, "is_dataclass", False):
+        return plain(value.attributes, depth + 1)
+    raise NotPlain(f"{_kind(value)} can't leave the program: give texts, numbers, lists and dicts")
+
+
+def shown(value: Any, depth: int = 0) -> Any:
+    """The same for a result: what is not plain is shown as a text."""
+    try:
+        return plain(value)
+    except NotPlain:
+        return _shown(value, depth)
+
+
+def _shown(value: Any, depth: int) -> Any:
+    if depth > DEEPEST:
+        return "..."
+    if isinstance(value, list | tuple | set | frozenset):
+        return [shown(one, depth + 1) for one in value]
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else repr(key): shown(one, depth + 1) for key, one in value.items()}
+    return repr(value)
+
+
+def value_of(result: ToolResult, data: bool) -> Any:
+    """What a call of a tool gives to a program. `data`: its words are JSON."""
+    parts = [_part(one) for one in result.response]
+    if not parts:
+        return None
+    if len(parts) > 1:
+        return parts
+    if data and isinstance(parts[0], str):
+        try:
+            return json.loads(parts[0])
+        except (ValueError, RecursionError):
+            return parts[0]
+    return parts[0]
+
+
+def _part(part: Any) -> str | bytes:
+    if isinstance(part, Text):
+        return part.content
+    if isinstance(part, Blob):
+        return part.content
+    return str(getattr(part, "uri", "") or getattr(part, "file_id", ""))
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    raise NotPlain(f"a dict with {_kind(key)} as a key can't leave the program: use texts")
+
+
+def _kind(value: Any) -> str:
+    name = getattr(value, "name", None) if type(value).__module__.startswith("pydantic_monty") else None
+    return f"an object of type {name or type(value).__name__}"
