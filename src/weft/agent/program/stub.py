@@ -120,6 +120,7 @@ class Classes:
         if not fields:
             more = schema.get("additionalProperties", True)
             return f"dict[str, {self.type_of(more, f'{name}Value', defs)}]"
+        name = _title(str(schema.get("title", name)))
         needed = schema.get("required", ())
         types = {key: self.type_of(one, f"{name}{_title(key)}", defs) for key, one in fields.items()}
         types = {key: one if key in needed else f"NotRequired[{one}]" for key, one in types.items()}
@@ -258,6 +259,7 @@ def _holds_parts(hint: Any) -> bool:
 def _words(hint: Any) -> str:
     """The type of a result that is words, or words and pictures."""
     found = _choices(hint)
-    if any(one in _PARTS or hasattr(one, "_repr_png_") or _holds_parts(one) for one in found):
+    if any(_holds_parts(one) for one in found):
         return "str | bytes | list[str | bytes] | None"
-    return "str | None" if type(None) in found or None in found else "str"
+    drawn = any(one in _PARTS or hasattr(one, "_repr_png_") for one in found)
+    return ("str | bytes" if drawn else "str") + (" | None" if type(None) in found or None in found else "")

@@ -39,6 +39,8 @@ def _problem(line: str, source: list[str]) -> str:
     if match is None:
         return line
     number, fix = int(match["line"]), _FIXES.get(match["rule"])
+    if re.search(r"Expected `[^`]*[A-Z][^`]*`, found `dict\[", match["words"]):
+        fix = "write the dict in the call itself, or annotate the variable: `name: Type = {...}`"
     written = source[number - 1].strip()[:LONGEST] if 0 < number <= len(source) else ""
     return f"line {number}: {match['words']}{f': {fix}' if fix else ''}" + (f"\n    {written}" if written else "")
 
