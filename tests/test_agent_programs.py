@@ -26,6 +26,8 @@ from tests.stores import eventually
 from weft.agent import Agent
 from weft.agent.program import Granted, Limits, Performed, ProgramFailed, RunProgram, perform
 from weft.agent.program.plain import NotPlain, plain, value_of
+from weft.agent.program.slice import Sliced, digest_of
+from weft.agent.program.slice import Text as AsText
 from weft.core.codec import decode_args
 from weft.core.content import Blob, Text, ToolCall, ToolResult
 from weft.core.errors import BadInput, BudgetExceeded, NoProcess
@@ -713,6 +715,19 @@ def test_data_comes_back_as_it_was_given(place: str, values: list[Any]) -> None:
         return x
 
     assert performed(place, "await echo(inputs['x'])", {"x": values}, echo).value == values
+
+
+def test_a_snapshot_that_cannot_be_read_is_told(place: str) -> None:
+    async def main() -> None:
+        text = AsText("await fetch('x')", ("fetch",), Granted(fetch).text, Limits())
+        waiting = await Sliced(text, 0.0, 0, 0).first(0.5)
+        assert [(one.name, one.args, one.line) for one in waiting.calls] == [("fetch", ["x"], 1)]
+        for state in (b"", b"of another version", waiting.state[:-3]):
+            bad = msgspec.structs.replace(waiting, state=state, digest=digest_of(state))
+            ended = await Sliced(text, 0.0, 0, 0).next(bad, {})
+            assert (ended.ended, "another version" in ended.told) == ("failed", True)
+
+    asyncio.run(main())
 
 
 def test_values_of_results() -> None:

@@ -54,11 +54,13 @@ def traced(text: str) -> str:
 
 
 def limited(text: str, limits: Limits, rounds: int) -> str:
-    """The interpreter's word on a limit, said otherwise; empty if it is on something else."""
+    """The interpreter's word on a limit or on a snapshot, said otherwise; empty if it is on something else."""
     if text.startswith("TimeoutError: feed time limit"):
         return f"the program was ended: it worked for more than {limits.seconds:g} s; does it loop for ever?"
     if text.startswith("MemoryError: memory limit"):
         return f"the program was ended: its values take more than {limits.memory / 2**20:,.0f} MB"
     if "suspension limit" in text:
         return f"the program was ended: it turned to its host more than {rounds:,} times without waiting"
+    if "failed to load session" in text:
+        return "the program can't go on: it was begun with another version of the embedded Python; run it anew"
     return ""

@@ -58,7 +58,7 @@ def _named(name: str) -> Toolset:
     own = {"files": builtin.FILES, "commands": builtin.COMMANDS, "web": builtin.WEB, "git": builtin.GIT,
            "outputs": builtin.OUTPUTS, "all": builtin.ALL}  # fmt: skip
     place, _, one = name.rpartition(":") if ":" in name else (name, "", "")
-    if place in own:
+    if place in own and (one or place == name):
         return own[place].only(one) if one else own[place]
     if not one:
         near = nearest(place, own)
