@@ -714,6 +714,7 @@ def test_data_comes_back_as_it_was_given(place: str, values: list[Any]) -> None:
     async def echo(x: list[Any]) -> list[Any]:
         return x
 
+    values += [2**70, -(2**70), "\U0001f600"]
     assert performed(place, "await echo(inputs['x'])", {"x": values}, echo).value == values
 
 
@@ -731,12 +732,12 @@ def test_a_snapshot_that_cannot_be_read_is_told(place: str) -> None:
 
 
 def test_values_of_results() -> None:
-    words = Text(content="[1]")
-    assert value_of(ToolResult(id="1", response=(words,)), True) == [1]
-    assert value_of(ToolResult(id="1", response=(words,)), False) == "[1]"
-    assert value_of(ToolResult(id="1", response=(words, words)), True) == ["[1]", "[1]"]
-    assert value_of(ToolResult(id="1"), True) is None
-    assert value_of(ToolResult.of("1", "no JSON"), True) == "no JSON"
+    text, picture = Text(content="[1]"), Blob.of(b"12", "image/png")
+    one, two, none = (ToolResult(id="1", response=parts) for parts in ((text,), (text, picture), ()))
+    assert [value_of(each, "data") for each in (one, two, none)] == [[1], ["[1]", b"12"], None]
+    assert [value_of(each, "parts") for each in (one, two, none)] == ["[1]", ["[1]", b"12"], None]
+    assert [value_of(each, "words") for each in (one, two, none)] == ["[1]", "[1]\n[image/png of 2 bytes]", ""]
+    assert value_of(ToolResult.of("1", "no JSON"), "data") == "no JSON"
     with pytest.raises(NotPlain):
         plain(object())
 

@@ -126,6 +126,7 @@ def _journal(folder: Path) -> tuple[dict[int, Any], Any]:
 def kills(report: Report, name: str, points: int, seed: int = 7) -> None:
     """Kill it once at each of so many random points."""
     draw = random.Random(seed)
+    assert Granted(work, once).text  # what is imported for it is not imported by each child
     alone = [n * n for n in range(CALLS + 1)]
     with TemporaryDirectory() as place:
         length = _finish(Path(place), name)

@@ -152,7 +152,7 @@ class Course:
         result = await tool.answer(call, self.deps, self.report, f"{NAME}:{called.line}")
         if result.error:
             return "error", result.text
-        return "value", value_of(result, declared.data)
+        return "value", value_of(result, declared.form)
 
     async def _slept(self, called: Called) -> Outcome:
         seconds, most = called.args[0], self.text.limits.sleep

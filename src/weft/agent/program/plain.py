@@ -6,11 +6,15 @@ import datetime
 import json
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
-from weft.core.content import Blob, Text, ToolResult
+from weft.core.content import Blob, Content, File, Text, ToolResult, Uri
+from weft.core.errors import size_text
 
 DEEPEST = 100
+Form = Literal["words", "data", "parts"]
+"""How a program gets a result: always as one text; as what its JSON says; or as the text or the bytes that it is, None
+for nothing and a list for several."""
 
 
 class NotPlain(TypeError):
@@ -58,27 +62,29 @@ def _shown(value: Any, depth: int) -> Any:
     return repr(value)
 
 
-def value_of(result: ToolResult, data: bool) -> Any:
-    """What a call of a tool gives to a program. `data`: its words are JSON."""
-    parts = [_part(one) for one in result.response]
-    if not parts:
-        return None
-    if len(parts) > 1:
-        return parts
-    if data and isinstance(parts[0], str):
+def value_of(result: ToolResult, form: Form) -> Any:
+    """What a call of a tool gives to a program."""
+    if form == "words":
+        return "\n".join(_words(one) for one in result.response)
+    parts = [one.content if isinstance(one, Blob) else _words(one) for one in result.response]
+    if form == "data" and len(parts) == 1 and isinstance(parts[0], str):
         try:
             return json.loads(parts[0])
         except (ValueError, RecursionError):
             return parts[0]
-    return parts[0]
+    return parts if len(parts) > 1 else parts[0] if parts else None
 
 
-def _part(part: Any) -> str | bytes:
-    if isinstance(part, Text):
-        return part.content
-    if isinstance(part, Blob):
-        return part.content
-    return str(getattr(part, "uri", "") or getattr(part, "file_id", ""))
+def _words(part: Content) -> str:
+    match part:
+        case Text():
+            return part.content
+        case Blob():
+            return f"[{part.mime_type} of {size_text(len(part.content))}]"
+        case Uri():
+            return part.uri
+        case File():
+            return part.file_id
 
 
 def _key(key: Any) -> Any:

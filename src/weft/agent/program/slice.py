@@ -20,6 +20,7 @@ from weft.agent.program.limits import Limits
 from weft.agent.program.plain import NotPlain, plain, shown
 from weft.agent.program.stub import HEADER
 from weft.agent.program.telling import NAME, limited, problems, traced
+from weft.core.codec import encode
 from weft.core.declare import Step, primitive
 from weft.core.errors import SandboxMissing
 from weft.core.resources import Resources
@@ -95,7 +96,7 @@ def go_on(
         return await Sliced(text, at, calls, printed).next(before, given)
 
     given = dict(sorted(outcomes.items()))
-    digests = {id: digest_of(msgspec.msgpack.encode(outcome, enc_hook=repr)) for id, outcome in given.items()}
+    digests = {id: digest_of(encode(outcome)) for id, outcome in given.items()}
     return next, (before.digest, digests, at)
 
 

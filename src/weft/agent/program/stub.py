@@ -17,6 +17,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from weft.agent.program.plain import Form
 from weft.core.content import Blob, File, Text, Uri
 from weft.runtime.guard import exempt
 from weft.tool.declare import Tool
@@ -31,12 +32,12 @@ _PARTS = (bytes, bytearray, memoryview, Blob, Uri, File)
 
 class Declared(NamedTuple):
     """One tool: the name that programs call it by, the tool (which shows them long results whole), the names of its
-    parameters in order, whether its result is data, and its declaration."""
+    parameters in order, the form of its results, and its declaration."""
 
     name: str
     tool: Tool[..., Any]
     parameters: tuple[str, ...]
-    data: bool
+    form: Form
     text: str
 
 
@@ -56,10 +57,11 @@ class Declarations:
         hint = _result(tool)
         data = not _is_words(hint)
         returned = self._type_of(hint, name) if data else _words(hint)
+        form: Form = "data" if data else "words" if returned == "str" else "parts"
         parameters, more = _parameters(schema, self.classes, name)
         described = _described(tool.spec.description, schema.get("properties", {}))
         text = f"async def {name}({', '.join(parameters)}) -> {returned}:\n{described}    ...\n"
-        return Declared(name, tool, tuple(more), data, text)
+        return Declared(name, tool, tuple(more), form, text)
 
     def _type_of(self, hint: Any, name: str) -> str:
         from pydantic import TypeAdapter
@@ -212,7 +214,9 @@ def _literal(values: Iterable[Any]) -> str:
 
 
 def _result(tool: Tool[..., Any]) -> Any:
-    """The hint of what it returns: of an agent, the type that it hands in."""
+    """The hint of what it returns to a model: of an agent, the type that it hands in."""
+    if hasattr(tool, "offer"):  # a server's: words, whatever its function says
+        return str
     workflow = getattr(tool, "workflow", None)
     if workflow is not None and hasattr(workflow, "output"):
         return workflow.output
