@@ -77,7 +77,7 @@ class Course:
         self.slots = asyncio.Semaphore(limits.at_once)
         self.under_way: dict[asyncio.Task[Outcome], Called] = {}
         self.lanes: dict[str, asyncio.Task[Outcome]] = {}
-        """The last call of a tool whose calls wait for each other."""
+        """The last call of each lane: those of one wait for each other."""
         self.printed: list[str] = []
         self.dropped = self.calls = 0
 
