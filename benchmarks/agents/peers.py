@@ -49,7 +49,7 @@ def judge(report: Report, quick: bool) -> None:
     both = list(zip(turn.runs, bare.runs, strict=False)) if turn and bare else []
     more = median(mine - its for mine, its in both) if both else None
     what = "Weft, journaled: at most 2 ms of CPU more than the client's own"
-    report.bar(TURN, what, more, most=2000.0, unit="µs", why=f"httpx2 alone: {number(bare and bare.value)} µs")
+    report.bar(TURN, what, more, most=2000.0, unit="µs", why=f"httpx2 alone: {number(bare.value if bare else None)} µs")
     crowd = report.one(CROWD, "Weft")
     for name in SYSTEMS:
         for figure, ours, unit in ((TURN, turn, "µs"), (CROWD, crowd, "MB")):
