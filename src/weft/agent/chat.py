@@ -122,7 +122,7 @@ def found(name: str, model: str) -> Agent[Any]:
 
 def _plain(model: str) -> Agent[str]:
     """A model alone. The small ones of this machine do not know when to end."""
-    settings = {"max_tokens": SHORT} if Model(model).embedded else {}
+    settings: dict[str, Any] = {"max_tokens": SHORT} if Model(model).embedded else {}
     return Agent(model, name="weft.plain", **settings)
 
 
