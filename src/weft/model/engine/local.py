@@ -52,8 +52,9 @@ class LocalEngine:
         self.hello = self._child.hello
         self.kind = _fingerprint(settings, self.hello)
         self.book = Book(settings.sequences, settings.unified)
-        self._ends = frozenset(self.hello.ends)
-        self._controls = frozenset(self.hello.controls)
+        words = msgspec.convert(self._child.ask(wire.Tell()), wire.Words)
+        self._pieces = words.pieces
+        self._ends, self._controls = frozenset(words.ends), frozenset(words.controls)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"weft-engine-{name}")
         self.forgotten: deque[Line] = deque()
         self.closed = False
@@ -84,7 +85,7 @@ class LocalEngine:
     @property
     def pieces(self) -> list[bytes]:
         """The bytes of each token."""
-        return self.hello.pieces
+        return self._pieces
 
     @property
     def controls(self) -> frozenset[int]:
@@ -118,7 +119,7 @@ class LocalEngine:
         """The bytes of one token. Raises BadInput for a number that is none."""
         if not 0 <= token < self.vocabulary:
             raise BadInput(f"{token} is none of the {self.vocabulary} tokens of {self.name}")
-        return self.hello.pieces[token]
+        return self._pieces[token]
 
     async def chat(self, messages: Iterable[tuple[str, str]], answer: bool = True) -> str:
         """Messages, (role, text) each, as one text by the model's own template; tokenize it with `special`.
