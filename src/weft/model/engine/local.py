@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ class LocalEngine:
         self._ends, self._controls = frozenset(words.ends), frozenset(words.controls)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"weft-engine-{name}")
         self.forgotten: deque[Line] = deque()
-        self.closed = False
+        self._over = threading.Event()
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,10 @@ class LocalEngine:
     def unified(self) -> bool:
         """Whether sequences share cells; else each has a buffer of its own, which no other can influence."""
         return self._settings.unified
+
+    @property
+    def closed(self) -> bool:
+        return self._over.is_set()
 
     @property
     def pid(self) -> int | None:
@@ -225,7 +230,7 @@ class LocalEngine:
 
     def _alive(self) -> Child:
         if self._child is None:
-            if self.closed:
+            if self._over.is_set():
                 raise BadInput(f"the engine of {self.name} was closed; open another")
             child = Child(self.name, self._settings)
             try:
@@ -234,6 +239,9 @@ class LocalEngine:
                 child.close()
                 raise
             self._child = child
+            if self._over.is_set():  # meanwhile
+                self._lost()
+                raise BadInput(f"the engine of {self.name} was closed; open another")
         return self._child
 
     def _lost(self) -> None:
@@ -247,7 +255,7 @@ class LocalEngine:
 
     def shut(self) -> None:
         """End the child now. What is under way there fails; a second call does nothing."""
-        self.closed = True
+        self._over.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         child, self._child = self._child, None
         if child is not None:
