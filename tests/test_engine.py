@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft.model
+from weft.cli.doctor import examine
 from weft.core.errors import BadInput, EngineUnfit, ModelUnavailable, OutOfCells
 from weft.model.engine import Feed, LocalEngine, Sampling, abi, close_engines, open_engine, shared_engine
 from weft.model.engine.grammar import Grammar
@@ -132,12 +133,20 @@ def test_what_cannot_be_fed_is_refused_and_changes_nothing(engine: LocalEngine) 
     async def steps() -> None:
         sequence = await engine.sequence()
         await engine.step([Feed(sequence, [1, 2, 3])])
-        for tokens in ([], [-1], [engine.vocabulary], [5, 1 << 40]):
+        for tokens in ([], [-1], [engine.vocabulary], [5, 1 << 80]):
             with pytest.raises(BadInput):
                 await engine.step([Feed(sequence, tokens)])
+        for wrong in (
+            {"allow": bytes(engine.vocabulary // 8)}, {"likely": -1}, {"likely": engine.vocabulary + 1},
+            {"want": "some"},
+            {"sample": Sampling(-1.0)}, {"sample": Sampling(math.inf)}, {"sample": Sampling(1.0, -1)},
+            {"sample": Sampling(1.0, 0, 0.0)}, {"sample": Sampling(math.nan)}, {"sample": Sampling(seed=1 << 64)},
+        ):  # fmt: skip
+            with pytest.raises(BadInput):
+                await engine.step([Feed(sequence, [1], **wrong)])  # type: ignore[arg-type]
         with pytest.raises(BadInput, match="twice"):
             await engine.step([Feed(sequence, [1]), Feed(sequence, [1])])
-        with pytest.raises(BadInput, match="bits"):
+        with pytest.raises(BadInput, match="has a bit for each"):
             await engine.step([Feed(sequence, [1], allow=b"\xff")])
         foreign = await other.sequence()
         with pytest.raises(BadInput, match="none of"):
@@ -645,6 +654,8 @@ def test_another_release_of_the_library_is_not_used(monkeypatch: pytest.MonkeyPa
         opened()
     with pytest.raises(EngineUnfit):
         abi.library()
+    found = next(each for each in examine(None) if each.what == "local engine")
+    assert not found.ok and "2020.1.1" in found.found and "only its server is used" in found.fix
 
 
 def test_structures_that_are_not_those_we_know_are_found_out() -> None:

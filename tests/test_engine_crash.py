@@ -137,12 +137,14 @@ def test_a_fork_of_a_saved_one_keeps_sharing_what_it_shared(engine: LocalEngine)
     run(steps())
 
 
-def test_streams_are_woven_again(engine: LocalEngine) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_streams_are_woven_again(engine: LocalEngine, kept: bool) -> None:
     async def steps() -> None:
         trunk = await engine.sequence()
         await engine.step([Feed(trunk, [5, 6, 7], "none", None)])
         streams = [await trunk.fork() for _ in range(3)]
-        await trunk.close()
+        if not kept:
+            await trunk.close()
         for row in range(3, 7):
             await engine.step([Feed(s, [100 * n + row], "none", None) for n, s in enumerate(streams, 1)])
             for stream in streams:
@@ -158,6 +160,9 @@ def test_streams_are_woven_again(engine: LocalEngine) -> None:
         row = 7
         await engine.step([Feed(s, [100 * n + row], "none", None) for n, s in enumerate(streams, 1)])
         await streams[0].publish(row, streams[1:])
+        kill(engine)
+        rest = await engine.sequence()
+        await engine.step([Feed(rest, [7] * (engine.cells - engine.used), "none", None)])  # as many as the books say
 
     run(steps())
 

@@ -27,6 +27,7 @@ from weft.model.engine.line import Book, Line
 from weft.model.engine.process import Child
 from weft.model.engine.protocol import Feed, Sequence, Told
 from weft.model.engine.remake import remake
+from weft.model.engine.sample import check_sampling
 from weft.model.engine.sequence import LocalSequence
 
 T = TypeVar("T")
@@ -145,6 +146,8 @@ class LocalEngine:
     def stepped(self, feeds: list[Feed], lines: list[Line]) -> list[Told]:
         if len(set(lines)) < len(lines):
             raise BadInput("a step feeds a sequence twice; join the tokens")
+        for feed in feeds:
+            self._check(feed)
         new = sum(len(feed.tokens) for feed in feeds)
         if self.book.unified and self.used + new > self.cells:
             raise OutOfCells(
@@ -168,6 +171,19 @@ class LocalEngine:
 
             rows = np.frombuffer(logits, np.float32).reshape(-1, self.vocabulary)
         return Told(tokens, [[(token, score) for token, score in row] for row in likely], rows)
+
+    def _check(self, feed: Feed) -> None:
+        """What the child could not answer, or only by dying, does not get there. Raises BadInput."""
+        if not feed.tokens or not all(0 <= token < self.vocabulary for token in feed.tokens):
+            raise BadInput(f"a feed has at least one token, and each is one of the {self.vocabulary} of {self.name}")
+        if feed.want not in ("none", "last", "all") or not 0 <= feed.likely <= self.vocabulary:
+            raise BadInput("a feed wants none, last or all, and at most as many of the likeliest as there are tokens")
+        if feed.allow is not None:
+            allowed = int.from_bytes(feed.allow, "little") & (1 << self.vocabulary) - 1
+            if len(feed.allow) * 8 < self.vocabulary or not allowed:
+                raise BadInput(f"`allow` has a bit for each of the {self.vocabulary} tokens, and at least one is set")
+        if feed.sample is not None:
+            check_sampling(feed.sample)
 
     def mine(self, sequence: Sequence) -> Line:
         """The books of a sequence of this engine. Raises BadInput for any other."""
@@ -212,7 +228,7 @@ class LocalEngine:
                 raise BadInput(f"the engine of {self.name} was closed; open another")
             child = Child(self.name, self._settings)
             try:
-                self.remade += remake(self.book, child.ask, self._settings.batch)
+                self.remade += remake(self.book, child.ask, self._settings.batch, self.cells)
             except BaseException:
                 child.close()
                 raise

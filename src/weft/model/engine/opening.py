@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from pathlib import Path
@@ -89,4 +90,5 @@ def _forget() -> None:
     _lock = threading.Lock()
 
 
+atexit.register(close_shared)
 os.register_at_fork(after_in_child=_forget)

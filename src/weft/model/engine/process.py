@@ -86,9 +86,9 @@ class Child:
         return self._popen.pid if self._popen.poll() is None else None
 
     def cpu(self) -> float:
-        """Seconds of CPU that it took so far. Linux only."""
-        fields = Path(f"/proc/{self._popen.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU that it took so far, all its threads. Linux only."""
+        tasks = Path(f"/proc/{self._popen.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
     def ask(self, order: wire.Order) -> Any:
         """What the child answers. Raises ModelCrashed if it died, BadInput if it refused the order, OutOfCells."""

@@ -19,25 +19,27 @@ from weft.model.engine.line import Book, Cell, Line
 Ask = Callable[[wire.Order], Any]
 
 
-def remake(book: Book, ask: Ask, chunk: int) -> int:
-    """Give a new, empty child all that the book says. Returns how many tokens were computed again."""
+def remake(book: Book, ask: Ask, chunk: int, cells: int) -> int:
+    """Give a new, empty child, which has so many cells, all that the book says. Returns how many tokens were computed
+    again."""
     waiting = [line for line in book.lines.values() if not line.woven]
     waiting.sort(key=lambda line: (line.saved is None, len(line.cells)))
     count = 0
     done: list[Line] = []
     while waiting:
         line = waiting.pop(0)
-        start = _begun(line, done, waiting, book, ask)
+        start = _begun(line, done, waiting, book, ask, cells)
         count += _computed(line, start, ask, chunk)
         done.append(line)
-    return count + _woven([line for line in book.lines.values() if line.woven], ask, chunk)
+    return count + _woven([line for line in book.lines.values() if line.woven], done, ask, chunk)
 
 
-def _begun(line: Line, done: list[Line], waiting: list[Line], book: Book, ask: Ask) -> int:
+def _begun(line: Line, done: list[Line], waiting: list[Line], book: Book, ask: Ask, cells: int) -> int:
     """Its first cells, by the state that was saved or from another line. Returns how many."""
     donor = max(done, key=line.shared, default=None)
     have = line.shared(donor) if donor is not None else 0
-    if line.saved is not None and len(line.saved[0]) > have:
+    room = not have or book.used + have <= cells  # a state that is loaded shares nothing
+    if line.saved is not None and len(line.saved[0]) > have and room:
         ask(wire.Load(line.number, line.saved[1]))
         if have:
             _part(line, have, waiting, book)
@@ -65,12 +67,16 @@ def _computed(line: Line, start: int, ask: Ask, chunk: int) -> int:
     return len(tokens)
 
 
-def _woven(lines: list[Line], ask: Ask, chunk: int) -> int:
-    """Row by row: each cell in its home, then in the others that have it."""
+def _woven(lines: list[Line], done: list[Line], ask: Ask, chunk: int) -> int:
+    """Row by row: each cell in its home, then in the others that have it. What plain lines have, too, is copied."""
     holders: dict[int, list[Line]] = {}
     every: dict[int, Cell] = {}
     for line in lines:
-        for cell in line.cells:
+        donor = max(done, key=line.shared, default=None)
+        have = line.shared(donor) if donor is not None else 0
+        if donor is not None and have:
+            ask(wire.Copy(donor.number, [line.number], 0, have))
+        for cell in line.cells[have:]:
             holders.setdefault(id(cell), []).append(line)
             every[id(cell)] = cell
     for run in _runs(list(every.values()), holders, chunk):

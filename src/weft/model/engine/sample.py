@@ -7,9 +7,11 @@ generation that is begun again, batched otherwise, or resumed half-way, draws as
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from typing import TYPE_CHECKING
 
+from weft.core.errors import BadInput
 from weft.model.engine.protocol import Sampling
 
 if TYPE_CHECKING:
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Row = NDArray[np.float32]
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raises BadInput for one that means nothing."""
+    if not (0 <= sampling.temperature < math.inf and 0 < sampling.top_p <= 1 and sampling.top_k >= 0):
+        raise BadInput(
+            "a sampling has a temperature from 0 on, top_p above 0 and up to 1, and top_k from 0 on; not "
+            f"{sampling.temperature}, {sampling.top_p}, {sampling.top_k}"
+        )
+    if not -(1 << 63) <= sampling.seed < 1 << 63:
+        raise BadInput("a seed has at most 63 bits and a sign")
 
 
 def draw(row: Row, sampling: Sampling, position: int, allow: bytes | None = None) -> int:
@@ -34,7 +47,7 @@ def draw(row: Row, sampling: Sampling, position: int, allow: bytes | None = None
         tokens = np.arange(len(scores))
     order = tokens[np.argsort(-scores[tokens], kind="stable")]
     weights = np.exp((scores[order].astype(np.float64) - float(scores[order[0]])) / sampling.temperature)
-    total = np.cumsum(weights)
+    total = np.cumsum(weights[weights > 0])
     if sampling.top_p < 1:
         total = total[: int(np.searchsorted(total, sampling.top_p * total[-1])) + 1]
     place = int(np.searchsorted(total, number(sampling.seed, position) * total[-1], side="right"))
