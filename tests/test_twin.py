@@ -59,6 +59,7 @@ def test_the_engines_agree_after_any_operations(engine: LocalEngine, twin: Twin,
 
     async def work() -> None:
         pairs = [(await engine.sequence(), await twin.sequence())]
+        moved = False
         for _ in range(40):
             mine, theirs = pair = rng.choice(pairs)
             length = mine.length
@@ -87,7 +88,9 @@ def test_the_engines_agree_after_any_operations(engine: LocalEngine, twin: Twin,
                 pairs.remove(pair)
                 for each in pair:
                     await each.close()
-            assert engine.used == twin.used
+            moved |= action == "shift"
+            # to move cells that are shared, llama.cpp copies the whole sequence, the twin what is moved
+            assert twin.used <= engine.used if moved else twin.used == engine.used
             for one, other in pairs:
                 assert (one.tokens, one.positions, one.length) == (other.tokens, other.positions, other.length)
         for pair in pairs:

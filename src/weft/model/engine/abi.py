@@ -96,8 +96,12 @@ class ChatMessage(Structure):
 
 LOG = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 
+UPDATE = "_ZN13llama_context13memory_updateEb"
+"""Carries out what was only noted: keys to be turned, sequences to be copied. (A method: C has no name for it.)"""
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_version": (c_char_p, []),
+    UPDATE: (c_bool, [c_void_p, c_bool]),
     "llama_log_set": (None, [LOG, c_void_p]),
     "llama_backend_init": (None, []),
     "llama_model_default_params": (ModelParams, []),

@@ -6,7 +6,7 @@ A `Reader` reads one stream. It is fed the tokens that the model drew there and 
 elsewhere can neither be a command nor complete one. What a command may do is a matter of the stream it stands in: its
 rights are checked when it is carried out, and within a workflow everything that follows from it is held to them.
 
-    await carry_out(streams, command, call)      # Denied, or what call(name, arguments) gives
+    await carry_out(declared, command, call)      # Denied, or what call(name, arguments) gives
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from weft.core.errors import BadInput, Denied
 from weft.runtime.narrow import grant
 
 if TYPE_CHECKING:
-    from weft.model.engine.streams import Streams
+    from weft.model.engine.streams import Stream
 
 T = TypeVar("T")
 _BEGIN, _END = b"<tool_call>", b"</tool_call>"
@@ -88,18 +88,24 @@ def _right(spec: str) -> Capability:
     return right
 
 
-def authorise(command: Command, writes: bool, rights: Iterable[str]) -> None:
-    """Raises Denied for a command that a stream with these rights may not give."""
-    where = f"the stream {command.stream!r}"
-    if not writes:
+def authorise(streams: Iterable[Stream], command: Command) -> tuple[str, ...]:
+    """The rights that a command has: those of its stream. Raises Denied for one that they do not allow."""
+    stream = next((each for each in streams if each.name == command.stream), None)
+    if stream is None:
+        raise BadInput(f"the command {command.name!r} is of a stream {command.stream!r}, and there is none")
+    where = f"the stream {stream.name!r}"
+    if not stream.writes:
         raise Denied("tool.call", command.name, f"{where} is read; what stands in it is no command")
-    if held(rights).decide(Request("tool.call", command.name), now=0.0).verdict != "allow":
-        fix = f"give it the right: Stream({command.stream!r}, ..., rights=[{f'tool:{command.name}'!r}])"
+    if held(stream.rights).decide(Request("tool.call", command.name), now=0.0).verdict != "allow":
+        fix = f"give it the right: Stream({stream.name!r}, ..., rights=({f'tool:{command.name}'!r},))"
         raise Denied("tool.call", command.name, f"{where} does not hold the right to it", fix)
+    return stream.rights
 
 
-async def carry_out(streams: Streams, command: Command, call: Callable[[str, dict[str, Any] | str], Awaitable[T]]) -> T:
+async def carry_out(
+    streams: Iterable[Stream], command: Command, call: Callable[[str, dict[str, Any] | str], Awaitable[T]]
+) -> T:
     """`call` the tool of a command, with no more rights than its stream has. Raises Denied."""
-    rights = streams.check(command)
+    rights = authorise(streams, command)
     with grant(*rights) if boundary() is not None else nullcontext():
         return await call(command.name, command.arguments)

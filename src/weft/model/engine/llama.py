@@ -269,6 +269,7 @@ class Llama:
 
     def save(self, sequence: int) -> bytes:
         self._check_id(sequence)
+        self._carry_out()
         size = int(self._lib.llama_state_seq_get_size(self._context, sequence))
         buffer = (c_uint8 * size)()
         written = int(self._lib.llama_state_seq_get_data(self._context, buffer, size, sequence))
@@ -279,10 +280,15 @@ class Llama:
     def load(self, sequence: int, state: bytes) -> None:
         """Replace the sequence's cells by what `save` gave."""
         self.remove(sequence, 0, -1)
+        self._carry_out()
         buffer = (c_uint8 * len(state)).from_buffer_copy(state)
         if not self._lib.llama_state_seq_set_data(self._context, buffer, len(state), sequence):
             self._lib.llama_memory_seq_rm(self._memory, sequence, 0, -1)
             raise Full("the saved sequence does not fit")
+
+    def _carry_out(self) -> None:
+        """A cut or a copy is only noted until the next batch, and a state that is read before would lack it."""
+        getattr(self._lib, abi.UPDATE)(self._context, False)
 
     def _check_id(self, sequence: int) -> None:
         if not 0 <= sequence < self.sequences:

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.model.engine.commands import Command, Reader, authorise, held
+from weft.model.engine.commands import Command, Reader, held
 from weft.model.engine.protocol import Engine, Feed, Sampling
 from weft.model.engine.protocol import Sequence as Cells
 
@@ -190,12 +190,6 @@ class Streams:
     async def text(self, name: str) -> str:
         """What the model wrote in a stream."""
         return (await self.engine.detokenize(self._column(name).written)).decode("utf-8", "replace")
-
-    def check(self, command: Command) -> tuple[str, ...]:
-        """The rights that a command has: those of its stream. Raises Denied for one that they do not allow."""
-        stream = self._column(command.stream).stream
-        authorise(command, stream.writes, stream.rights)
-        return stream.rights
 
     async def close(self) -> None:
         for column in self._columns.values():

@@ -234,19 +234,19 @@ def toy(path: Path, kind: Kind = "f32", shape: Shape = TOY, seed: int = 0) -> Pa
         return np.float32(scale / columns**0.5) * rng.standard_normal((rows, columns), np.float32)
 
     ones = np.ones(shape.width, np.float32)
-    arrays = {"token_embd.weight": matrix(shape.vocabulary, shape.width, 6.0), "output_norm.weight": ones}
+    arrays = {"token_embd.weight": matrix(shape.vocabulary, shape.width, 4.0), "output_norm.weight": ones}
     for n in range(shape.layers):
         narrow = shape.kv_heads * shape.head
         arrays |= {
             f"blk.{n}.attn_norm.weight": ones,
-            f"blk.{n}.attn_q.weight": matrix(shape.width, shape.width, 2.0),
-            f"blk.{n}.attn_k.weight": matrix(narrow, shape.width, 2.0),
-            f"blk.{n}.attn_v.weight": matrix(narrow, shape.width, 2.0),
-            f"blk.{n}.attn_output.weight": matrix(shape.width, shape.width, 2.0),
+            f"blk.{n}.attn_q.weight": matrix(shape.width, shape.width, 1.5),
+            f"blk.{n}.attn_k.weight": matrix(narrow, shape.width, 1.5),
+            f"blk.{n}.attn_v.weight": matrix(narrow, shape.width, 1.5),
+            f"blk.{n}.attn_output.weight": matrix(shape.width, shape.width, 1.5),
             f"blk.{n}.ffn_norm.weight": ones,
-            f"blk.{n}.ffn_gate.weight": matrix(shape.inner, shape.width, 2.0),
-            f"blk.{n}.ffn_up.weight": matrix(shape.inner, shape.width, 2.0),
-            f"blk.{n}.ffn_down.weight": matrix(shape.width, shape.inner, 2.0),
+            f"blk.{n}.ffn_gate.weight": matrix(shape.inner, shape.width, 1.5),
+            f"blk.{n}.ffn_up.weight": matrix(shape.inner, shape.width, 1.5),
+            f"blk.{n}.ffn_down.weight": matrix(shape.width, shape.inner, 1.5),
         }
     _write(path, kind, arrays, lambda writer: _toy_fields(shape, writer))
     return path
