@@ -25,7 +25,7 @@ from typing import Any
 import weft
 from benchmarks.report import Measure, Report
 from weft.agent.program import Granted, Limits, perform
-from weft.agent.program.slice import Outcome, Slice, Sliced, Text
+from weft.agent.program.slice import Outcome, Slice, Sliced, Spent, Text
 from weft.core import record
 from weft.core.codec import decode, decode_args
 from weft.runtime.sandbox import choose
@@ -178,7 +178,7 @@ def snapshots(report: Report, rounds: int) -> None:
     large = "kept = [{'n': n, 'text': str(n) * 5} for n in range(10_000)]\nawait work(1)\nlen(kept)"
     for what, source in {"one call": small, f"{CALLS} calls": parallel, "10,000 dicts": large}.items():
         text = Text(source, ("work",), granted.text, Limits())
-        waiting = asyncio.run(Sliced(text, 0.0, 0, 0).first(0.5))
+        waiting = asyncio.run(Sliced(text, 0.0, Spent()).first(0.5))
         assert waiting.state, waiting.told
         note = f"{len(waiting.state) / 1000:,.0f} kB"
         report.add("resume", Measure(name=f"{what}, warm", unit="ms", runs=_resumed(text, waiting, rounds), note=note))
@@ -196,11 +196,11 @@ def _resumed(text: Text, waiting: Slice, rounds: int, warm: bool = True) -> list
         wall = choose("python")
         assert isinstance(wall, Monty)
         if warm:
-            await Sliced(text, 0.0, 0, 0).next(waiting, outcomes)
+            await Sliced(text, 0.0, Spent()).next(waiting, outcomes)
         found = []
         for _ in range(rounds):
             began = perf_counter()
-            ended = await Sliced(text, 0.0, 0, 0).next(waiting, outcomes)
+            ended = await Sliced(text, 0.0, Spent()).next(waiting, outcomes)
             found.append((perf_counter() - began) * 1e3)
             assert ended.ended == "done", ended.told
         await wall.close()
@@ -220,7 +220,7 @@ def costs(report: Report, rounds: int) -> None:
         found = []
         for _ in range(rounds + 2):
             began = perf_counter()
-            await Sliced(text, 0.0, 0, 0).first(0.5)
+            await Sliced(text, 0.0, Spent()).first(0.5)
             found.append((perf_counter() - began) * 1e3)
         await wall.close()
         return found[2:]
