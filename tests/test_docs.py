@@ -32,7 +32,14 @@ def fits(expected: str, actual: str) -> bool:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/tutorial.md", "docs/how-to/files-and-output.md", "docs/how-to/tools.md", "docs/how-to/mcp.md"],
+    [
+        "README.md",
+        "docs/tutorial.md",
+        "docs/how-to/files-and-output.md",
+        "docs/how-to/tools.md",
+        "docs/how-to/mcp.md",
+        "docs/how-to/slow-tools.md",
+    ],
 )
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     commands = 0
