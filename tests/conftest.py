@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,24 @@ os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their 
 
 from tests.servers.postgres import Postgres, Unavailable
 from weft.core.queue import queues
+
+SEE_ALL_JOBS = {"test_escapes", "test_sandbox", "test_tool_output", "test_tool_python"}
+"""Files that look for sandboxed jobs on the whole machine, or start some."""
+
+
+def pytest_sessionstart() -> None:
+    """Compile Weft once: tests start it many hundreds of times, and some machines say that no start is to keep what it
+    has compiled."""
+    compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """For `pytest -n 2 --dist loadgroup`: a file's tests stay together, and so do those of files that would see each
+    other's jobs."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "jobs" if item.path.stem in SEE_ALL_JOBS else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

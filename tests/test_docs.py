@@ -39,6 +39,8 @@ def fits(expected: str, actual: str) -> bool:
         "docs/how-to/tools.md",
         "docs/how-to/mcp.md",
         "docs/how-to/slow-tools.md",
+        "docs/how-to/agents.md",
+        "docs/how-to/model-written-programs.md",
     ],
 )
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:

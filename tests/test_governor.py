@@ -381,6 +381,7 @@ def test_a_limit_is_learned_from_what_like_calls_took() -> None:
         (None, None, None, Resources()),
         (None, None, 100 * MB, Resources(memory="100M", on_limit="pause")),
         (Resources(memory="1G"), None, 100 * MB, Resources(memory="1G")),
+        (Resources(pids=9), None, 100 * MB, Resources(pids=9)),
         (Resources(memory="1G", pids=9), Resources(memory="2G"), 100 * MB, Resources(memory="1G", pids=9)),
         (Resources(memory="1G"), Resources(memory="50M", seconds=3), None, Resources(memory="50M", seconds=3)),
         (None, Resources(memory="50M", on_limit="pause"), None, Resources(memory="50M", on_limit="pause")),

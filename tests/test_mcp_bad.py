@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import weft
-from tests.leaks import processes
+from tests import leaks
 from weft.core.content import ToolCall
 from weft.core.errors import BadInput, Denied, InputNeeded
+from weft.runtime.sandbox import Chunk
 from weft.tool import mcp
 from weft.tool.mcp import (
     Server,
@@ -42,7 +47,8 @@ def _no_server_left(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(stdio, "GRACE", 0.2)
     yield
     asyncio.run(connect.close())
-    assert not processes(str(SCRIPT))
+    assert not leaks.processes(str(SCRIPT))
+    assert not leaks.scratch() and not leaks.groups()
 
 
 def hostile(way: str, *more: str, **settings: Any) -> Server:
@@ -131,7 +137,7 @@ def test_a_large_result_is_cut_for_the_model_and_whole_for_the_program(
 
     async def main() -> None:
         tools = await hostile("large").tools()
-        assert len((await tools["act"]()).text) == 50_000_000
+        assert len((await tools["act"]()).text) == 20_000_000
         shown = await tools.call(ToolCall(id="1", name="act"))
         assert len(shown.text) < 100_000 and " left out; " in shown.text
 
@@ -290,6 +296,27 @@ def test_a_first_list_that_needs_approval_is_not_used_without(workspace: Path) -
     assert "act" in asyncio.run(server.tools())
 
 
+def test_a_run_does_not_approve_for_itself(workspace: Path) -> None:
+    server = hostile("", first="fail")
+
+    @weft.step
+    async def inside() -> None:
+        await server.approve()
+
+    @weft.workflow
+    async def agent(by_step: bool) -> None:
+        await (inside() if by_step else server.approve())
+
+    async def main(by_step: bool) -> None:
+        async with weft.Runtime(workspace / "journal.db", policy=weft.Policy(base="all")) as runtime:
+            await runtime.run(agent, by_step)
+
+    for by_step in (True, False):
+        with pytest.raises(BadInput, match="for itself"):
+            asyncio.run(main(by_step))
+    assert not pins.known(str(workspace), "hostile")
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_person_is_asked_about_what_changed(yes: bool, workspace: Path) -> None:
     server = hostile("", first="ask")
@@ -349,19 +376,66 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
 
         return asyncio.run(main())
 
-    read = f"read:{SCRIPT}"
-    assert outcome(read) == "done"
-    with pytest.raises(Denied, match="mcp_hostile"):
-        outcome()
+    run, read = f"sandbox:{sys.executable} **", f"read:{SCRIPT}"
+    assert outcome(run, read) == "done"
+    with pytest.raises(Denied, match=r"sandbox\.run"):
+        outcome(read)
+    with pytest.raises(Denied, match=r"file\.read of .*mcp_hostile"):
+        outcome(run)
     with pytest.raises(Denied, match=r"tool\.call of 'hostile/act'"):
-        outcome(read, base="none")
-    assert outcome(read, "tool:hostile/*", base="none") == "done"
+        outcome(run, read, base="none")
+    assert outcome(run, read, "tool:hostile/*", base="none") == "done"
     with pytest.raises(Denied, match="anywhere:0"):
-        outcome(read, network=True)
-    assert outcome(read, "net:anywhere:0", network=True) == "done"
+        outcome(run, read, network=True)
+    assert outcome(run, read, "net:anywhere:0", network=True) == "done"
     with pytest.raises(Denied, match=r"shell\.run"):
         outcome(sandbox=False)
     assert outcome(f"shell:{sys.executable} **", sandbox=False) == "done"
+
+
+def test_a_step_that_calls_a_tool_needs_what_its_server_is_given(workspace: Path) -> None:
+    secret, run = workspace.parent / "outside" / "secret.txt", f"sandbox:{sys.executable} **"
+    server = hostile("peek", str(secret), "1", read=[str(SCRIPT), str(secret.parent)])
+    tool = asyncio.run(server.tools())["act"]
+
+    @weft.step
+    async def inside() -> str:
+        return str((await tool()).text)
+
+    @weft.workflow
+    async def agent() -> str:
+        return await inside()
+
+    async def main(*allow: str) -> str:
+        async with weft.Runtime(workspace / "journal.db", policy=weft.Policy(allow=allow)) as runtime:
+            return await runtime.run(agent)
+
+    with pytest.raises(Denied, match="outside"):
+        asyncio.run(main(run, f"read:{SCRIPT}"))
+    with pytest.raises(Denied, match=r"sandbox\.run"):
+        asyncio.run(main(f"read:{SCRIPT}", f"read:{secret.parent}"))
+    assert "the secret" in asyncio.run(main(run, f"read:{SCRIPT}", f"read:{secret.parent}"))
+
+
+def test_a_folder_is_the_one_that_was_decided_about(workspace: Path) -> None:
+    """A path is one in the workspace, whatever it looks like, and a link is where it leads."""
+    secret = workspace.parent / "outside" / "secret.txt"
+    (workspace / "link").symlink_to(secret.parent)
+    server = hostile("peek", str(secret), "1", read=[str(SCRIPT), "link"])
+
+    @weft.workflow
+    async def agent() -> int:
+        return len(await server.tools())
+
+    async def main() -> int:
+        policy = weft.Policy(allow=(f"sandbox:{sys.executable} **", f"read:{SCRIPT}"))
+        async with weft.Runtime(workspace / "journal.db", policy=policy) as runtime:
+            return await runtime.run(agent)
+
+    with pytest.raises(Denied, match="outside"):
+        asyncio.run(main())
+    with pytest.raises((BadInput, ServerFailed), match="~"):
+        asyncio.run(hostile("", read=[str(SCRIPT), "~/.ssh"]).tools())
 
 
 # --- declarations -------------------------------------------------------------------------------------------------
@@ -376,6 +450,7 @@ def test_a_call_needs_the_right_to_the_tool_and_to_what_its_server_is_given(work
         ({"url": "ftp://x"}, "no web address"),
         ({"url": "https://x", "read": ["./"]}, "of a server that is run"),
         ({"command": ["x"], "headers": {"A": "b"}}, "of a server that is reached"),
+        ({"command": ["x"], "sandbox": False, "read": ["./"]}, "nothing keeps it"),
         ({"command": ["x"], "env": {"a-b": "c"}}, "names of variables"),
         ({"command": ["x"], "effect": "free"}, "effect"),
         ({"command": ["x"], "timeout": 0}, "above 0"),
@@ -444,3 +519,65 @@ def test_answers_to_questions_that_do_not_fit() -> None:
     assert replied(Question(server="s", message="Go on?"), True) == {"action": "accept", "content": {}}
     assert form_of(question.schema) is not None
     assert issubclass(InputNeeded, weft.WeftError)
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------------
+
+
+class Canned:
+    """A server's process whose output comes in these pieces."""
+
+    last_words = ""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    async def stream(self) -> AsyncIterator[Chunk]:
+        for piece in self.pieces:
+            yield Chunk(1, piece)
+
+    async def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    async def end(self) -> str:
+        return "ended"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_messages_are_the_same_wherever_the_output_is_cut(data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=5))
+    lines = [
+        json.dumps({"jsonrpc": "2.0", "method": "m", "params": {"t": text}}, ensure_ascii=False).encode()
+        for text in texts
+    ]
+    junk = data.draw(st.lists(st.sampled_from([b"", b"{", b"\xff\xfe", b"[]", b"null", b"words"]), max_size=3))
+    whole = b"".join(line + b"\n" for line in [*junk, *lines])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    pieces = [whole[a:b] for a, b in itertools.pairwise([0, *cuts, len(whole)])]
+
+    async def main() -> list[str]:
+        found = []
+        async with stdio.Lines("canned", Canned(pieces)).streams() as (received, sent):
+            async for message in received:
+                found.append(message.message.params["t"])
+            await sent.aclose()
+        return found
+
+    assert asyncio.run(main()) == texts
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=90), max_size=8, unique=True))
+def test_any_names_become_names_that_every_provider_takes(names: list[str]) -> None:
+    found = model_names(names)
+    assert len(set(found.values())) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in found.values())
+    assert model_names(sorted(names)) == found
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text())
+def test_a_cleaned_text_has_nothing_hidden_and_is_cleaned_once(text: str) -> None:
+    found = cleaned(text)
+    assert cleaned(found) == found and not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e]", found)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,18 @@ async def in_workflow(work: Callable[[], Awaitable[Any]], place: Path, answers: 
 
     async with weft.Runtime(place / "journal.db", policy=weft.Policy(base="all")) as runtime:
         run = await runtime.start(agent)
-        for answer in answers or ():
-            while not (asked := await runtime.questions()):
-                await asyncio.sleep(0.01)
-            await runtime.answer(asked[0].id, answer)
+        await answered(runtime, answers or [])
         return await run
+
+
+async def answered(runtime: weft.Runtime, answers: list[Any]) -> None:
+    """Answer one question after another."""
+    seen: set[str] = set()
+    for answer in answers:
+        while not (asked := [one.id for one in await runtime.questions() if one.id not in seen]):
+            await asyncio.sleep(0.01)
+        seen.add(asked[0])
+        await runtime.answer(asked[0], answer)
 
 
 # --- both revisions, both transports ------------------------------------------------------------------------------
@@ -162,6 +170,18 @@ def test_a_server_is_told_of_its_folders_and_tells_of_changes(revision: str, wor
     asyncio.run(main())
 
 
+def test_one_connection_serves_many_calls_of_many_loops(url: str) -> None:
+    tools = asyncio.run(over_http(url).tools())
+
+    async def many(first: int) -> list[str]:
+        replies = await asyncio.gather(*(tools["add"](a=number, b=1) for number in range(first, first + 20)))
+        return [reply.text for reply in replies]
+
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda first: asyncio.run(many(first)), (0, 100, 200)))
+    assert found == [[str(number + 1) for number in range(first, first + 20)] for first in (0, 100, 200)]
+
+
 def test_a_server_of_another_revision_is_not_used(url: str) -> None:
     script = Path(__file__).parent / "servers" / "mcp_hostile.py"
     old = Server("old", command=[sys.executable, "-I", str(script)], read=[str(script)], revision=REVISIONS[0])  # type: ignore[arg-type]
@@ -201,6 +221,32 @@ def test_a_person_may_decline(url: str, workspace: Path) -> None:
         return (await tools.call(ToolCall(id="1", name="book"))).text
 
     assert asyncio.run(in_workflow(book, workspace, [None])) == "nobody travels: decline"
+
+
+def test_an_answer_may_come_after_the_end_of_the_process_that_asked(url: str, store: str) -> None:
+    server = over_http(url)
+
+    @weft.workflow
+    async def agent() -> str:
+        tools = await server.tools()
+        return str((await tools["book"]()).text)
+
+    async def ask() -> str:
+        async with weft.Runtime(store, policy=weft.Policy(base="all")) as runtime:
+            run = await runtime.start(agent)
+            while not await runtime.questions():
+                await asyncio.sleep(0.01)
+            return run.id
+
+    async def answer(id: str) -> str:
+        async with weft.Runtime(store, policy=weft.Policy(base="all")) as runtime:
+            run = await runtime.resume(id)
+            await answered(runtime, [{"name": "Grace"}, False])
+            return str(await run)
+
+    id = asyncio.run(ask())
+    asyncio.run(connect.close())
+    assert asyncio.run(answer(id)) == "Grace travels: decline"
 
 
 @pytest.mark.parametrize(("revision", "told"), [(REVISIONS[0], "Ada travels: accept"), (REVISIONS[1], "accept: {")])

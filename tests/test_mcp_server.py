@@ -139,7 +139,7 @@ def test_a_call_is_a_run(mode: str, workspace: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_goes_wrong_is_told_in_words(mode: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVED_TOKEN", "hunter2-hunter2")
+    monkeypatch.setenv("SERVED_TOKEN", "correct-horse-7")
 
     async def main() -> None:
         async with serving(workspace, mode) as (client, runtime):
@@ -309,6 +309,35 @@ def test_a_call_with_a_key_outlives_a_killed_server(workspace: Path) -> None:
         again = asyncio.run(pay(url))
         assert again.content[0].text == "paid 5"
         assert asyncio.run(pay(url)).content[0].text == "paid 5"
+    assert (workspace / "count.txt").read_text() == "x"
+
+
+def test_the_end_of_a_server_cancels_no_run(workspace: Path) -> None:
+    (workspace / "prog.py").write_text(PROGRAM)
+    (workspace / "hold").touch()
+
+    async def pay(url: str) -> Any:
+        from mcp.client.client import Client
+
+        async with Client(url) as client:
+            return await client.call_tool("pay", {"amount": 5})
+
+    async def told_to_stop(url: str, process: subprocess.Popen[str]) -> None:
+        waiting = asyncio.create_task(pay(url))
+        while not (workspace / "held").exists():
+            await asyncio.sleep(0.02)
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
+        await asyncio.wait([waiting])
+        assert waiting.exception() is not None
+
+    with listening("prog.py", "--policy", "all") as (url, process):
+        asyncio.run(told_to_stop(url, process))
+        assert process.returncode == 0
+        assert process.stderr is not None and "Traceback" not in process.stderr.read()
+    (workspace / "hold").unlink()
+    words = [sys.executable, "-m", "weft", "resume", "--all"]
+    assert "1 runs resumed" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert (workspace / "count.txt").read_text() == "x"
 
 

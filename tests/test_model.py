@@ -33,7 +33,7 @@ from weft.core.errors import (
     PromptTooLong,
 )
 from weft.model import Model, Reply
-from weft.model.engine import Engine, shared_engine
+from weft.model.engine import LlamaServer, shared_server
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,8 +48,8 @@ def model() -> Model:
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return shared_engine("smollm2-135m", weft.model.fetch("smollm2-135m"), 4, 1024)
+def engine() -> LlamaServer:
+    return shared_server("smollm2-135m", weft.model.fetch("smollm2-135m"), 4, 1024)
 
 
 def chat(model: Model, *args: object, **kwargs: object) -> Reply:
@@ -98,7 +98,7 @@ def test_a_schema_that_no_server_understands_is_an_error(model: Model) -> None:
     with pytest.raises(ModelError, match=r"refused the request.*\$ref"):
         chat(model, "x", schema={"$ref": "#/nowhere"})
     with pytest.raises(BadInput, match="has no JSON schema"):
-        chat(model, "x", schema=Engine)
+        chat(model, "x", schema=LlamaServer)
 
 
 def test_eight_at_once_answer_as_one_by_one(model: Model) -> None:
@@ -135,7 +135,7 @@ def test_neutral_texts_take_a_habit_off(model: Model) -> None:
     assert asyncio.run(both()) == ["new", "repair"]
 
 
-def test_kill_9_in_mid_generation_is_an_error_and_the_next_call_works(model: Model, engine: Engine) -> None:
+def test_kill_9_in_mid_generation_is_an_error_and_the_next_call_works(model: Model, engine: LlamaServer) -> None:
     chat(model, "Hi.", max_tokens=1)
     before = engine.pid
     assert before is not None
@@ -167,7 +167,7 @@ def test_a_generation_has_a_time_limit_and_its_slot_is_free_again(model: Model) 
 
 
 def test_the_engine_is_an_openai_compatible_server_with_a_secret_key(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: LlamaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = engine.address()
     assert address.url.startswith("http://127.0.0.1:")
@@ -273,8 +273,8 @@ def test_a_budget_reserves_the_tokens_it_may_take_and_takes_those_it_did(tmp_pat
 
 PARENT = """
 import time, weft.model as m
-from weft.model.engine import shared_engine
-engine = shared_engine("x", m.fetch("smollm2-135m"), 1, 256); engine.address()
+from weft.model.engine import shared_server
+engine = shared_server("x", m.fetch("smollm2-135m"), 1, 256); engine.address()
 print(engine.pid, flush=True)
 time.sleep(60)
 """

@@ -671,3 +671,11 @@ def test_the_folder_of_scratch_folders_must_be_ones_own(wall: Wall, tmp_path: Pa
         words, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False
     )
     assert "only this user can change" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["landlock", "monty", "wasm"])
+def test_a_wall_that_has_no_network_to_give_says_so(name: str) -> None:
+    wall = the(name)
+    job = Job(python="1", network=True) if name == "monty" else Job(argv=["/bin/true"], network=True)
+    with pytest.raises((BadInput, SandboxMissing), match="network"):
+        asyncio.run(run(wall, job))

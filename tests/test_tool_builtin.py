@@ -45,7 +45,7 @@ def seen(result: ToolResult) -> str:
 
 
 def test_every_tool_says_what_it_does_and_what_it_takes() -> None:
-    assert len(builtin.ALL) == 14
+    assert len(builtin.ALL) == 15
     for spec in builtin.ALL.specs:
         assert spec.description
         assert re.fullmatch(r"[a-z_]{1,64}", spec.name)
@@ -167,6 +167,27 @@ def test_a_command_tells_what_it_said_and_how_it_ended(workspace: Path) -> None:
     assert [one.error for one in results] == [False, False, True, True, True, True]
     assert "did not finish within 0.05 s" in results[2].text
     assert "No closing quotation" in results[3].text
+
+
+def test_a_shell_in_a_sandbox_stays_and_says_when_it_is_a_new_one(workspace: Path) -> None:
+    try:
+        choose("process")
+    except weft.errors.WeftError as error:
+        pytest.skip(str(error))
+    new = "[a new shell, on a new copy of the workspace]\n"
+    results = run(
+        workspace,
+        ("sandbox_shell", {"command": "mkdir made; cd made; echo kept >x"}),
+        ("sandbox_shell", {"command": "cat x ../a.txt; exit 3"}),
+        ("sandbox_shell", {"command": "cat ../outside/secret.txt; ls"}),
+        allow=("sandbox:**",),
+    )
+    assert results[0].text == f"{new}[it said nothing, and ended well]"
+    assert results[1].error and "session ended" in results[1].text
+    assert results[2].text.startswith(new) and "secret.txt: No such file" in results[2].text
+    assert not (workspace / "made").exists()
+    refused = run(workspace, ("sandbox_shell", {"command": "ls"}))[0]
+    assert refused.error and "sandbox.run" in refused.text
 
 
 def test_a_program_runs_in_its_own_walls(workspace: Path) -> None:

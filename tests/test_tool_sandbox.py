@@ -189,6 +189,85 @@ def test_what_cannot_be_meant_is_refused(workspace: Path, wrong: Any) -> None:
     assert isinstance(error, BadInput), error
 
 
+@weft.step(name="sandbox.within")
+async def within(argv: list[str]) -> tuple[str, str]:
+    """A step of a user's own, which calls the tools by itself."""
+    said = await sandbox.say("cat a.txt")
+    await sandbox.leave()
+    return (await sandbox.run(argv)).stdout, said.stdout
+
+
+@weft.workflow(name="sandbox.inner")
+async def inner(argv: list[str]) -> Any:
+    try:
+        return await within(argv)
+    except Denied as error:
+        return error
+
+
+def test_called_within_another_step_it_has_that_ones_rights(workspace: Path) -> None:
+    async def use(*allow: str) -> Any:
+        policy = weft.Policy(allow=("step:**", *allow))
+        async with weft.Runtime(workspace.parent / "j.db", policy=policy) as runtime:
+            return await runtime.run(inner, ["cat", "a.txt"])
+
+    assert asyncio.run(use("sandbox:**", "read:.")) == ("of the workspace", "of the workspace")
+    error = asyncio.run(use("sandbox:sh **", "read:."))
+    assert isinstance(error, Denied) and error.action == "sandbox.run" and error.resource == "cat a.txt"
+
+
+def test_what_it_says_carries_the_labels_of_what_it_could_read(workspace: Path) -> None:
+    (workspace / "secrets").mkdir()
+    (workspace / "secrets" / "x").write_text("the plan")
+
+    @weft.workflow(name="sandbox.labels")
+    async def labels() -> Any:
+        said = (await sandbox.run(["sh", "-c", "cat a.txt"])).stdout
+        try:
+            return (await weft.tool.shell.run(["echo", said])).stdout
+        except Denied as error:
+            return error
+
+    async def use(**more: Any) -> Any:
+        policy = weft.Policy(allow=(*FREE, "shell:echo **"), label=("secret file:./secrets",), **more)
+        async with weft.Runtime(workspace.parent / "j.db", policy=policy) as runtime:
+            return await runtime.run(labels)
+
+    error = asyncio.run(use())
+    assert isinstance(error, Denied) and "secret" in str(error)
+    assert asyncio.run(use(deny=("read:./secrets",))) == "of the workspace\n"
+
+
+@pytest.mark.parametrize("how", ["read", "told"])
+def test_a_shell_remembers_the_labels_of_what_it_holds(workspace: Path, how: str) -> None:
+    """What nobody has seen when it went in is not seen without its label when it comes out."""
+    (workspace / "secrets").mkdir()
+    (workspace / "secrets" / "x").write_text("the plan")
+
+    @weft.workflow(name="sandbox.holds")
+    async def holds() -> Any:
+        await sandbox.say.sealed(
+            "cat secrets/x >$TMPDIR/x" if how == "read" else weft.label("echo the plan >$TMPDIR/x", "secret")
+        )
+        clean = weft.current().mark
+        said = (await sandbox.say("cat $TMPDIR/x")).stdout
+        assert "the plan" in said
+        try:
+            return clean, (await weft.tool.shell.run(["echo", said])).stdout
+        except Denied as error:
+            return clean, error
+
+    async def use() -> Any:
+        deny = () if how == "read" else ("read:./secrets",)
+        policy = weft.Policy(allow=(*FREE, "shell:echo **"), deny=deny, label=("secret file:./secrets",))
+        async with weft.Runtime(workspace.parent / "j.db", policy=policy) as runtime:
+            return await runtime.run(holds)
+
+    clean, error = asyncio.run(use())
+    assert clean.sensitivity == "public"
+    assert isinstance(error, Denied) and "secret" in str(error)
+
+
 # --- what becomes of its changes ------------------------------------------------------------------------------------
 
 CHANGE = "echo new >new.txt; echo more >>a.txt; rm old.txt; mkdir deep; echo x >deep/x"

@@ -115,7 +115,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
             say({"id": id, "result": {"content": [{"type": "hologram", "data": 1}]}})
             return
         case "large":
-            say({"id": id, "result": {"content": [{"type": "text", "text": "x" * 50_000_000}]}})
+            say({"id": id, "result": {"content": [{"type": "text", "text": "x" * 20_000_000}]}})
             return
         case "secret":
             say({"id": id, "error": {"code": -32000, "message": f"no access with {os.environ['API_TOKEN']}"}})

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal
+
+from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer
 from weft.agent.controls import CONTROLS
@@ -29,7 +31,7 @@ from weft.model.provider import Asked, Model
 from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset
 
-T = TypeVar("T")
+T = TypeVar("T", default=str)
 
 Prompt = str | list[Message]
 Instructions = str | Callable[[], str]
@@ -57,7 +59,7 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         description: str = "",
         instructions: Instructions = "",
         tools: Iterable[Tool[..., Any] | Toolset | Handoff] = (),
-        output: type[T] | Any = str,
+        output: type[T] = str,  # type: ignore[assignment]
         turns: int | None = TURNS,
         guards: Sequence[InputGuard] = (),
         checks: Sequence[OutputGuard] = (),
@@ -84,6 +86,9 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         """Whether calls may outlast their turn."""
         handing = [one.spec for one in given if isinstance(one, Handoff)]
         self.specs = (*(self.tools + CONTROLS if self.outlasts else self.tools).specs, *handing)
+        names = [spec.name for spec in self.specs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise BadInput(f"Agent(tools=...): two tools are named {twice!r}; give one of them another name")
         self.output = output
         self.turns = turns
         self.guards = tuple(guards)
@@ -97,6 +102,13 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
     def shown(self) -> str:
         """Its name as a part of the name of a tool."""
         return re.sub(r"[^A-Za-z0-9_]+", "_", self.name)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise BadInput if it can't be run as a process: after a crash, it is found again by its name."""
+        super().bind(args, kwargs)
+        known = registry.get(self.name)
+        if known is None or known.fn is not self.fn:
+            raise BadInput(f"two agents are named {self.name!r}: say Agent(name=...) for each of them")
 
     def conversation(self, history: Sequence[Message] = ()) -> Conversation[T]:
         """A conversation with it in this process, to say several things and to watch: see `Conversation`."""

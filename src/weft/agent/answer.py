@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal
 
 import msgspec
+from typing_extensions import TypeVar
 
 from weft.model.message import Message
 from weft.model.request import Usage
 
-T = TypeVar("T")
+T = TypeVar("T", default=str)
 
 Ending = Literal["done", "limit", "refused"]
 """It handed in; it came to a limit and handed in what there was; the model refused."""

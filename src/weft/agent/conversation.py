@@ -6,7 +6,7 @@
 
 All of it is plain code of the body that it runs in; each generation and call is an effect. Whoever sends the process a
 letter (`weft send RUN agent.said '"Stop, look at this first."'`, or `Run.send`) is heard at once: a generation under
-way is left (what was read of a stream is kept), and the model goes on from what was said.
+way is left (what was read of a stream is kept), calls under way are given up, and the model goes on from what was said.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer, Ending
 from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
@@ -33,7 +35,7 @@ from weft.runtime.effects import Mailbox
 if TYPE_CHECKING:
     from weft.agent.agent import Agent, Prompt
 
-T = TypeVar("T")
+T = TypeVar("T", default=str)
 
 said: Mailbox[str] = Mailbox("agent.said", str)
 """Words to an agent that is at work."""
@@ -41,6 +43,10 @@ LAST = (
     "This is your last turn: no tool can be called any more. Hand in the best answer that you can give from what you "
     "have, and say what is missing."
 )
+
+MOST = 64
+"""Calls of one reply that are carried out."""
+TOO_MANY = f"not done: of one reply only the first {MOST} calls are carried out; ask again for what you still need"
 
 
 class Conversation(Generic[T]):
@@ -82,6 +88,8 @@ class Conversation(Generic[T]):
     async def _turns(self, watched: bool) -> AsyncGenerator[AgentEvent]:
         number, mends = 0, self.agent.mends
         while True:
+            if self._spoken():
+                yield await self._heard()
             number += 1
             left = None if self.agent.turns is None else self.agent.turns - number
             self.turns += 1
@@ -90,12 +98,14 @@ class Conversation(Generic[T]):
                 yield Returned(result)
             reply: Reply | None = None
             request = self._request(last=left == 0)
-            async for event in self._streamed(request) if watched else self._asked(request):
-                if isinstance(event, Reply):
-                    reply = event
-                else:
-                    yield event
-            if reply is None:  # somebody said something
+            async with aclosing(self._streamed(request) if watched else self._asked(request)) as events:
+                async for event in events:
+                    if isinstance(event, Reply):
+                        reply = event
+                    else:
+                        yield event
+            if reply is None:  # somebody said something: that was no turn
+                number -= 1
                 continue
             self._count(reply)
             self.messages.append(reply.message)
@@ -114,6 +124,8 @@ class Conversation(Generic[T]):
                     raise
                 mends -= 1
                 self.messages.append(Message("user", f"That can't be handed in: {told}"))
+                continue
+            if self._spoken() and left != 0:
                 continue
             yield Ended(self._answer(output, "refused" if reply.refusal else "limit" if left == 0 else "done"))
             return
@@ -137,7 +149,7 @@ class Conversation(Generic[T]):
         if await self._first(asked):
             yield asked.result()
         else:
-            yield self._heard("")
+            yield await self._heard()
 
     async def _streamed(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
         """The same, event by event."""
@@ -145,26 +157,34 @@ class Conversation(Generic[T]):
         model = self.agent.model
         async with Stream(lambda key: model.ask(request, key), lambda reply: reply) as stream:
             events = aiter(stream)
-            while await self._first(following := asyncio.ensure_future(anext(events))):
-                event = following.result()
-                if isinstance(event, Finished):
-                    yield event.reply
-                    return
-                if isinstance(event, TextDelta):
-                    words.append(event.text)
-                if isinstance(event, Restarted):
-                    words.clear()
-                yield Modelled(event)
-            yield self._heard("".join(words))
+            try:
+                while await self._first(following := asyncio.ensure_future(anext(events))):
+                    event = following.result()
+                    if isinstance(event, Finished):
+                        yield event.reply
+                        return
+                    if isinstance(event, TextDelta):
+                        words.append(event.text)
+                    if isinstance(event, Restarted):
+                        words.clear()
+                    yield Modelled(event)
+            except (asyncio.CancelledError, GeneratorExit):  # who left has read them
+                self._keep(words)
+                raise
+            self._keep(words)
+            yield await self._heard()
 
     async def _first(self, work: asyncio.Future[Any]) -> bool:
         """Whether this ends before somebody says something; else it is given up."""
-        await asyncio.wait({work, self._listening()}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return True
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-        return False
+        try:
+            await asyncio.wait({work, self._listening()}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await _given_up(work)
+            raise
+        if not work.done():
+            await _given_up(work)
+            return False
+        return True
 
     def _instructions(self) -> list[Message]:
         given = self.agent.instructions
@@ -182,21 +202,28 @@ class Conversation(Generic[T]):
             self._letter = asyncio.create_task(said.receive())
         return self._letter
 
-    def _heard(self, words: str) -> Heard:
-        """A letter came. What the model had said by then stays said."""
+    def _spoken(self) -> bool:
+        """Whether a letter waits to be heard."""
+        return self._letter is not None and self._letter.done()
+
+    async def _heard(self) -> Heard:
         assert self._letter is not None
-        message = Message("user", self._letter.result())
-        self._letter = None
-        if words:
-            self.messages.append(Message("assistant", words))
-        self.messages.append(message)
+        letter, self._letter = self._letter, None
+        message = Message("user", letter.result())
+        self.messages += await guarded_input(self.agent.guards, [message])
         return Heard(message)
 
+    def _keep(self, words: list[str]) -> None:
+        """What the model had said when it was interrupted stays said."""
+        if any(words):
+            self.messages.append(Message("assistant", "".join(words)))
+
     async def _stop_listening(self) -> None:
-        letter, self._letter = self._letter, None
-        if letter is not None:
-            letter.cancel()
-            await asyncio.gather(letter, return_exceptions=True)
+        """A letter that came too late to be heard is heard when the next thing is said."""
+        letter = self._letter
+        if letter is not None and not letter.done():
+            self._letter = None
+            await _given_up(letter)
 
     # --- tools ------------------------------------------------------------------------------------------------------
 
@@ -207,7 +234,9 @@ class Conversation(Generic[T]):
         elif self.agent.outlasts:
             results = await self.handles.carry_out(calls, self.agent, self.messages, self._listening())
         else:
-            results = await self.agent.tools.call_all(calls, deps=self.agent.deps)
+            made, refused = calls[:MOST], calls[MOST:]
+            results = await self.agent.tools.call_all(made, deps=self.agent.deps, until=self._listening())
+            results += [ToolResult.of(call.id, TOO_MANY, name=call.name, error=True) for call in refused]
         self.messages.append(Message("tool", tuple(results)))
         return results
 
@@ -245,3 +274,8 @@ class Conversation(Generic[T]):
             usage=self.usage,
             money=self.money,
         )
+
+
+async def _given_up(work: asyncio.Future[Any]) -> None:
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)

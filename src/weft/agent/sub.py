@@ -9,6 +9,7 @@ from weft.agent.answer import Answer
 from weft.core.boundary import require
 from weft.core.content import ToolCall, ToolResult
 from weft.core.declare import Workflow
+from weft.core.errors import BudgetExceeded, Cancelled
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool
@@ -41,6 +42,12 @@ class SubAgent(Tool[Any, Any]):
             arguments = self.parameters.read(call.arguments)
             await approved(self, (), arguments)
             value = await process.call(self.workflow, (), arguments, where)
+        except Cancelled as error:
+            return failed(call, error)
+        except BudgetExceeded as error:
+            if error.process == process.id:
+                raise
+            return failed(call, error)  # the child's; if it is an ancestor's, the next effect here raises it
         except OURS:
             raise
         except Exception as error:

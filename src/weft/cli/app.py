@@ -7,6 +7,8 @@ from collections.abc import Callable
 import typer
 
 from weft.cli.audit import audits
+from weft.cli.bench_model import bench_model
+from weft.cli.chat import chat
 from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
@@ -37,8 +39,8 @@ app = typer.Typer(
 
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
-    "signal": signal, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_, "export": export,
-    "revoke": revoke, "models": models, "serve-model": serve_model,
+    "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
+    "export": export, "revoke": revoke, "models": models, "serve-model": serve_model, "bench-model": bench_model,
     "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():

@@ -150,10 +150,17 @@ def _embeddings() -> Finding:
 
 
 def _engine() -> Finding:
+    from weft.core.errors import EngineUnfit, MissingExtra
+    from weft.model.engine import abi
+
     try:
-        return Finding("local engine", True, f"xllamacpp {importlib.metadata.version('xllamacpp')}")
-    except importlib.metadata.PackageNotFoundError:
+        abi.library()
+    except MissingExtra:
         return Finding("local engine", False, "xllamacpp is not installed", "pip install 'weft[local]'")
+    except EngineUnfit as error:
+        fix = f"only its server is used, without forks, threads and saved states; pip install xllamacpp=={abi.VERSION}"
+        return Finding("local engine", False, str(error), fix)
+    return Finding("local engine", True, f"xllamacpp {abi.VERSION}")
 
 
 def _models() -> list[Finding]:

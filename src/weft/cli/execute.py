@@ -26,6 +26,7 @@ from weft.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from weft.core.declare import Workflow
     from weft.runtime.handle import Run
     from weft.runtime.runtime import Runtime
     from weft.store.base import ProcessRow, Store
@@ -43,6 +44,13 @@ def run(
     asks: Ask = None,
     deny: Deny = None,
     budget: Spend = None,
+    untrusted: Annotated[
+        bool, typer.Option("--untrusted", help="FILE is a program that nobody vouches for: run it in the sandbox.")
+    ] = False,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --untrusted: what it may call, as in files:read_file; repeat."),
+    ] = None,
     store: StorePlace = None,
     durability: Durability = "full",
     json: AsJson = False,
@@ -58,18 +66,35 @@ def run(
     from weft.core.errors import BadInput
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
-    workflow = find(target)
-    words = list(input or ())
-    if model is not None:
-        if "model" not in workflow.names:
-            raise BadInput(f"{workflow.name}{workflow.signature} takes no model; leave out --model")
-        words.append(f'{{"model": {_quoted(model)}}}')
-    args, kwargs = arguments(workflow, words)
+    workflow: Workflow[..., Any]
+    if untrusted:
+        from weft.cli.untrusted import shown, untrusted_of
+
+        if model is not None:
+            raise BadInput("--model: a program that nobody vouches for gets its inputs by --input")
+        workflow, args, kwargs = untrusted_of(target, tool or [], input or [])
+    else:
+        if tool:
+            raise BadInput("--tool goes with --untrusted: a workflow of yours calls what it likes")
+        workflow = find(target)
+        args, kwargs = arguments(workflow, _with_model(workflow, list(input or ()), model))
 
     async def start(runtime: Runtime) -> Run[Any]:
         return await runtime.start(workflow.options(key=key), *args, **kwargs)
 
-    finish(host(store, durability, start, policy), json)
+    end = host(store, durability, start, policy)
+    finish(shown(end, json) if untrusted else end, json)
+
+
+def _with_model(workflow: Workflow[..., Any], words: list[str], model: str | None) -> list[str]:
+    """The words of --input, and what --model is short for."""
+    from weft.core.errors import BadInput
+
+    if model is None:
+        return words
+    if "model" not in workflow.names:
+        raise BadInput(f"{workflow.name}{workflow.signature} takes no model; leave out --model")
+    return [*words, f'{{"model": {_quoted(model)}}}']
 
 
 @reported

@@ -16,10 +16,14 @@ from weft.core.codec import bind_plain
 from weft.core.declare import Workflow, registry
 from weft.core.errors import BadInput, UnknownWorkflow
 
+_WEFT = Path(__file__).parent.parent
+
 
 def load(target: str) -> ModuleType:
     """Import a file (under its stem, with its folder on the path) or a dotted module."""
     path = Path(target)
+    if path.suffix == ".py" and path.is_relative_to(_WEFT):  # a workflow of Weft's own
+        return importlib.import_module(".".join(["weft", *path.relative_to(_WEFT).with_suffix("").parts]))
     try:
         if path.suffix != ".py" and not path.exists():
             sys.path.insert(0, str(Path.cwd()))
@@ -83,6 +87,11 @@ def find(target: str) -> Workflow[..., Any]:
 
 def arguments(workflow: Workflow[..., Any], inputs: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """`--input` words (JSON, @file with JSON, or key=value) as the workflow's typed arguments."""
+    return bind_plain(workflow.fn, merged(inputs))
+
+
+def merged(inputs: list[str]) -> Any:
+    """The same as one value: an object, or the only JSON there is."""
     whole: Any = {}
     for word in inputs:
         key, separator, value = word.partition("=")
@@ -92,7 +101,7 @@ def arguments(workflow: Workflow[..., Any], inputs: list[str]) -> tuple[tuple[An
             whole = _merge(whole, {key: _loose(value)}, word)
         else:
             whole = _merge(whole, _json(word, "--input"), word)
-    return bind_plain(workflow.fn, whole)
+    return whole
 
 
 def _read(path: str) -> str:

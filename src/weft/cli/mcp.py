@@ -47,12 +47,15 @@ def serve_mcp(
     """
     import asyncio
     import os
+    import sys
     from pathlib import Path
 
     from weft.cli.rights import policy_of, whole_policy
+    from weft.tool.mcp.serve import prepare, served, server
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
-    found = _named(target)
+    prepare()
+    offered = served(_named(target))
     token = os.environ.get("WEFT_MCP_TOKEN") or None
 
     async def main() -> None:
@@ -61,10 +64,8 @@ def serve_mcp(
         from weft import __version__
         from weft.runtime.runtime import Runtime
         from weft.tool.mcp.listening import over_http, over_pipes
-        from weft.tool.mcp.serve import served, server
 
         async with Runtime(store or default_store(), policy=policy) as runtime:
-            offered = served(found)
             made = server(Path(target.partition(":")[0]).stem, offered, runtime, __version__)
             if http:
                 work = over_http(
@@ -89,8 +90,8 @@ def serve_mcp(
         asyncio.run(main())
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    if not http:
-        os._exit(0)  # a thread may still wait for an input that nobody writes
+    sys.stderr.flush()
+    os._exit(0)  # a thread may still wait for an input that nobody writes, or a step be in the middle of something
 
 
 def _named(target: str) -> list[Tool[..., Any] | Workflow[..., Any]]:

@@ -16,6 +16,7 @@ from weft.core.capability import Request
 from weft.core.resource import entry_path, requests
 
 if TYPE_CHECKING:
+    from weft.core.label import Label
     from weft.core.needs import Need
     from weft.core.resources import Resources, Usage
 
@@ -64,6 +65,13 @@ class Crossing(Protocol):
     @property
     def took(self) -> Callable[[Usage], None]:
         """Told what a call took."""
+
+    @property
+    def full(self) -> Label:
+        """What it carries so far: what it was given, and what it has read."""
+
+    def brings(self, label: Label) -> None:
+        """Its outcome carries this, too."""
 
     def at_leave(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do this when the process leaves this runtime: at its end, paused, or with the runtime."""

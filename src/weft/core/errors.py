@@ -388,6 +388,14 @@ class ModelCrashed(ModelError):
     """The local engine's process died; the next call starts it anew."""
 
 
+class EngineUnfit(ModelUnavailable):
+    """The local engine's library is not the release that it was made for; generations go through its server."""
+
+
+class OutOfCells(ModelError):
+    """An engine has no room for more tokens or sequences: trim or close some, or open it with more cells."""
+
+
 class ModelTimeout(ModelError, TimeoutError):
     """A generation did not finish in time."""
 

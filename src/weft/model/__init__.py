@@ -8,6 +8,7 @@ from weft.model.classify import Classifier
 from weft.model.client import close_clients
 from weft.model.embed import Embedder, Vectors, cosine, embedder
 from weft.model.engine import close_engines as close
+from weft.model.engine.threads import Thread, Woven
 from weft.model.event import (
     CallDelta,
     Called,
@@ -33,7 +34,7 @@ from weft.model.stream import Stream
 __all__ = [
     "DEFAULT", "Asked", "Blob", "CallDelta", "CallStarted", "Called", "Citation", "Classifier", "Counted", "Embedder",
     "Event", "File", "Finished", "Message", "Model", "Opaque", "Part", "PartDone", "Reasoning", "ReasoningDelta",
-    "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "ToolCall",
-    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "balance", "catalogue", "close", "close_clients", "cosine",
-    "embedder", "fallback", "fetch", "generate", "local", "open", "script",
+    "Refusal", "RefusalDelta", "Reply", "Request", "Restarted", "Stream", "Text", "TextDelta", "Thread", "ToolCall",
+    "ToolResult", "ToolSpec", "Uri", "Usage", "Vectors", "Woven", "balance", "catalogue", "close", "close_clients",
+    "cosine", "embedder", "fallback", "fetch", "generate", "local", "open", "script",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from weft.core.retry import Retry
 from weft.model import scripted
 from weft.model.answer import Shape, parse, schema_of
 from weft.model.catalogue import DEFAULT
+from weft.model.engine.threads import Woven
 from weft.model.generate import RETRY, generate
 from weft.model.message import Message, Parts, conversation
 from weft.model.request import Reply, Request
@@ -181,7 +182,8 @@ class Model(Asked):
         self._where = where(spec)
         if queue is None and isinstance(self._where, Local):
             queue = Queue(f"model:{spec}", concurrency=self._where.slots)
-        self._generate: Step[..., Reply] = generate.options(queue=queue, retries=retries)
+        self._options: dict[str, Any] = {"queue": queue, "retries": retries}
+        self._generate: Step[..., Reply] = generate.options(**self._options)
 
     @property
     def embedded(self) -> bool:
@@ -191,6 +193,32 @@ class Model(Asked):
         if stream:
             return await self._generate(self.spec, request, stream)
         return await self._generate(self.spec, request)
+
+    async def threads(
+        self,
+        prefix: str,
+        outlines: Sequence[str] = (),
+        *,
+        stop: str | Sequence[str] = (),
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        timeout: float = 600.0,  # noqa: ASYNC109 (it travels with the request)
+    ) -> Woven:
+        """Go on from `prefix`, a text as it is (no chat template is put around it), in several places at once.
+
+        With `outlines`, a thread goes on from the prefix and each of them, until one of `stop` or for `max_tokens`;
+        they don't see each other, and are joined in this order. Without, the model outlines the threads itself, which
+        it must have been trained for (ThreadWeaver), and writes `max_tokens` in all. The embedded engine computes the
+        prefix once; of other servers only OpenAI-style ones with completions will do.
+
+        Raises BadInput, OutOfCells when all of it does not fit the engine, and what `chat` raises."""
+        from weft.model.threads import asked_of, written
+
+        asked = asked_of(stop, max_tokens, temperature, top_p, top_k, seed, timeout)
+        return await written(self.spec, prefix, tuple(outlines), asked, **self._options)
 
     async def ask_all(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         from weft.model.batch import offered, run_batch

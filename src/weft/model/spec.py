@@ -20,7 +20,7 @@ from weft.core.errors import BadInput
 from weft.core.pattern import url_resource
 from weft.model.catalogue import find
 from weft.model.dialect import DIALECTS, Dialect, dialect
-from weft.model.engine import Engine, shared_engine
+from weft.model.engine import LlamaServer, shared_server
 from weft.model.fetch import fetch
 
 SLOTS = 4
@@ -49,10 +49,13 @@ class Local(msgspec.Struct, frozen=True):
         """How a capability calls it."""
         return f"local/{Path(self.name).name}"
 
-    def engine(self) -> Engine:
-        """The engine that has it, started or not. Fetches the model."""
-        path = Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
-        return shared_engine(self.name, path, self.slots, self.context)
+    def path(self) -> Path:
+        """Its file, fetched if need be."""
+        return Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
+
+    def engine(self) -> LlamaServer:
+        """The server that has it, started or not. Fetches the model."""
+        return shared_server(self.name, self.path(), self.slots, self.context)
 
 
 class Remote(msgspec.Struct, frozen=True):

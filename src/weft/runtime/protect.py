@@ -407,9 +407,15 @@ class Inner:
         self.priority = outer.priority
         self.took = outer.took
         self.at_leave = outer.at_leave
+        self.brings = outer.brings
         self.requests = [one for need in needs for one in need.asked(arguments, self.workspace)]
         if self.requests and (refused := touched(outer, self.requests)):
             raise refused
+
+    @property
+    def full(self) -> Label:
+        """See `Crossing.full`."""
+        return self.outer.full
 
     def further(self, asked: Request, instead: str) -> None:
         """See `Crossing.further`."""

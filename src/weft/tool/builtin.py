@@ -1,9 +1,11 @@
-"""Weft's own tools for agents: what `weft.tool.files`, `.shell`, `.python`, `.http` and `.git` do, in a model's words.
+"""Weft's own tools for agents: what `weft.tool.files`, `.shell`, `.sandbox`, `.python`, `.http` and `.git` do, in a
+model's words.
 
     tools = builtin.FILES + builtin.GIT                    # or builtin.ALL.only("read_file", "run_command")
 
-Each needs the rights of the steps beneath it (`read:`, `write:`, `shell:`, `net:`), decided before it begins. Results
-are texts that say what a model needs to go on; long ones are shown in part and kept whole (`read_output`).
+Each needs the rights of the steps beneath it (`read:`, `write:`, `shell:`, `sandbox:`, `net:`), decided before it
+begins. Results are texts that say what a model needs to go on; long ones are shown in part and kept whole
+(`read_output`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any
 
 from weft.core.content import Blob, modality_of
 from weft.core.errors import BadInput
-from weft.tool import files, git, http, output, python, shell
+from weft.core.resources import Paused
+from weft.tool import files, git, http, output, python, sandbox, shell
 from weft.tool.declare import tool
 from weft.tool.failure import ToolRetry
 from weft.tool.toolset import Toolset
@@ -128,7 +131,26 @@ async def run_command(command: str, seconds: float = 120.0) -> str:
         seconds: Then it is ended.
     """
     done = await shell.run(_words(command), timeout=seconds)
-    return _told(done.code, done.stdout, done.stderr)
+    return _told(done.code, done.stdout, done.stderr, done.paused)
+
+
+def _to_say(command: str, **_: Any) -> Iterator[tuple[str, Any]]:
+    yield "sandbox.run", ["sh", "-c", command]
+    yield "file.read", "."
+
+
+@tool(effect="pure", needs=_to_say)
+async def sandbox_shell(command: str, seconds: float = 120.0) -> str:
+    """Run a command in a shell that stays, with its folder and variables, in a sandbox: it has no network, and works on
+    a copy of the workspace, which nobody else sees.
+
+    Args:
+        command: What the shell reads.
+        seconds: Then it is ended, and the shell with it.
+    """
+    said = await sandbox.say(command, seconds=seconds)
+    told = _told(said.code, said.stdout, said.stderr, said.paused)
+    return f"[a new shell, on a new copy of the workspace]\n{told}" if said.fresh else told
 
 
 @tool(effect="pure")
@@ -141,15 +163,17 @@ async def run_python(program: str, seconds: float = 30.0) -> str:
     """
     done = await python.run(program, seconds=seconds)
     made = f"\n[it made files: {', '.join(sorted(done.files))}]" if done.files else ""
-    return _told(done.code, done.stdout, done.stderr) + made
+    return _told(done.code, done.stdout, done.stderr, done.paused) + made
 
 
-def _told(code: int, stdout: str, stderr: str) -> str:
+def _told(code: int, stdout: str, stderr: str, paused: Paused | None) -> str:
     parts = [stdout.rstrip("\n")] if stdout.strip() else []
     if stderr.strip():
         parts.append(f"[errors]\n{stderr.rstrip(chr(10))}" if parts else stderr.rstrip("\n"))
     if code:
         parts.append(f"[ended by signal {-code}]" if code < 0 else f"[exit status {code}]")
+    if paused is not None:
+        parts.append(f"[{paused}]")
     return "\n".join(parts) or "[it said nothing, and ended well]"
 
 
@@ -245,7 +269,7 @@ async def search_output(ref: str, pattern: str, context: int = 0) -> str:
 
 
 FILES = Toolset(read_file, write_file, edit_file, search_files, list_files, find_files)
-COMMANDS = Toolset(run_command, run_python)
+COMMANDS = Toolset(run_command, run_python, sandbox_shell)
 WEB = Toolset(fetch_url)
 GIT = Toolset(git_log, git_status, git_diff)
 OUTPUTS = Toolset(read_output, search_output)

@@ -23,6 +23,8 @@ from weft.tool.declare import Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
+GIVEN_UP = "given up before its end, and whether it did anything is not known: find out before you do it again"
+
 
 class Toolset:
     """Tools under the names that a model calls them by. Raises BadInput for two of one name."""
@@ -123,17 +125,24 @@ class Toolset:
         return await found.answer(call, deps, report, where)
 
     async def call_all(
-        self, calls: Sequence[ToolCall], *, deps: Any = None, report: Report | None = None, at_once: int | None = None
-    ) -> list[ToolResult]:
+        self, calls: Sequence[ToolCall], *, deps: Any = None, report: Report | None = None, at_once: int | None = None,
+        until: asyncio.Future[Any] | None = None,
+    ) -> list[ToolResult]:  # fmt: skip
         """Carry out several calls beside each other, at most `at_once` of them at a time; the results in the order of
         the calls. Calls of tools in one `lane` (or declared with ``order="ordered"``) wait for each other, in this
-        order. What ends one call for good (`BudgetExceeded`, a cancellation) cancels the others and is raised."""
+        order. What ends one call for good (`BudgetExceeded`, a cancellation) cancels the others and is raised. `until`:
+        when this is done first, the calls that are under way are given up, and their results say so."""
         if at_once is not None and at_once < 1:
             raise BadInput(f"call_all(at_once={at_once!r}): at least one call at a time")
         where = place()
         slots = asyncio.Semaphore(at_once) if at_once is not None else None
         lanes: dict[str | None, asyncio.Task[ToolResult]] = {}
         tasks: list[asyncio.Task[ToolResult]] = []
+
+        def give_up(_: object) -> None:
+            for task in tasks:
+                task.cancel()
+
         try:
             async with asyncio.TaskGroup() as group:
                 for call in calls:
@@ -142,9 +151,14 @@ class Toolset:
                     work = self._in_turn(self._call(call, deps, report, where), before, slots)
                     tasks.append(group.create_task(work))
                     lanes[lane] = tasks[-1]
+                if until is not None:
+                    until.add_done_callback(give_up)
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
-        return [task.result() for task in tasks]
+        finally:
+            if until is not None:
+                until.remove_done_callback(give_up)
+        return [_given_up(call) if task.cancelled() else task.result() for call, task in zip(calls, tasks, strict=True)]
 
     @staticmethod
     async def _in_turn(
@@ -159,6 +173,10 @@ class Toolset:
                 return await work
         finally:
             work.close()
+
+
+def _given_up(call: ToolCall) -> ToolResult:
+    return ToolResult.of(call.id, GIVEN_UP, name=call.name, error=True)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -1,6 +1,6 @@
 """The embedded engine as a server that OpenAI's clients use unchanged:
 
-    GET /v1/models    POST /v1/chat/completions    POST /v1/embeddings    GET /health
+    GET /v1/models    POST /v1/chat/completions    POST /v1/completions    POST /v1/embeddings    GET /health
 
 Who knows the key may ask; without a key only this machine may (and no page in a browser: it can't send JSON to a
 server that does not invite it, and a name that was bent to point here is no name of this machine). A client that goes
@@ -30,6 +30,7 @@ from weft.model.spec import Local, where
 from weft.model.stream import Stream
 from weft.web.chat_answer import Answer, framed, refusal_of
 from weft.web.chat_question import Question, Refused, decoded, read_question
+from weft.web.completions import Completions, Wanted
 
 try:
     from starlette.applications import Starlette
@@ -65,6 +66,12 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
     user: str | None = None
 
 
+class _Waits(msgspec.Struct, forbid_unknown_fields=True):
+    """What a program waits for."""
+
+    tool: str
+
+
 class ModelServer:
     """What is served: one model of the embedded engine, and the models of embeddings. `key`: what clients must know;
     empty for none. Raises BadInput for a model that is not embedded."""
@@ -77,6 +84,7 @@ class ModelServer:
         self.local = found
         self.name = found.resource.removeprefix("local/").removesuffix(".gguf")
         self.key = key
+        self.completions = Completions(found, self.model, self.name)
         self.began = int(time.time())
         self._count = 0
 
@@ -93,6 +101,8 @@ class ModelServer:
                 Route("/v1/models", self._guarded(self._models)),
                 Route("/v1/models/{name:path}", self._guarded(self._models)),
                 Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
+                Route("/v1/completions", self._guarded(self._complete), methods=["POST"]),
+                Route("/v1/programs/{name:path}", self._guarded(self._program), methods=["POST", "DELETE"]),
                 Route("/v1/embeddings", self._guarded(self._embeddings), methods=["POST"]),
             ],
             exception_handlers={HTTPException: _unrouted},
@@ -131,6 +141,24 @@ class ModelServer:
             async for event in stream:
                 for piece in answer.pieces(event, question.usage):
                     yield piece
+
+    async def _complete(self, request: Request) -> Response:
+        wanted = decoded(await _body(request), Wanted)
+        if wanted.model != self.name:
+            raise self._unknown(wanted.model)
+        wanted.check()
+        if not wanted.stream:
+            return _json(await _while_there(request, self.completions.whole(wanted)))
+        pieces = self.completions.pieces(wanted)
+        return _Pieces(await _while_there(request, anext(pieces)), pieces)
+
+    async def _program(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "DELETE":
+            await self.completions.forget(name)
+            return _json({"program": name, "deleted": True})
+        kept = await self.completions.calls(name, decoded(await _body(request), _Waits).tool)
+        return _json({"program": name, "kept_seconds": kept})
 
     async def _embeddings(self, request: Request) -> Response:
         wanted = decoded(await _body(request), _Wanted)
@@ -311,8 +339,11 @@ async def serving(server: ModelServer, host: str, port: int, grace: float) -> As
             f"{host} can be reached from other machines, and there is no key; set WEFT_SERVE_KEY, or give --key-file"
         )
     application = server.application()
-    async with listening(application, host, port, grace=grace, what="the model's server") as (address, listener):
-        yield f"{address}/v1", listener
+    try:
+        async with listening(application, host, port, grace=grace, what="the model's server") as (address, listener):
+            yield f"{address}/v1", listener
+    finally:
+        await server.completions.close()
 
 
 async def until_told(listener: Listener) -> None:

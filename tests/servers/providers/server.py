@@ -120,7 +120,7 @@ class Providers:
                     await self._answer(got, Answer(writer))
                 finally:
                     self.open -= 1
-        except (Cut, ConnectionError, asyncio.CancelledError):
+        except (Cut, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

@@ -89,6 +89,8 @@ def settled(
             asked = min(asked, most)
         amounts[name] = next((one for one in (asked, most) if one is not None), getattr(default, name))
     said = hinted.memory is not None or declared.memory is not None
+    if amounts["pids"] is not None and declared.on_limit == "kill":
+        learned = None  # to wait at its memory would be to wait at its processes, which it is to be ended for
     if not said and learned is not None:
         amounts["memory"] = learned
     on_limit = "pause" if not said and learned is not None else declared.on_limit

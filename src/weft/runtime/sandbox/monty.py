@@ -93,11 +93,15 @@ class Monty:
             return Program(pool, job, scratch, copies, await watched(job, scratch, copies))
 
     @contextlib.asynccontextmanager
-    async def session(self, job: Job) -> AsyncIterator[AsyncMontySession]:
+    async def session(
+        self, job: Job, *, rounds: int | None = None, **settings: Any
+    ) -> AsyncIterator[AsyncMontySession]:
         """The interpreter itself, under the job's limits, for programs that are stopped at each call of a function: see
-        pydantic-monty's `feed_start`, `dump` and `load_snapshot`."""
+        pydantic-monty's `feed_start`, `dump` and `load_snapshot`. `rounds`: how often it may turn to its host;
+        `settings`: of pydantic-monty's `checkout`."""
         pool = await self.pool()
-        async with pool.checkout(limits=_limits(job)) as session:
+        limits: Any = _limits(job) if rounds is None else {**_limits(job), "max_suspensions": rounds}
+        async with pool.checkout(limits=limits, **settings) as session:
             yield session
 
 

@@ -7,6 +7,7 @@ when the first connection is made.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from weft.tool.mcp.tasks import Tasks, finished
 from weft.tool.mcp.text import cleaned
 
 if TYPE_CHECKING:
-    from weft.tool.mcp.connect import Connection
+    from weft.tool.mcp.connection import Connection
+
+logging.getLogger("mcp").addHandler(logging.NullHandler())  # what a server says is not printed unasked
 
 MOST = 2_000
 """Tools, resources or prompts that are taken from a server."""

@@ -6,6 +6,7 @@ loopback under a name of its own) and that come from no page of another origin. 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Callable, Sequence
@@ -48,15 +49,31 @@ async def over_http(
     if token is None and not _loopback(host):
         raise BadInput(f"others reach {host}: set WEFT_MCP_TOKEN to a token that callers must give, or use 127.0.0.1")
     config = uvicorn.Config(
-        app_of(server, host, token, names, origins), host=host, port=port, log_level="warning", lifespan="on",
+        app_of(server, host, token, names, origins), host=host, port=port, log_level="critical", lifespan="on",
         timeout_graceful_shutdown=2,
     )  # fmt: skip
     running = _server_class()(config)
     running.ready = ready
+    serving = asyncio.create_task(_served(running))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        running.should_exit = True  # answers under way get a moment
+        await serving
+        raise
+    except _Taken:
+        raise BadInput(f"{host}:{port} can't be listened on; choose another port") from None
+
+
+class _Taken(Exception):
+    """The address can't be listened on."""
+
+
+async def _served(running: Any) -> None:
     try:
         await running.serve()
-    except SystemExit:
-        raise BadInput(f"{host}:{port} can't be listened on; choose another port") from None
+    except SystemExit:  # an exit from a task would end the loop
+        raise _Taken from None
 
 
 def app_of(

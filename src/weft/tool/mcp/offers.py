@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from weft.core.content import Content
 from weft.core.declare import Effect, Primitive
-from weft.tool.mcp.connect import Connection, use
+from weft.tool.mcp.connect import use
+from weft.tool.mcp.connection import Connection
 from weft.tool.mcp.content import Prompt, Resource, Said
 from weft.tool.mcp.server import Server
 

@@ -95,13 +95,19 @@ def served(what: Iterable[Tool[..., Any] | Workflow[..., Any]]) -> list[Served]:
     return [Served(names[name], found[name]) for name in sorted(found)]
 
 
-def server(name: str, offered: list[Served], runtime: Runtime, version: str = "") -> LowServer[Any]:
-    """The official SDK's server for these, whose calls are runs of `runtime`. Raises MissingExtra."""
+def prepare() -> None:
+    """Import the SDK, which takes a second, while nothing runs yet. Raises MissingExtra."""
     try:
-        import mcp_types as types
-        from mcp.server.lowlevel import Server
+        import mcp.server.lowlevel  # noqa: F401
     except ImportError as error:
         raise MissingExtra("MCP needs the extra `mcp`: pip install 'weft[mcp]'") from error
+
+
+def server(name: str, offered: list[Served], runtime: Runtime, version: str = "") -> LowServer[Any]:
+    """The official SDK's server for these, whose calls are runs of `runtime`. Raises MissingExtra."""
+    prepare()
+    import mcp_types as types
+    from mcp.server.lowlevel import Server
 
     by_name = {one.name: one for one in offered}
     listed = [

@@ -5,9 +5,9 @@
     issues = Server("issues", url="https://example.com/mcp", headers={"Authorization": ("Bearer ", token)})
 
 A server that is run gets a sandbox of its own: the folders that it is given, the variables that it is given, no network
-and no other process. What it is given, the process that uses it must be allowed: `read:` and `write:` of the folders,
-`secret:` of the secrets, `net:anywhere:0` for a network; without the sandbox, `shell:` of the command. A server that is
-reached needs `net:` of its host. Each tool needs `tool:NAME/TOOL`.
+and no other process. Who uses it must be allowed to run it there (`sandbox:` of the command) and what it is given:
+`read:` and `write:` of the folders, `secret:` of the secrets, `net:anywhere:0` for a network; without the sandbox,
+`shell:` of the command. A server that is reached needs `net:` of its host. Each tool needs `tool:NAME/TOOL`.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class Server:
             raise self._bad(f"command={self.command!r} must be a list of texts, such as ['mcp-server-time']")
         if self.headers:
             raise self._bad("headers are of a server that is reached")
+        if not self.sandbox and (self.read or self.write or self.limits):
+            raise self._bad("without a sandbox nothing keeps it to read, write or limits; leave them out")
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise self._bad(f"env={{{name!r}: ...}}: names of variables are letters, digits and _")
@@ -127,6 +129,7 @@ class Server:
         if self.url:
             yield "net.connect", self.url
         elif self.sandbox:
+            yield "sandbox.run", list(self.command)
             yield from (("file.read", str(path)) for path in (*self.read, *self.write))
             yield from (("file.write", str(path)) for path in self.write)
             if self.network:
@@ -150,7 +153,8 @@ class Server:
         return await toolset(self)
 
     async def approve(self) -> tuple[str, ...]:
-        """Take what it offers now as approved; what that changed, a line each."""
+        """Take what it offers now as approved; what that changed, a line each. For a script of yours: a run can't
+        approve for itself, and raises BadInput (`changed="ask"` asks a person)."""
         from weft.tool.mcp.tools import approve
 
         return await approve(self)

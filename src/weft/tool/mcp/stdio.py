@@ -233,7 +233,8 @@ class Lines:
             self.over.set()
 
     def _hear(self, data: bytes) -> None:
-        self._process.last_words = plain((self._process.last_words + data.decode("utf-8", "replace"))[-LAST_WORDS:])
+        said = data[-LAST_WORDS:].decode("utf-8", "replace")
+        self._process.last_words = plain((self._process.last_words + said)[-LAST_WORDS:])
 
     def _flooded(self, open_line: int) -> bool:
         if open_line > LONGEST_LINE:

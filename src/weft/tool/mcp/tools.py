@@ -17,20 +17,22 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
 
 from weft.core.boundary import boundary, place
 from weft.core.content import ToolCall, ToolResult
-from weft.core.crossing import crossing, workspace
+from weft.core.crossing import crossing, executing, workspace
 from weft.core.declare import Effect, Primitive
-from weft.core.errors import InputNeeded
+from weft.core.errors import BadInput, InputNeeded
 from weft.core.retry import Retry
 from weft.tool.context import Report, ToolContext
 from weft.tool.declare import LIMIT, Tool
 from weft.tool.mcp import pins
-from weft.tool.mcp.connect import Connection, use
+from weft.tool.mcp.connect import use
+from weft.tool.mcp.connection import Connection
 from weft.tool.mcp.content import Reply
 from weft.tool.mcp.errors import ServerFailed, ServerMisfit, ToolFailed, ToolsChanged
 from weft.tool.mcp.pins import Offer
@@ -56,6 +58,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 async def toolset(server: Server) -> Toolset:
     """See `Server.tools`."""
     listing = await _listed(server)
+    if listing.changes and boundary() is None:
+        raise ToolsChanged(server.name, listing.changes)  # nobody is there to ask
     if listing.changes:
         await _approved_by_person(server, listing)
     names = model_names([offer.name for offer in listing.offers])
@@ -64,6 +68,8 @@ async def toolset(server: Server) -> Toolset:
 
 async def approve(server: Server) -> tuple[str, ...]:
     """See `Server.approve`."""
+    if boundary() is not None or crossing() is not None:
+        raise BadInput(f"a run can't approve of {server.name!r} for itself: use `weft mcp approve {server.name}`")
 
     async def looked(name: str) -> tuple[str, ...]:
         found = await offers(server)
@@ -84,16 +90,11 @@ async def _listed(server: Server) -> Listing:
         if changes and what == "approve":
             await asyncio.to_thread(pins.approve, place, name, found)
             return Listing(offers=tuple(found))
-        if changes and (what == "fail" or _alone()):
+        if changes and what == "fail":
             raise ToolsChanged(name, changes)
         return Listing(offers=tuple(found), changes=tuple(changes))
 
     return cast(Listing, await _effect(server, "mcp.tools", tools)(server.name))
-
-
-def _alone() -> bool:
-    """Whether no workflow waits for this that could ask a person."""
-    return crossing() is None
 
 
 async def _approved_by_person(server: Server, listing: Listing) -> None:
@@ -194,9 +195,20 @@ class McpTool(Tool[..., Any]):
     def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
         return self._to_its_end(_shown, lambda tool: Tool.answer(tool, call, deps, report, where))
 
+    async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """In a step that calls it, what its server needs is decided in that step's name, as for a primitive."""
+        outer = crossing()
+        if outer is None:
+            return await super()._directly(args, kwargs)
+        token = executing.set(outer.within(self.needs, {}))
+        try:
+            return await super()._directly(args, kwargs)
+        finally:
+            executing.reset(token)
+
     async def _to_its_end(self, form: Form, begin: Callable[[McpTool], Awaitable[Any]]) -> Any:
         """Rounds of the call, each with the answers to the questions of the one before."""
-        tool = self._saying(form(_round(self.server, self.offer)))
+        tool = self if form is _replied else self.as_shown
         for _ in range(ROUNDS):
             try:
                 return await begin(tool)
@@ -209,6 +221,11 @@ class McpTool(Tool[..., Any]):
             going_on = form(_round(self.server, self.offer, {**asking.given, **answers}, asking.state))
             tool = self._saying(going_on, approval=False, before=())  # approved, and seen, in the first round
         raise ServerMisfit(f"the MCP server {self.server.name!r} came back with questions {ROUNDS} times")
+
+    @cached_property
+    def as_shown(self) -> McpTool:
+        """The same tool, as it answers a model."""
+        return self._saying(_shown(_round(self.server, self.offer)))
 
     def _saying(self, fn: Callable[..., Any], **changes: Any) -> McpTool:
         """The same tool, by this function."""

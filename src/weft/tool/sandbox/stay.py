@@ -18,6 +18,7 @@ import msgspec
 from weft.core.crossing import crossing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput
+from weft.core.label import PUBLIC, Label
 from weft.core.resources import Paused, Resources
 from weft.runtime.governor import Call, Group, governor, limit_error, opened
 from weft.runtime.sandbox import Job, Reply, Session, Streams, choose
@@ -50,6 +51,8 @@ class _Shell:
     copy: list[str]
     read: list[str]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    label: Label = PUBLIC
+    """What it may hold carries this: what it was told, and what it could read."""
     session: Session | None = None
     group: Group | None = None
 
@@ -95,12 +98,16 @@ async def say(
 async def _said(key: Key, shell: _Shell, text: str, seconds: float, limit: int, resources: Resources) -> Said:
     here = crossing()
     fresh = shell.session is None
+    if here is not None:
+        here.brings(shell.label)
     try:
         if fresh:
             if here is not None:
                 here.at_leave(partial(_end, key, shell))
             await _begin(shell, key[1], resources)
         assert shell.session is not None and shell.group is not None
+        if here is not None:
+            shell.label |= here.full
         before = await asyncio.to_thread(shell.group.usage)
         reply = await shell.session.run(text, seconds, streams=Streams(keep=limit))
         out, err = await asyncio.to_thread(_adopted, reply, limit)
@@ -163,6 +170,8 @@ async def leave(session: str = "main", *, write: Sequence[str | Path] = ()) -> l
     shell = _shells.get(key)
     if shell is None or shell.session is None:
         raise BadInput(f"there is no shell {session!r}: it ended, or nobody has said anything to it yet")
+    if here is not None:
+        here.brings(shell.label)
     wanted = place.real_places(write)
     for path in wanted:
         if not any(Path(path).is_relative_to(copied) for copied in shell.copy):

@@ -1,7 +1,7 @@
-"""The local engine: llama.cpp in a child process, so that a crash in C is an error and not the end of the program.
+"""llama.cpp's own HTTP server in a child process, so that a crash in C is an error and not the end of the program.
 
-An `Engine` starts its child when first asked for its address, and anew when the child has died since. All callers in
-one operating-system process share one engine per model; it ends with the interpreter, or at `close_engines()`.
+A `LlamaServer` starts its child when first asked for its address, and anew when the child has died since. All callers
+in one operating-system process share one server per model; it ends with the interpreter, or at `close_servers()`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import IO, NamedTuple
 
 from weft.core.errors import MissingExtra, ModelCrashed, ModelUnavailable
 
-_READY_SECONDS = 120.0
-_COMPLAINT = re.compile(r"assert|abort|terminate|error|failed|cannot|no such", re.IGNORECASE)
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+READY_SECONDS = 120.0
+COMPLAINT = re.compile(r"assert|abort|terminate|error|failed|cannot|no such", re.IGNORECASE)
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class Address(NamedTuple):
@@ -36,7 +36,7 @@ class Address(NamedTuple):
     key: str
 
 
-class Engine:
+class LlamaServer:
     """One model file served by one child process: `slots` generations at once, `context` tokens for each."""
 
     def __init__(self, name: str, path: Path, slots: int, context: int) -> None:
@@ -72,20 +72,20 @@ class Engine:
         self._bury()
         key = secrets.token_urlsafe(24)
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "weft.model.engine_process"],
+            [sys.executable, "-P", "-m", "weft.model.engine.server_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a ctrl-C on the terminal is for the program, which then ends its engine
             env={
-                **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
                 "OMP_WAIT_POLICY": "passive",
             },
         )
         assert child.stdin and child.stdout and child.stderr
         self._child = child
-        threading.Thread(target=_listen, args=(child.stderr, self._said), daemon=True).start()
+        threading.Thread(target=listen, args=(child.stderr, self._said), daemon=True).start()
         settings = {
             "path": str(self.path),
             "key": key,
@@ -101,13 +101,13 @@ class Engine:
         self._address = Address(self._ready(child, child.stdout), key)
 
     def _ready(self, child: subprocess.Popen[bytes], answers: IO[bytes]) -> str:
-        deadline = time.monotonic() + _READY_SECONDS
+        deadline = time.monotonic() + READY_SECONDS
         while not select.select([answers], [], [], 0.2)[0]:
             if time.monotonic() > deadline:
                 child.kill()
                 child.wait()
                 raise ModelUnavailable(
-                    f"the engine of {self.name} was not ready after {_READY_SECONDS:.0f} s{self._log()}; "
+                    f"the engine of {self.name} was not ready after {READY_SECONDS:.0f} s{self._log()}; "
                     "try again when the machine is less busy"
                 )
         line = answers.readline()
@@ -116,7 +116,7 @@ class Engine:
             return address
         code = child.wait()
         raise ModelUnavailable(
-            f"the engine of {self.name} could not start ({_ending(code)}){self._log()}; if the model's file "
+            f"the engine of {self.name} could not start ({ending(code)}){self._log()}; if the model's file "
             f"{self.path.name} is damaged, delete it and it is fetched again"
         )
 
@@ -130,12 +130,12 @@ class Engine:
         except subprocess.TimeoutExpired:
             return None
         return ModelCrashed(
-            f"the engine of {self.name} died during a generation ({_ending(code)}){self._log()}; "
+            f"the engine of {self.name} died during a generation ({ending(code)}){self._log()}; "
             "call again: the next generation starts a new one"
         )
 
     def _log(self) -> str:
-        last = [line for line in list(self._said)[-8:] if _COMPLAINT.search(line)]
+        last = [line for line in list(self._said)[-8:] if COMPLAINT.search(line)]
         return f"; its last words: {' | '.join(last[-3:])[:600]}" if last else ""
 
     def _bury(self) -> None:
@@ -154,13 +154,13 @@ class Engine:
             self._bury()
 
 
-def _listen(stderr: IO[bytes], said: deque[str]) -> None:
+def listen(stderr: IO[bytes], said: deque[str]) -> None:
     with stderr:
         for line in stderr:
             said.append(line.decode("utf-8", "replace").strip())
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     if code >= 0:
         return f"exit status {code}"
     try:
@@ -169,29 +169,29 @@ def _ending(code: int) -> str:
         return f"signal {-code}"
 
 
-_engines: dict[tuple[Path, int, int], Engine] = {}
-_engines_lock = threading.Lock()
+_servers: dict[tuple[Path, int, int], LlamaServer] = {}
+_servers_lock = threading.Lock()
 
 
-def shared_engine(name: str, path: Path, slots: int, context: int) -> Engine:
+def shared_server(name: str, path: Path, slots: int, context: int) -> LlamaServer:
     """This process's engine for the file, made (not started) when first asked for."""
-    with _engines_lock:
-        return _engines.setdefault((path, slots, context), Engine(name, path, slots, context))
+    with _servers_lock:
+        return _servers.setdefault((path, slots, context), LlamaServer(name, path, slots, context))
 
 
-def close_engines() -> None:
+def close_servers() -> None:
     """End every engine of this process. A later call starts what it needs."""
-    with _engines_lock:
-        for engine in _engines.values():
+    with _servers_lock:
+        for engine in _servers.values():
             engine.close()
 
 
 def _forget() -> None:
     """In a forked process: the engines belong to the parent."""
-    global _engines_lock
-    _engines.clear()
-    _engines_lock = threading.Lock()
+    global _servers_lock
+    _servers.clear()
+    _servers_lock = threading.Lock()
 
 
-atexit.register(close_engines)
+atexit.register(close_servers)
 os.register_at_fork(after_in_child=_forget)

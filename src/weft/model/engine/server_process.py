@@ -1,7 +1,7 @@
 """The child process that holds the model: reads its settings from stdin, serves loopback, leaves with its parent.
 
-Run by `weft.model.engine`, never by hand. Settings come as one JSON line on stdin, so the key is on no command line;
-the port goes back as one JSON line on stdout. End of file on stdin means that the parent is gone.
+Run by `weft.model.engine.server`, never by hand. Settings come as one JSON line on stdin, so the key is on no command
+line; the port goes back as one JSON line on stdout. End of file on stdin means that the parent is gone.
 """
 
 from __future__ import annotations

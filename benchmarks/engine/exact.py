@@ -1,0 +1,155 @@
+"""The same tokens whatever shares the batch: without anything, with verification (LLM-42), with batches that agree.
+
+On BF16 weights, whose rounding differs most between batches of one and of several. Each prompt is generated under
+several schedules of arrival; a prompt that came out in more than one way is a figure. CPU seconds are the engine's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from typing import NamedTuple
+
+from benchmarks.report import Measure, Report
+from weft.model.engine import LocalEngine, Sampling, open_engine
+from weft.model.engine.calibrate import Known, calibrate
+from weft.model.engine.exact import Counts, Exact, Shape
+from weft.model.engine.weights import convert
+
+MODEL = "smollm2-135m"
+PROMPTS = [
+    "Once upon a time, there was a little", "The three most important inventions of the last century are",
+    "def fibonacci(n):", "Dear Sir or Madam,\nI am writing to complain about", "The recipe for a good soup begins with",
+    "In the year 2050, people will", "A list of animals that live in the sea:\n1.",
+    "The old man looked at the river and said",
+]  # fmt: skip
+Schedule = dict[int, int]
+"""At which turn each prompt arrives."""
+
+
+class Size(NamedTuple):
+    prompts: int
+    tokens: int
+    schedules: int
+
+
+class Outcome(NamedTuple):
+    texts: dict[int, tuple[int, ...]]
+    counts: Counts
+    cpu: float
+
+
+def figures(report: Report, quick: bool) -> None:
+    asyncio.run(_figures(report, Size(2, 18, 2) if quick else Size(8, 96, 6)))
+
+
+async def _figures(report: Report, size: Size) -> None:
+    path = await asyncio.to_thread(convert, MODEL, "bf16")
+    engine = await open_engine(path, cells=192 * 10, sequences=10, unified=False)
+    try:
+        began = engine.cpu()
+        known = await (calibrate(engine, (1, 2, 3), (1, 2), window=8) if size.prompts < 8 else calibrate(engine))
+        name = "classes of batches whose bits agree, BF16"
+        more = {"largest class, from": (known.quick or (0, 0))[0], "to": (known.quick or (0, 0))[1]}
+        report.add(name, Measure(name="rows", unit="classes", runs=[len(known.rows)], more=more))
+        report.add(name, Measure(name="chunks", unit="classes", runs=[len(known.chunks)]))
+        report.add("calibration", Measure(name="CPU", unit="s", runs=[engine.cpu() - began]))
+        prompts = [await engine.tokenize(text) for text in PROMPTS[: size.prompts]]
+        await _repeats(report, engine, known, prompts, size)
+        if size.prompts == 8:
+            await _half(report, engine, known, prompts, size)
+        await _crash(report, engine, prompts, size)
+    finally:
+        await engine.close()
+
+
+async def _repeats(report: Report, engine: LocalEngine, known: Known, prompts: list[list[int]], size: Size) -> None:
+    figure = f"prompts of {len(prompts)} with more than one text, {size.schedules} schedules, {size.tokens} tokens"
+    ways: dict[str, tuple[bool, Known | None]] = {
+        "nothing": (False, None),
+        "verified, window 16": (True, None),
+        "batches that agree": (True, known),
+    }
+    for name, (asked, allowed) in ways.items():
+        outcomes = [
+            await run(engine, prompts, schedule, size.tokens, [asked] * len(prompts), allowed)
+            for schedule in schedules(len(prompts), size)
+        ]
+        differ = sum(len({outcome.texts[n] for outcome in outcomes}) > 1 for n in range(len(prompts)))
+        drawn = sum(outcome.counts.drawn for outcome in outcomes)
+        back = 100 * sum(outcome.counts.rolled_back for outcome in outcomes) / max(drawn, 1)
+        passes = sum(outcome.counts.verifications for outcome in outcomes)
+        cpu = sum(outcome.cpu for outcome in outcomes)
+        more = {"CPU s": cpu, "rolled back, %": back, "verifications": passes}
+        report.add(figure, Measure(name=name, unit="prompts", runs=[differ], more=more))
+        if not asked:
+            report.bar("exactness", "without it some prompt differs", differ, least=1 if size.tokens > 90 else None)
+            report.bar("exactness", "nobody asks: no verification", passes, most=0)
+        else:
+            report.bar("exactness", f"{name}: no prompt differs", differ, most=0)
+            report.bar("exactness", f"{name}: rolled back", back, most=12, unit="%")
+
+
+async def _half(report: Report, engine: LocalEngine, known: Known, prompts: list[list[int]], size: Size) -> None:
+    """Half of the traffic asks."""
+    together = dict.fromkeys(range(len(prompts)), 0)
+    half = [n % 2 == 0 for n in range(len(prompts))]
+    none = await run(engine, prompts, together, size.tokens, [False] * len(prompts), None)
+    for name, allowed in (("verified, window 16", None), ("batches that agree", known)):
+        some = await run(engine, prompts, together, size.tokens, half, allowed)
+        rate = (none.cpu / _tokens(none)) / (some.cpu / _tokens(some))
+        figure = "throughput when half of the traffic asks, against none (the moonshot: 0.94)"
+        report.add(figure, Measure(name=name, unit="×", runs=[rate], more={"steps": some.counts.steps}))
+
+
+async def _crash(report: Report, engine: LocalEngine, prompts: list[list[int]], size: Size) -> None:
+    """The engine is killed at a random step."""
+    schedule = dict.fromkeys(range(2), 0)
+    whole = await run(engine, prompts[:2], schedule, size.tokens, [True] * 2, None)
+    turn = random.Random(8).randrange(3, size.tokens - 8)
+    killed = await run(engine, prompts[:2], schedule, size.tokens, [True] * 2, None, kill=turn)
+    report.bar(
+        "exactness", f"killed at turn {turn}: texts that differ",
+        sum(killed.texts[n] != whole.texts[n] for n in range(2)), most=0,
+        why=f"{killed.counts.rebuilt} tokens were computed again",
+    )  # fmt: skip
+
+
+def _tokens(outcome: Outcome) -> int:
+    return sum(map(len, outcome.texts.values()))
+
+
+def schedules(count: int, size: Size) -> list[Schedule]:
+    """One after the other, all together, and at random times."""
+    rng = random.Random(16)
+    fixed = [{n: n * size.tokens for n in range(count)}, dict.fromkeys(range(count), 0)]
+    spread = [{n: rng.randrange(2 * size.tokens) for n in range(count)} for _ in range(size.schedules)]
+    return (fixed + spread)[: size.schedules]
+
+
+async def run(
+    engine: LocalEngine,
+    prompts: list[list[int]],
+    schedule: Schedule,
+    tokens: int,
+    asked: list[bool],
+    known: Known | None,
+    kill: int = -1,
+) -> Outcome:
+    """Generate under a schedule. `kill`: the turn before which the engine's process is killed."""
+    exact = Exact(engine, Shape(), known)
+    waiting, begun, turn, before = dict(schedule), {}, 0, engine.cpu()
+    while waiting or not all(each.done for each in begun.values()):
+        for n in [n for n, arrival in waiting.items() if arrival <= turn]:
+            begun[n] = await exact.begin(prompts[n], tokens, Sampling(seed=n), asked[n])
+            del waiting[n]
+        if turn == kill and engine.pid is not None:
+            os.kill(engine.pid, signal.SIGKILL)
+        await exact.turn()
+        turn += 1
+    for generation in begun.values():
+        await exact.end(generation)
+    await exact.close()
+    return Outcome({n: tuple(each.tokens) for n, each in begun.items()}, exact.counts, engine.cpu() - before)

@@ -1,0 +1,108 @@
+"""Streams on the real model: rows against the twin's explicit mask, words in between, cost of a row, escapes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from benchmarks.engine.escapes import fuzz
+from benchmarks.report import Measure, Report
+from weft.model.engine import Feed, LocalEngine, open_engine
+from weft.model.engine.streams import Stream, Streams
+from weft.model.engine.weights import convert
+
+MODEL = "smollm2-135m"
+Grid = list[list[int]]
+
+
+def figures(report: Report, quick: bool) -> None:
+    asyncio.run(_figures(report, quick))
+
+
+async def _figures(report: Report, quick: bool) -> None:
+    path = await asyncio.to_thread(convert, MODEL, "f32")
+    engine = await open_engine(path, cells=1024, sequences=8)
+    try:
+        grids = [_grid(engine, n, *size) for n, size in enumerate([(3, 6)] if quick else [(2, 40), (3, 20), (5, 8)])]
+        found = [await _rows(engine, grid) for grid in grids]
+        await _against_mask(report, path, grids, found)
+        await _said_between(report, engine, 8 if quick else 24)
+        await _cost(report, engine, 4 if quick else 16)
+    finally:
+        await engine.close()
+    escapes = await fuzz(100 if quick else 1000)
+    report.bar(
+        "streams", f"{escapes.bait} commands in streams that are read: escapes", escapes.escaped, most=0,
+        why=f"{escapes.called} called with the right to it, {escapes.denied} denied",
+    )  # fmt: skip
+
+
+def _grid(engine: LocalEngine, seed: int, streams: int, rows: int) -> Grid:
+    rng = random.Random(seed)
+    return [[rng.randrange(100, engine.vocabulary) for _ in range(streams)] for _ in range(rows)]
+
+
+async def _rows(engine: Any, grid: Grid) -> list[Any]:
+    """The logits of every token of a grid, row by row."""
+    columns = [await engine.sequence() for _ in grid[0]]
+    found = []
+    for number, row in enumerate(grid):
+        feeds = [Feed(column, [token], sample=None, logits=True) for column, token in zip(columns, row, strict=True)]
+        found += [told.logits[0] for told in await engine.step(feeds)]
+        for column in columns:
+            await column.publish(number, [other for other in columns if other is not column])
+    for column in columns:
+        await column.close()
+    return found
+
+
+async def _against_mask(report: Report, path: Any, grids: list[Grid], found: list[list[Any]]) -> None:
+    import numpy as np
+    import torch
+
+    from weft.model.engine.twin import Twin
+
+    twin = await asyncio.to_thread(Twin.load, path, cells=1)
+    differences, same = [], []
+    for grid, rows in zip(grids, found, strict=True):
+        positions = [number for number, row in enumerate(grid) for _ in row]
+        at = torch.tensor(positions)
+        seen = (at[None, :] < at[:, None]) | torch.eye(len(positions), dtype=torch.bool)
+        with torch.inference_mode():
+            expected = twin.decoder.forward([token for row in grid for token in row], positions, seen).numpy()
+        differences.append(float(np.abs(np.array(rows) - expected).max()))
+        same += list(np.array(rows).argmax(1) == expected.argmax(1))
+    report.bar("streams", "largest difference of a logit from the explicit mask", max(differences), most=0.05)
+    report.bar("streams", f"same likeliest token, of {len(same)}", 100 * float(np.mean(same)), least=99, unit="%")
+
+
+async def _said_between(report: Report, engine: LocalEngine, rows: int) -> None:
+    """The same streams twice; in the second something is said in the middle."""
+    user, answer = await engine.tokenize("User:"), await engine.tokenize("Answer:")
+    word, at, written = await engine.tokenize(" Stop! Speak of horses."), rows // 2, []
+    for said in (False, True):
+        streams = await Streams.open(engine, [Stream("user", user), Stream("answer", answer, writes=True)], [1])
+        found = []
+        for number in range(rows):
+            if said and number == at:
+                streams.feed("user", word)
+            found.append((await streams.row()).tokens["answer"])
+        written.append(found)
+        await streams.close()
+    quiet, spoken = written
+    changed = next((n for n in range(rows) if quiet[n] != spoken[n]), rows)
+    report.bar("streams", "rows before a word that it changed", max(at + 1 - changed, 0), most=0)
+    report.add("a word said while it writes", Measure(name="answer differs after", unit="rows", runs=[changed - at]))
+
+
+async def _cost(report: Report, engine: LocalEngine, rows: int) -> None:
+    """What a row costs, against as many tokens one after the other."""
+    for streams in (1, 2, 4):
+        before = engine.cpu()
+        await _rows(engine, _grid(engine, 9, streams, rows))
+        each = 1000 * (engine.cpu() - before) / rows
+        figure = "CPU of a row"
+        alone = report.one(figure, "1 streams")
+        ratio = streams * alone.value / each if alone is not None and alone.value else 1.0
+        report.add(figure, Measure(name=f"{streams} streams", unit="ms", runs=[each], more={"tokens for one": ratio}))

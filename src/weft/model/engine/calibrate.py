@@ -1,0 +1,135 @@
+"""Which batches of an engine agree bit for bit, on this machine: found by trying.
+
+The same token after the same tokens is computed in batches of 1, 2, ... sequences (`rows`), and the end of the same
+text in chunks of 1, 2, ... tokens (`chunks`); those whose logits are equal in every bit are a class. One row that is
+computed by another kernel than two is the usual case on a CPU. `slots`: whether a window's place in a group, and who
+else is in it, leaves no trace, which verification relies on.
+
+What is found holds for this model file, this library, this processor and this number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from weft.core.errors import BadInput, ModelError
+from weft.model.engine.protocol import Engine, Feed
+
+ROWS = (1, 2, 3, 4, 8)
+CHUNKS = (1, 2, 4, 8, 16)
+_PREFIX = 24
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What was found: sizes, class by class."""
+
+    rows: list[list[int]]
+    chunks: list[list[int]]
+    slots: bool
+
+    @property
+    def invariant(self) -> bool:
+        """Whether batches of all sizes that were tried agree."""
+        return len(self.rows) == 1
+
+    @property
+    def quick(self) -> tuple[int, int] | None:
+        """The sizes, from and to, of the largest class without a gap; None if no two sizes agree."""
+        tried = sorted(size for sizes in self.rows for size in sizes)
+        runs = [run for sizes in self.rows for run in _runs(sorted(sizes), tried)]
+        low, high = max(runs, key=lambda run: (run[1] - run[0], -run[0]))
+        return (low, high) if high > low else None
+
+
+def _runs(sizes: list[int], tried: list[int]) -> list[tuple[int, int]]:
+    """The parts of a class between which no size of another class was tried."""
+    runs: list[tuple[int, int]] = []
+    for size in sizes:
+        before = tried[tried.index(size) - 1] if tried.index(size) else 0
+        if runs and runs[-1][1] == before:
+            runs[-1] = (runs[-1][0], size)
+        else:
+            runs.append((size, size))
+    return runs
+
+
+async def calibrate(
+    engine: Engine, rows: Sequence[int] = ROWS, chunks: Sequence[int] = CHUNKS, group: int = 2, window: int = 16
+) -> Known:
+    """Find the classes of sizes. Computes a few hundred tokens, and needs max(rows) sequences for the time.
+
+    Raises BadInput for sizes that are none, ModelError if the engine contradicts itself on one and the same batch."""
+    if not rows or not chunks or min(*rows, *chunks) < 1 or group < 1 or window < 2:
+        raise BadInput(f"sizes are 1 or more: rows={rows}, chunks={chunks}, group={group}, window={window}")
+    text = await _text(engine, _PREFIX + 2 * max(*chunks, window))
+    if await _rows(engine, text, rows[0]) != await _rows(engine, text, rows[0]):
+        raise ModelError("the engine computed the same batch twice with different results; does it use one thread?")
+    places = {await _slot(engine, text, place, group, window) for place in range(group)}
+    return Known(
+        await _classes(rows, lambda size: _rows(engine, text, size)),
+        await _classes(chunks, lambda size: _chunks(engine, text, size, max(chunks))),
+        len(places) == 1,
+    )
+
+
+async def _text(engine: Engine, length: int) -> list[int]:
+    """Some tokens, the same for every calibration of a model."""
+    return [
+        int.from_bytes(hashlib.blake2b(b"%d" % n).digest()[:4], "little") % engine.vocabulary for n in range(length)
+    ]
+
+
+async def _classes(sizes: Sequence[int], bits: Callable[[int], Awaitable[str]]) -> list[list[int]]:
+    found: dict[str, list[int]] = {}
+    for size in sorted(set(sizes)):
+        found.setdefault(await bits(size), []).append(size)
+    return list(found.values())
+
+
+async def _rows(engine: Engine, text: list[int], size: int) -> str:
+    """The bits of a token's logits next to `size` - 1 sequences of other lengths."""
+    lengths = [_PREFIX - 5 * n % 19 for n in range(size)]
+    sequences = [await _begun(engine, text[:length]) for length in lengths]
+    logits = []
+    for n in range(2):
+        told = await engine.step([Feed(each, [text[_PREFIX + n]], sample=None, logits=True) for each in sequences])
+        logits.append(told[0].logits)
+    return await _bits(sequences, logits)
+
+
+async def _chunks(engine: Engine, text: list[int], size: int, whole: int) -> str:
+    """The bits of the last token's logits of a text that was computed in chunks of `size`."""
+    sequence = await _begun(engine, text[:_PREFIX])
+    told = []
+    for begin in range(_PREFIX, _PREFIX + whole, size):
+        told = await engine.step(
+            [Feed(sequence, text[begin : min(begin + size, _PREFIX + whole)], sample=None, logits=True)]
+        )
+    return await _bits([sequence], [told[0].logits])
+
+
+async def _slot(engine: Engine, text: list[int], place: int, group: int, window: int) -> str:
+    """The bits of a window's logits at this place of a group."""
+    sequences = [await _begun(engine, text[: _PREFIX if n == place else 1 + 3 * n + 7 * place]) for n in range(group)]
+    wanted, other = text[_PREFIX : _PREFIX + window], text[:window]
+    feeds = [
+        Feed(each, wanted if n == place else other, "all", sample=None, logits=True) for n, each in enumerate(sequences)
+    ]
+    told = await engine.step(feeds)
+    return await _bits(sequences, [told[place].logits])
+
+
+async def _begun(engine: Engine, tokens: list[int]) -> Any:
+    sequence = await engine.sequence("calibration")
+    await engine.step([Feed(sequence, tokens, want="none", sample=None)])
+    return sequence
+
+
+async def _bits(sequences: list[Any], logits: list[Any]) -> str:
+    for sequence in sequences:
+        await sequence.close()
+    return hashlib.blake2b(b"".join(rows.tobytes() for rows in logits), digest_size=16).hexdigest()

@@ -1,0 +1,426 @@
+"""Which turns run, on a budget of cells: the decisions of continuous batching, without an engine or a clock of its own.
+
+A *program* (an agent, a conversation) makes one *turn* after another: a prompt that begins with what the turns before
+left, and an answer. What a program leaves is *held* in cells until its next turn, or evicted when room is needed.
+Before each step of the engine, `plan` says what to do: evict, store, preempt, admit, and how much each turn feeds.
+`Batcher` does it on an engine, `simulate` in numbers; a policy (`policies`) orders the queue and pins what is held.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from weft.core.errors import BadInput, OutOfCells
+from weft.model.engine.policies import Fcfs
+
+REMEMBERED = 4096
+"""How many programs are known at once, or more if more of them hold something."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One request. A token is *known* once it is in the prompt or drawn, and *fed* once it is in a cell."""
+
+    program: str
+    prompt: int
+    """Its tokens."""
+    common: int = 0
+    """How many of them, from the start, are those that the program's earlier turns left."""
+    most: int = 1
+    """How many tokens it may draw."""
+    priority: int = 0
+    """Larger goes first."""
+    last: bool = False
+    """The program will make no turn after it."""
+    arrived: float = 0.0
+    entered: float = 0.0
+    """When its program made its first turn."""
+    first: float = math.nan
+    """When it had drawn its first token."""
+    queued: float = 0.0
+    """Since when it waits: its arrival, or when it was preempted."""
+    fed: int = 0
+    drawn: int = 0
+    reused: int = 0
+    """How many tokens it found in cells."""
+    admitted: bool = False
+    """It has run, though it may have been preempted since."""
+
+    @property
+    def pending(self) -> int:
+        return self.prompt + self.drawn - self.fed
+
+    @property
+    def target(self) -> int:
+        """The cells that it has or is about to fill, with the next token."""
+        return max(self.fed, self.prompt + self.drawn) + 1
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """What a program left, while it makes no turn."""
+
+    cells: int
+    tool: str
+    since: float
+    until: float
+    """Pinned up to then."""
+
+
+class Evict(NamedTuple):
+    """Give the cells of an idle program back; `store`: save them first."""
+
+    program: str
+    store: bool
+
+
+class Preempt(NamedTuple):
+    """Stop a turn, and give its cells back (`store`: save them first); it will be admitted again."""
+
+    turn: Turn
+    store: bool
+
+
+class Admit(NamedTuple):
+    """Begin a turn with the first `reuse` cells that its program holds (`stored`: load them first), and no others."""
+
+    turn: Turn
+    reuse: int
+    stored: bool
+
+
+class Plan(NamedTuple):
+    """What to do before the next step, in order; then how many tokens each turn feeds in it."""
+
+    acts: list[Evict | Preempt | Admit]
+    feeds: list[tuple[Turn, int]]
+
+
+@dataclass
+class Counts:
+    """What has happened, in tokens and turns."""
+
+    turns: int = 0
+    """Admitted for the first time."""
+    prompted: int = 0
+    """Tokens of their prompts."""
+    reused: int = 0
+    """Of these, found in cells."""
+    reencoded: int = 0
+    """Tokens computed again that had been in cells before: what evictions and preemptions cost."""
+    evicted: int = 0
+    preempted: int = 0
+    stored: int = 0
+    loaded: int = 0
+    unpinned: int = 0
+    """Pins that gave way, for nothing else could."""
+    starved: int = 0
+    """Turns that went ahead because they had waited longer than `patience`."""
+
+    @property
+    def hits(self) -> float:
+        """The share of known tokens that were found in cells."""
+        known = self.reused + self.reencoded
+        return self.reused / known if known else 0.0
+
+
+@dataclass(eq=False, slots=True)
+class _Program:
+    entered: float
+    turns: int = 0
+    left: int = 0
+    """How many tokens it had in cells at most, after its last turn or preemption."""
+    stored: int = 0
+    used: float = 0.0
+    """When it last ran."""
+    away: tuple[str, float] | None = None
+    """The tool that it waits for, and since when."""
+
+
+@dataclass
+class Scheduler:
+    """Decides for a budget of `cells`. Times are seconds of any clock that does not go backwards."""
+
+    cells: int
+    policy: Fcfs = field(default_factory=Fcfs)
+    slots: int = 64
+    """The most sequences, running or held."""
+    chunk: int = 512
+    """The most tokens of a step."""
+    store: int = 0
+    """How many tokens' cells may be saved outside of the engine instead of lost."""
+    patience: float = math.inf
+    """A turn that has waited for so many seconds goes ahead of all, and pins give way to it."""
+    waiting: list[Turn] = field(default_factory=list)
+    running: list[Turn] = field(default_factory=list)
+    held: dict[str, Held] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    _programs: dict[str, _Program] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cells < 2 or self.slots < 1 or self.chunk < 1 or self.store < 0 or not self.patience > 0:
+            raise BadInput("a scheduler needs cells >= 2, slots >= 1, chunk >= 1, store >= 0 and patience > 0")
+
+    @property
+    def used(self) -> int:
+        return sum(turn.fed for turn in self.running) + sum(held.cells for held in self.held.values())
+
+    # --- what happens -------------------------------------------------------------------------------
+
+    def arrive(self, turn: Turn, now: float) -> None:
+        """A turn waits from now on. Raises OutOfCells if it can never fit; BadInput if its program's turn goes on."""
+        if not 0 <= turn.common <= turn.prompt or turn.prompt < 1 or turn.most < 1:
+            raise BadInput("a turn needs a prompt of at least 1 token, 0 <= common <= prompt, and most >= 1")
+        if turn.prompt + turn.most > self.cells:
+            raise OutOfCells(
+                f"a prompt of {turn.prompt} tokens and an answer of {turn.most} do not fit in {self.cells} cells; "
+                "shorten it, ask for fewer tokens, or open the engine with more cells"
+            )
+        if any(other.program == turn.program for other in (*self.waiting, *self.running)):
+            raise BadInput(f"program {turn.program!r} has a turn under way; wait for it, or use another program")
+        program = self._program(turn.program, now)
+        if program.away is not None:
+            tool, since = program.away
+            self.policy.took(tool, now - since)
+            program.away = None
+        program.turns += 1
+        turn.arrived = turn.queued = now
+        turn.entered = program.entered
+        self.waiting.append(turn)
+
+    def _program(self, name: str, now: float) -> _Program:
+        """What is known of a program; the longest unused that hold nothing are forgotten when there are too many."""
+        if name not in self._programs and len(self._programs) >= REMEMBERED:
+            busy = {turn.program for turn in (*self.waiting, *self.running)} | self.held.keys()
+            idle = [each for each, known in self._programs.items() if each not in busy and not known.stored]
+            for each in sorted(idle, key=lambda one: self._programs[one].used)[: REMEMBERED // 2]:
+                del self._programs[each]
+        return self._programs.setdefault(name, _Program(now))
+
+    def knows(self, name: str) -> bool:
+        """Whether a program has made a turn and is neither over nor forgotten."""
+        return name in self._programs
+
+    def fed(self, plan: Plan, now: float) -> list[Turn]:
+        """The step of a plan is done. Returns the turns that drew a token in it."""
+        drew = []
+        for turn, count in plan.feeds:
+            turn.fed += count
+            if turn.pending == 0:
+                turn.drawn += 1
+                if turn.drawn == 1:
+                    turn.first = now
+                drew.append(turn)
+        return drew
+
+    def done(self, turn: Turn, now: float, tool: str | None) -> bool:
+        """A running turn is over, and its program now waits for `tool` ("" if not known); None: the program is over.
+        Returns whether what it leaves is held."""
+        self.running.remove(turn)
+        program = self._programs[turn.program]
+        program.left, program.used = turn.fed, now
+        if tool is None:
+            self.policy.over(program.turns)
+            del self._programs[turn.program]
+            return False
+        program.away = (tool, now)
+        keep = self.policy.keep(turn.program, tool, turn.fed)
+        self.held[turn.program] = Held(turn.fed, tool, now, now + keep if keep > 0 else -math.inf)
+        return True
+
+    def calls(self, name: str, tool: str, now: float) -> float:
+        """The program, whose turn is over, now waits for `tool`. Returns the seconds for which what it left is pinned
+        from now on, 0 if it is not or no longer there."""
+        program = self._programs.get(name)
+        if program is None or program.away is None:
+            raise BadInput(f"program {name!r} has no turn that ended; ask it something first")
+        program.away = (tool, program.away[1])
+        held = self.held.get(name)
+        if held is None:
+            return 0.0
+        keep = self.policy.keep(name, tool, held.cells)
+        held.tool, held.until = tool, now + keep if keep > 0 else -math.inf
+        return max(0.0, keep)
+
+    def cancel(self, turn: Turn, now: float) -> None:
+        """A turn is given up; what its program holds stays, unpinned."""
+        if turn in self.running:
+            self.running.remove(turn)
+            self._programs[turn.program].left = turn.fed
+            self.held[turn.program] = Held(turn.fed, "", now, -math.inf)
+        else:
+            self.waiting.remove(turn)
+            held = self.held.get(turn.program)
+            if held is not None:
+                held.until = -math.inf
+
+    def forget(self, name: str) -> None:
+        """A program that makes no turn is over: what it holds is given back by the caller. No turn of it may wait."""
+        self.held.pop(name, None)
+        program = self._programs.pop(name, None)
+        if program is not None and program.turns:
+            self.policy.over(program.turns)
+
+    # --- what to do -----------------------------------------------------------------------------------
+
+    def plan(self, now: float) -> Plan:
+        """What to do before the next step at `now`. No feeds: nothing can run before something arrives."""
+        acts: list[Evict | Preempt | Admit] = []
+        self._expire(now)
+        self._admit(now, acts)
+        if not self.running and self.waiting:
+            self._unblock(now, acts)
+        while True:
+            feeds = self._feeds()
+            if self._room(sum(count for _, count in feeds), 0, None, acts):
+                return Plan(acts, feeds)
+            self._give_way(now, acts)
+
+    def stored(self, name: str) -> int:
+        """How many cells of a program are saved outside of the engine."""
+        program = self._programs.get(name)
+        return program.stored if program is not None else 0
+
+    def pinned(self, name: str) -> bool:
+        held = self.held.get(name)
+        return held is not None and held.until > -math.inf
+
+    def _expire(self, now: float) -> None:
+        back = {turn.program for turn in self.waiting}
+        for name, held in self.held.items():
+            if held.until <= now and name not in back:
+                held.until = -math.inf
+
+    def _queue(self, now: float) -> list[Turn]:
+        def place(turn: Turn) -> tuple[float, ...]:
+            if self._starves(turn, now):
+                return (0, turn.arrived)
+            return (1, -turn.priority, *self.policy.order(turn, self.pinned(turn.program)))
+
+        return sorted(self.waiting, key=place)
+
+    def _starves(self, turn: Turn, now: float) -> bool:
+        return turn.drawn == 0 and now - turn.arrived >= self.patience
+
+    def _admit(self, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+        for turn in self._queue(now):
+            while not self._fits(turn, acts):
+                if not (self._starves(turn, now) and self._unpin(turn.program)):
+                    return
+            self.counts.starved += self._starves(turn, now)
+            self._begin(turn, now, acts)
+
+    def _fits(self, turn: Turn, acts: list[Evict | Preempt | Admit]) -> bool:
+        """Whether there is room for all that it knows beside what the running ones know; idle cells give way to it."""
+        if len(self.running) + 1 > self.slots:
+            return False
+        held = self.held.get(turn.program)
+        growth = turn.prompt + turn.drawn + 1 - (held.cells if held is not None else 0)
+        return self._room(sum(other.target - other.fed for other in self.running) + growth, 1, turn.program, acts)
+
+    def _begin(self, turn: Turn, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+        program = self._programs[turn.program]
+        held = self.held.pop(turn.program, None)
+        known = program.left if turn.admitted else min(turn.common, program.left)
+        found = held.cells if held is not None else program.stored
+        reuse = min(known, found, turn.prompt + turn.drawn - 1)
+        if held is None and program.stored:
+            self.counts.loaded += reuse
+        acts.append(Admit(turn, reuse, held is None and program.stored > 0))
+        program.stored = 0
+        turn.fed = reuse
+        self.counts.reencoded += max(0, min(known, turn.prompt + turn.drawn - 1) - reuse)
+        if turn.admitted or (known > reuse and program.turns > 1):
+            self.policy.delayed(now - turn.queued)
+        if not turn.admitted:
+            turn.admitted, turn.reused = True, reuse
+            self.counts.turns += 1
+            self.counts.prompted += turn.prompt
+        self.counts.reused += reuse
+        self.waiting.remove(turn)
+        self.running.append(turn)
+
+    def _feeds(self) -> list[tuple[Turn, int]]:
+        """One token of each turn that draws, then as much of the prompts as a step takes, first come first."""
+        drawing = [(turn, 1) for turn in self.running if turn.pending == 1][: self.chunk]
+        room = self.chunk - len(drawing)
+        reading = []
+        for turn in self.running:
+            if turn.pending > 1 and room > 0:
+                reading.append((turn, min(turn.pending, room)))
+                room -= reading[-1][1]
+        return drawing + reading
+
+    def _room(self, need: int, seats: int, keep: str | None, acts: list[Evict | Preempt | Admit]) -> bool:
+        """Whether `need` cells and `seats` sequences are free, idle cells evicted for it, the longest unused first."""
+        if keep in self.held:
+            seats = 0
+        missing = need + self.used - self.cells
+        over = len(self.running) + len(self.held) + seats - self.slots
+        if missing <= 0 and over <= 0:
+            return True
+        loose = [name for name, held in self.held.items() if held.until == -math.inf and name != keep]
+        if sum(self.held[name].cells for name in loose) < missing or len(loose) < over:
+            return False
+        for name in sorted(loose, key=lambda name: self._programs[name].used):
+            if missing <= 0 and over <= 0:
+                break
+            missing -= self.held[name].cells
+            over -= 1
+            self._evict(name, acts)
+        return True
+
+    def _evict(self, name: str, acts: list[Evict | Preempt | Admit]) -> None:
+        cells = self.held.pop(name).cells
+        self.counts.evicted += cells
+        acts.append(Evict(name, self._store(name, cells)))
+
+    def _store(self, name: str, cells: int) -> bool:
+        """Whether the cells of a program are saved, the longest unused of the store lost for it."""
+        if cells > self.store or cells < 1:
+            return False
+        full = sum(program.stored for program in self._programs.values())
+        oldest = sorted((p for p in self._programs.values() if p.stored), key=lambda program: program.used)
+        for program in oldest:
+            if full + cells <= self.store:
+                break
+            full -= program.stored
+            program.stored = 0
+        self._programs[name].stored = cells
+        self.counts.stored += cells
+        return True
+
+    def _unpin(self, keep: str | None = None) -> bool:
+        """The pin that would end last gives way."""
+        pins = [name for name, held in self.held.items() if held.until > -math.inf and name != keep]
+        if not pins:
+            return False
+        self.held[max(pins, key=lambda name: self.held[name].until)].until = -math.inf
+        self.counts.unpinned += 1
+        return True
+
+    def _unblock(self, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+        """Nothing runs, and the first of the queue does not fit beside what is pinned: pins give way until it does."""
+        first = self._queue(now)[0]
+        while not self._fits(first, acts) and self._unpin(first.program):
+            pass
+        self._admit(now, acts)
+
+    def _give_way(self, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+        """The running turns do not fit: one is preempted; a pin gives way if there is only one."""
+        if len(self.running) == 1 and self._unpin():
+            return
+        patient = [turn for turn in self.running if not self._starves(turn, now)]
+        turn = self.policy.preempted(patient or self.running)
+        if len(self.running) == 1:
+            raise OutOfCells(f"a turn of {turn.target} tokens does not fit in {self.cells} cells")
+        self.running.remove(turn)
+        self.waiting.append(turn)
+        program = self._programs[turn.program]
+        program.left, program.used = turn.fed, now
+        self.counts.preempted += 1
+        self.counts.evicted += turn.fed
+        acts.append(Preempt(turn, self._store(turn.program, turn.fed)))
+        turn.fed, turn.queued = 0, now
