@@ -38,6 +38,7 @@ def fits(expected: str, actual: str) -> bool:
         "docs/how-to/files-and-output.md",
         "docs/how-to/tools.md",
         "docs/how-to/mcp.md",
+        "docs/how-to/slow-tools.md",
         "docs/how-to/agents.md",
         "docs/how-to/model-written-programs.md",
     ],

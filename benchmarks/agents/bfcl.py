@@ -71,8 +71,19 @@ class Task(msgspec.Struct, frozen=True):
 
 
 def run(world: dict[str, Any], call: Call, arguments: dict[str, Any] | None = None) -> Any:
-    """Make a call; what the API answers."""
-    return getattr(world[call.api], call.name)(**(call.arguments if arguments is None else arguments))
+    """Make a call; what the API answers, as JSON says it."""
+    answer = getattr(world[call.api], call.name)(**(call.arguments if arguments is None else arguments))
+    return json.loads(json.dumps(answer, default=str))
+
+
+def sources(task: Task, name: str) -> dict[str, list[str]]:
+    """Of the parameters of this function whose values come out of results of others: of which."""
+    found: dict[str, list[str]] = {}
+    for call in task.calls:
+        if call.name == name:
+            for parameter, source in call.needs.items():
+                found.setdefault(parameter, []).append(task.calls[source].name)
+    return found
 
 
 def state(world: dict[str, Any]) -> Any:
@@ -114,7 +125,7 @@ def _done(task: Task) -> Task | None:
         world, texts = task.world(), []
         try:
             for call in task.calls:
-                texts.append(json.dumps(run(world, call), default=str))
+                texts.append(json.dumps(run(world, call)))
         except Exception:
             return None
         ends.append((state(world), texts))

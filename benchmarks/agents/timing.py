@@ -145,7 +145,7 @@ class Decider:
             for number in range(at, len(self.calls[task])):
                 call = self.calls[task][number]
                 untold = {name for name, source in call.needs.items() if f"{task}.{source}" not in self.told}
-                if not untold <= call.paths.keys():
+                if not untold <= call.paths.keys() or self._guesses(task, call):
                     break
                 sources = {name: calls[f"{task}.{call.needs[name]}"] + call.paths[name] for name in untold}
                 id = f"{task}.{number}"
@@ -153,6 +153,16 @@ class Decider:
                 calls[id] = f"h{len(self.handles)}"
                 self.place[task] += 1
         return found
+
+    def _guesses(self, task: int, call: bfcl.Call) -> bool:
+        """Whether it says what nobody has said, and a result under way might."""
+        early = {self.calls[task][at].name for at in range(self.place[task]) if f"{task}.{at}" not in self.told}
+        declared = bfcl.sources(self.scenario.tasks[task], call.name)
+        return any(
+            early & {*sources} and str(call.arguments.get(parameter, "")) not in self.scenario.tasks[task].words
+            for parameter, sources in declared.items()
+            if parameter not in call.needs
+        )
 
     def _read(self, request: Request) -> None:
         """What was told since the last time."""
@@ -207,12 +217,8 @@ def _tools(
         return work
 
     for call in {one.name: one for one in task.calls}.values():
-        same = [one for one in task.calls if one.name == call.name]
-        sources = {
-            parameter: [f"t{number}_{task.calls[one.needs[parameter]].name}" for one in same if parameter in one.needs]
-            for one in same
-            for parameter in one.needs
-        }
+        found = bfcl.sources(task, call.name)
+        sources = {parameter: [f"t{number}_{one}" for one in names] for parameter, names in found.items()}
         name = f"t{number}_{call.name}"
         lane = f"t{number}" if planned else None
         yield Tool(working(call), name=name, description=name, schema=SCHEMA, effect="pure", sources=sources, lane=lane)
