@@ -241,12 +241,6 @@ def tell(report: Report, quick: bool) -> None:
     costs(report, rounds)
 
 
-def tell(report: Report, quick: bool) -> None:
-    """For `python -m benchmarks.agents`."""
-    os.environ.setdefault("WEFT_POLICY", "all")
-    measure(report, 2 if quick else 100, 5 if quick else 40)
-
-
 def main() -> int:
     """See the top of the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agents.programs", description=__doc__)
