@@ -30,9 +30,11 @@ from weft.agent.program.slice import Sliced, Spent, digest_of
 from weft.agent.program.slice import Text as AsText
 from weft.core.codec import decode_args
 from weft.core.content import Blob, Text, ToolCall, ToolResult
-from weft.core.errors import BadInput, BudgetExceeded, NoProcess
+from weft.core.errors import BadInput, BudgetExceeded, NoProcess, SandboxMissing
 from weft.core.record import Outcome
 from weft.model.request import Request
+from weft.runtime.sandbox import Availability
+from weft.runtime.sandbox.monty import Monty
 from weft.tool import Tool, Toolset, tool
 
 pytest.importorskip("pydantic_monty", reason="programs run in the embedded Python of weft[sandbox]")
@@ -758,6 +760,14 @@ def test_a_snapshot_that_cannot_be_read_is_told(place: str) -> None:
             assert (ended.ended, "another version" in ended.told) == ("failed", True)
 
     asyncio.run(main())
+
+
+def test_without_the_embedded_python_it_says_what_to_install(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Monty, "available", lambda self: Availability(False, "not there", fix="pip install weft[sandbox]")
+    )
+    with pytest.raises(SandboxMissing, match="pip install"):
+        told(place, "1")
 
 
 def test_values_of_results() -> None:

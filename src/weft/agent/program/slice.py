@@ -155,7 +155,8 @@ class Sliced:
         return await self._guarded(start)
 
     async def _guarded(self, start: Any, **settings: Any) -> Slice:
-        """Run it, whatever it does."""
+        """Run it, whatever it does. Raises SandboxMissing."""
+        session_of = self._session(settings)
         from pydantic_monty import (
             MontyCrashedError,
             MontyError,
@@ -167,7 +168,7 @@ class Sliced:
         limits = self.text.limits
         try:
             async with asyncio.timeout(limits.seconds + GRACE):
-                async with self._session(settings) as session:
+                async with session_of as session:
                     return await self._run(await start(session))
         except MontyTypingError as error:
             return self._ended("refused", problems(str(error), self.text.source, self.text.stubs))
