@@ -615,3 +615,13 @@ def test_what_an_agent_can_not_be_given(place: str) -> None:
 def test_a_choice_is_an_output_type(store: str) -> None:
     helper = Agent(script(["maybe", '"yes"']), name="chooser", output=Literal["yes", "no"])  # type: ignore[arg-type]
     assert drive(store, lambda r: r.run(helper, "?")).output == "yes"
+
+
+def test_an_agent_of_a_file_is_run_from_the_command_line(workspace: Path) -> None:
+    (workspace / "writer.py").write_text(
+        "import weft.model\nfrom weft.agent import Agent\n\n"
+        'writer = Agent(weft.model.script(["Done."], name="writer"), name="writer")\n'
+    )
+    asked = ["run", "writer.py", "--input", "prompt=Write.", "--json", "--allow", "model:script/*"]
+    done = subprocess.run([sys.executable, "-m", "weft", *asked], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Done." in done.stdout, done.stdout + done.stderr

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="the twin needs the extra `torch`")
 from weft.model.engine.twin import Twin  # noqa: E402
 from weft.model.engine.vocabulary import Vocabulary  # noqa: E402
 
-CLOSE = 0.1
+CLOSE = 0.005
 """Largest difference of logits, which spread by 6 about their mean, between the engines."""
 
 

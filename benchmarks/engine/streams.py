@@ -22,11 +22,9 @@ def figures(report: Report, quick: bool) -> None:
 
 async def _figures(report: Report, quick: bool) -> None:
     path = await asyncio.to_thread(convert, MODEL, "f32")
-    engine = await open_engine(path, cells=1024, sequences=8)
+    engine = await open_engine(path, cells=1024, sequences=8, kind="f32")
     try:
-        grids = [_grid(engine, n, *size) for n, size in enumerate([(3, 6)] if quick else [(2, 40), (3, 20), (5, 8)])]
-        found = [await _rows(engine, grid) for grid in grids]
-        await _against_mask(report, path, grids, found)
+        await _against_mask(report, path, engine, [(3, 6)] if quick else [(2, 40), (3, 20), (5, 8)])
         await _said_between(report, engine, 8 if quick else 24)
         await _cost(report, engine, 4 if quick else 16)
     finally:
@@ -43,38 +41,56 @@ def _grid(engine: LocalEngine, seed: int, streams: int, rows: int) -> Grid:
     return [[rng.randrange(100, engine.vocabulary) for _ in range(streams)] for _ in range(rows)]
 
 
-async def _rows(engine: Any, grid: Grid) -> list[Any]:
-    """The logits of every token of a grid, row by row."""
-    columns = [await engine.sequence() for _ in grid[0]]
+async def _rows(engine: Any, prefix: list[int], grid: Grid) -> list[Any]:
+    """The logits of every token of a grid after a common prefix, row by row."""
+    stem = await engine.sequence()
+    if prefix:
+        await engine.step([Feed(stem, prefix, "none", sample=None)])
+    columns = [await stem.fork() for _ in grid[0]]
     found = []
-    for number, row in enumerate(grid):
+    for number, row in enumerate(grid, len(prefix)):
         feeds = [Feed(column, [token], sample=None, logits=True) for column, token in zip(columns, row, strict=True)]
         found += [told.logits[0] for told in await engine.step(feeds)]
         for column in columns:
             await column.publish(number, [other for other in columns if other is not column])
-    for column in columns:
-        await column.close()
+    for each in [stem, *columns]:
+        await each.close()
     return found
 
 
-async def _against_mask(report: Report, path: Any, grids: list[Grid], found: list[list[Any]]) -> None:
-    import numpy as np
+def _masked(twin: Any, prefix: list[int], grid: Grid) -> Any:
+    """The same by an explicit mask over all tokens."""
     import torch
+
+    start = len(prefix)
+    positions = [*range(start), *(start + number for number, row in enumerate(grid) for _ in row)]
+    at = torch.tensor(positions)
+    seen = (at[None, :] < at[:, None]) | torch.eye(len(positions), dtype=torch.bool)
+    with torch.inference_mode():
+        return twin.decoder.forward(prefix + [token for row in grid for token in row], positions, seen)[start:].numpy()
+
+
+async def _against_mask(report: Report, path: Any, engine: LocalEngine, sizes: list[tuple[int, int]]) -> None:
+    import numpy as np
 
     from weft.model.engine.twin import Twin
 
     twin = await asyncio.to_thread(Twin.load, path, cells=1)
-    differences, same = [], []
-    for grid, rows in zip(grids, found, strict=True):
-        positions = [number for number, row in enumerate(grid) for _ in row]
-        at = torch.tensor(positions)
-        seen = (at[None, :] < at[:, None]) | torch.eye(len(positions), dtype=torch.bool)
-        with torch.inference_mode():
-            expected = twin.decoder.forward([token for row in grid for token in row], positions, seen).numpy()
-        differences.append(float(np.abs(np.array(rows) - expected).max()))
-        same += list(np.array(rows).argmax(1) == expected.argmax(1))
-    report.bar("streams", "largest difference of a logit from the explicit mask", max(differences), most=0.05)
-    report.bar("streams", f"same likeliest token, of {len(same)}", 100 * float(np.mean(same)), least=99, unit="%")
+    common = await engine.tokenize("What follows is a talk between two people, who both speak at the same time.\n")
+    for name, prefix in (("after a common prefix", common), ("without one", [])):
+        differences, same = [], []
+        for seed, (streams, rows) in enumerate(sizes):
+            grid = _grid(engine, seed, streams, rows)
+            found, expected = np.array(await _rows(engine, prefix, grid)), _masked(twin, prefix, grid)
+            differences += list(np.abs(found - expected).max(1))
+            same += list(found.argmax(1) == expected.argmax(1))
+        worst, equal = float(max(differences)), 100 * float(np.mean(same))
+        more = {"median": float(np.median(differences)), "same likeliest, %": equal, "tokens": len(same)}
+        figure = "largest difference of a logit from the explicit mask"
+        report.add(figure, Measure(name=name, unit="", runs=[worst], more=more))
+        if prefix:
+            report.bar("streams", f"{figure}, {name}", worst, most=0.05)
+        report.bar("streams", f"same likeliest token, {name}", equal, least=99, unit="%")
 
 
 async def _said_between(report: Report, engine: LocalEngine, rows: int) -> None:
@@ -100,7 +116,7 @@ async def _cost(report: Report, engine: LocalEngine, rows: int) -> None:
     """What a row costs, against as many tokens one after the other."""
     for streams in (1, 2, 4):
         before = engine.cpu()
-        await _rows(engine, _grid(engine, 9, streams, rows))
+        await _rows(engine, [], _grid(engine, 9, streams, rows))
         each = 1000 * (engine.cpu() - before) / rows
         figure = "CPU of a row"
         alone = report.one(figure, "1 streams")

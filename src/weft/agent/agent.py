@@ -12,6 +12,7 @@ stop, limited, watched and forked as any process.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal
 
@@ -74,7 +75,10 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         async def converse(prompt: Prompt, history: list[Message] | None = None) -> Answer[T]:
             return await self.conversation(history or ()).say(prompt)
 
+        declared = sys._getframe(1)
+        converse.__module__ = declared.f_globals.get("__name__", __name__)  # `weft run FILE` finds it there
         super().__init__(converse, name=name)
+        self.source = declared.f_code.co_filename
         self.model = Model(model) if isinstance(model, str) else model
         self.description = description
         self.instructions = instructions

@@ -74,6 +74,8 @@ class Llama:
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = settings.threads
         params.type_k = params.type_v = TYPES[settings.kind]
+        if settings.kind == "f32":
+            params.flash_attn_type = 0  # it would round them to f16
         params.kv_unified = settings.unified
         return params
 
