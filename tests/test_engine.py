@@ -492,6 +492,50 @@ def test_whatever_is_done_the_books_are_right(
     run(steps())
 
 
+GRID = st.lists(
+    st.tuples(
+        st.sampled_from(["row", "publish", "publish", "trim", "fork", "close"]), st.integers(0, 99), st.integers(0, 99)
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(acts=GRID)
+def test_whatever_is_published_the_books_are_right(
+    small: tuple[LocalEngine, list[bytes]], acts: list[tuple[str, int, int]]
+) -> None:
+    engine, pieces = small
+
+    async def steps() -> None:
+        streams = [await engine.sequence() for _ in range(3)]
+        for act, a, b in acts:
+            one, two = streams[a % len(streams)], streams[b % len(streams)]
+            match act:
+                case "row":
+                    await engine.step([Feed(stream, [500 + a], "none", None) for stream in streams])
+                case "publish":
+                    try:
+                        await one.publish(one.length - 1, [two])
+                        assert one.length == two.length
+                    except BadInput:
+                        assert one is two or one.length - two.length not in (0, 1) or not one.length or one.parent
+                case "trim":
+                    await one.trim(min(b, one.length))
+                case "fork" if len(streams) < 6:
+                    streams.append(await one.fork())
+                case "close" if len(streams) > 2:
+                    await one.close()
+                    streams.remove(one)
+        full = await fill(engine, pieces)
+        assert engine.used == engine.cells and engine.crashes == 0
+        for each in [*full, *streams]:
+            await each.close()
+        assert engine.used == 0
+
+    run(steps())
+
+
 async def fill(engine: LocalEngine, pieces: list[bytes]) -> list[Any]:
     """Use all cells that the books call free."""
     full = []
