@@ -94,6 +94,16 @@ class LocalEngine:
         return self._controls
 
     @property
+    def path(self) -> str:
+        """The model's file."""
+        return self._settings.path
+
+    @property
+    def cell(self) -> str:
+        """How keys and values are kept: f16, ..."""
+        return self._settings.kind
+
+    @property
     def unified(self) -> bool:
         """Whether sequences share cells; else each has a buffer of its own, which no other can influence."""
         return self._settings.unified
