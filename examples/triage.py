@@ -7,7 +7,9 @@ Lines that differ in dates, numbers, addresses and the like only are one group. 
 info) that is believed; of the others the model says whether they tell of a failure, under a JSON schema, many at
 once. A model that can use tools then looks into the log and says what it thinks is behind the failures: an agent,
 which may read and search the folder of the log, and nothing else. The embedded model is too small for that, and its
-word about single lines is no more than a hint; so with it the page is the groups, their levels, and that hint.
+word about single lines is no more than a hint (of 24 groups of a supercomputer's log without their levels, half of them
+alerts, it called 10 of 12 alerts failures, and 8 of 12 others too); so with it the page is the groups, their levels,
+and that hint.
 """
 
 from __future__ import annotations

@@ -26,13 +26,15 @@ from tests.stores import eventually
 from weft.agent import Agent
 from weft.agent.program import Granted, Limits, Performed, ProgramFailed, RunProgram, perform
 from weft.agent.program.plain import NotPlain, plain, value_of
-from weft.agent.program.slice import Sliced, digest_of
+from weft.agent.program.slice import Sliced, Spent, digest_of
 from weft.agent.program.slice import Text as AsText
 from weft.core.codec import decode_args
 from weft.core.content import Blob, Text, ToolCall, ToolResult
-from weft.core.errors import BadInput, BudgetExceeded, NoProcess
+from weft.core.errors import BadInput, BudgetExceeded, NoProcess, SandboxMissing
 from weft.core.record import Outcome
 from weft.model.request import Request
+from weft.runtime.sandbox import Availability
+from weft.runtime.sandbox.monty import Monty
 from weft.tool import Tool, Toolset, tool
 
 pytest.importorskip("pydantic_monty", reason="programs run in the embedded Python of weft[sandbox]")
@@ -169,6 +171,8 @@ def test_tools_in_turn_wait_for_each_other(place: str) -> None:
 def test_main_is_called_with_the_inputs(place: str) -> None:
     assert performed(place, "async def main(n: int, word: str = 'x'):\n    return word * n", {"n": 3}).value == "xxx"
     assert performed(place, "inputs['n'] + 1", {"n": 3}).value == 4
+    named = "async def main():\n    return type(main).__name__"
+    assert performed(place, named).value == "function"
     guarded = (
         "import asyncio\nasync def main():\n    print('once')\nif __name__ == '__main__':\n    asyncio.run(main())"
     )
@@ -254,6 +258,8 @@ def test_hooks_see_the_calls_of_programs_too(place: str) -> None:
     def after(call: ToolCall, result: ToolResult, context: Any) -> ToolResult:
         return ToolResult.of(call.id, result.text.upper(), name=call.name)
 
+    named = "async def main():\n    return type(main).__name__"
+    assert performed(place, named).value == "function"
     guarded = tool(before=(before,), after=(after,))(fetch.written)
     assert performed(place, "await fetch('a')", None, guarded).value == "<A>"
     (found,) = told(place, "await fetch('secret')", tools=Toolset(guarded))
@@ -393,6 +399,29 @@ def test_a_program_calls_agents(place: str) -> None:
     sub = Agent("script:sub", name="expert", description="Knows all.").as_tool()
     text = "import asyncio\nawait asyncio.gather(*[ask_expert(word) for word in ['a', 'b']])"
     assert performed(place, text, None, sub).value == ["about a", "about b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="servers of MCP run in the process wall, which is of Linux")
+def test_a_program_calls_the_tools_of_a_server(workspace: Path, place: str) -> None:
+    pytest.importorskip("mcp", reason="mcp is not installed: pip install 'weft[mcp]'")
+    from weft.tool.mcp import Server, connect
+
+    script = str(ROOT / "tests" / "servers" / "mcp_plain.py")
+    server = Server("plain", command=[sys.executable, script], read=[script])
+
+    @weft.workflow(name="programs.of_server")
+    async def program() -> Any:
+        tools = await server.tools()
+        text = "import asyncio\nawait asyncio.gather(*[add(a=n, b=2) for n in range(3)])"
+        return (await perform(text, tools)).value
+
+    async def use(runtime: weft.Runtime) -> Any:
+        try:
+            return await runtime.run(program)
+        finally:
+            await connect.close()
+
+    assert drive(place, use, policy=weft.Policy(base="all")) == ["2", "3", "4"]
 
 
 def test_the_model_is_shown_the_tools_as_functions() -> None:
@@ -608,10 +637,12 @@ def test_programs_that_go_too_far_are_ended_and_told_why(place: str) -> None:
         "for _ in range(1000):\n    x = fetch('x')": "in line 2: it made more than 40 calls",
         "import asyncio\nawait asyncio.sleep(float('inf'))": "a program sleeps for 60 seconds at most",
         "import time\ntime.sleep(1)": "use await asyncio.sleep",
+        "x = ['a' * 1000 + str(n) for n in range(1500)]\nawait fetch('x')": "keep less in variables while you await",
+        "x = 'a' * 60_000\nfor n in range(30):\n    await fetch('x')": "keep less in variables while you await",
         "(" * 3000: "failed",
         "x = " + "-" * 30_000 + "1": "program.py",
     }
-    limits = Limits(seconds=0.3, memory=8 * 2**20, calls=40, sleep=60)
+    limits = Limits(seconds=0.3, memory=8 * 2**20, calls=40, sleep=60, kept=2**20)
     for text, got in zip(far, told(place, *far, limits=limits), strict=True):
         assert got.startswith("failed: ") and far[text] in got, (text[:80], got[:500])
         assert len(got) < 10_000
@@ -721,14 +752,22 @@ def test_data_comes_back_as_it_was_given(place: str, values: list[Any]) -> None:
 def test_a_snapshot_that_cannot_be_read_is_told(place: str) -> None:
     async def main() -> None:
         text = AsText("await fetch('x')", ("fetch",), Granted(fetch).text, Limits())
-        waiting = await Sliced(text, 0.0, 0, 0).first(0.5)
+        waiting = await Sliced(text, 0.0, Spent()).first(0.5)
         assert [(one.name, one.args, one.line) for one in waiting.calls] == [("fetch", ["x"], 1)]
         for state in (b"", b"of another version", waiting.state[:-3]):
             bad = msgspec.structs.replace(waiting, state=state, digest=digest_of(state))
-            ended = await Sliced(text, 0.0, 0, 0).next(bad, {})
+            ended = await Sliced(text, 0.0, Spent()).next(bad, {})
             assert (ended.ended, "another version" in ended.told) == ("failed", True)
 
     asyncio.run(main())
+
+
+def test_without_the_embedded_python_it_says_what_to_install(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Monty, "available", lambda self: Availability(False, "not there", fix="pip install weft[sandbox]")
+    )
+    with pytest.raises(SandboxMissing, match="pip install"):
+        told(place, "1")
 
 
 def test_values_of_results() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import math
@@ -486,6 +487,48 @@ def test_whatever_is_done_the_books_are_right(
         with pytest.raises(OutOfCells):
             await engine.step([Feed(full[-1], [7], "none", None)])
         for each in [*full, *[sequence for sequence, _ in have]]:
+            await each.close()
+        assert engine.used == 0
+
+    run(steps())
+
+
+GRID = st.lists(
+    st.tuples(
+        st.sampled_from(["row", "publish", "publish", "trim", "fork", "close"]), st.integers(0, 99), st.integers(0, 99)
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(acts=GRID)
+def test_whatever_is_published_the_books_are_right(
+    small: tuple[LocalEngine, list[bytes]], acts: list[tuple[str, int, int]]
+) -> None:
+    engine, pieces = small
+
+    async def steps() -> None:
+        streams = [await engine.sequence() for _ in range(3)]
+        for act, a, b in acts:
+            one, two = streams[a % len(streams)], streams[b % len(streams)]
+            match act:
+                case "row":
+                    await engine.step([Feed(stream, [500 + a], "none", None) for stream in streams])
+                case "publish":
+                    with contextlib.suppress(BadInput):  # no row of its own, or none that fits there
+                        await one.publish(one.length - 1, [two])
+                        assert one.length == two.length
+                case "trim":
+                    await one.trim(min(b, one.length))
+                case "fork" if len(streams) < 6:
+                    streams.append(await one.fork())
+                case "close" if len(streams) > 2:
+                    await one.close()
+                    streams.remove(one)
+        full = await fill(engine, pieces)
+        assert engine.used == engine.cells and engine.crashes == 0
+        for each in [*full, *streams]:
             await each.close()
         assert engine.used == 0
 

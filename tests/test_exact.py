@@ -178,9 +178,9 @@ def test_a_second_life_goes_on_where_the_first_ended(cut: int, agree: bool, keep
         whole = await machine().generate(PROMPTS[0], 40, Sampling(1.0, seed=3))
         first, saved = machine(), b""
         begun = await first.begin(PROMPTS[0], 40, Sampling(1.0, seed=3))
-        while len(begun.tokens) < cut and not begun.done:
+        for turn in range(cut):
             await first.turn()
-            if keep and (len(begun.tokens) <= older or not saved):
+            if keep and (turn <= older or not saved):
                 saved = await first.save(begun)
         second = machine()
         again = await second.begin(PROMPTS[0], 40, Sampling(1.0, seed=3), written=begun.tokens, saved=saved)

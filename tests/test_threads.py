@@ -273,13 +273,23 @@ def test_a_server_writes_the_same_by_completions(tmp_path: Path, monkeypatch: py
         assert other.head == mine.head and other.text.rstrip(".")[:8] == mine.text.rstrip(".")[:8]
 
 
-def test_without_the_library_the_server_is_asked(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_without_the_library_the_server_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def unfit(*_: Any, **__: Any) -> Any:
         raise EngineUnfit("another release")
 
     monkeypatch.setattr("weft.model.threads.shared_engine", unfit)
-    woven = run(weft.model.Model(SPEC).threads(PREFIX, ["First, he"], max_tokens=4))
-    assert woven.count == 4 and woven.finish == "length" and "another release" in caplog.text
+
+    async def use(runtime: weft.Runtime) -> Any:
+        started = await runtime.start(three_shops, SPEC)
+        woven = await started
+        records = await runtime.recovery.records(started.id)
+        return woven, [record.name for record in records if isinstance(record, Outcome)]
+
+    woven, names = drive(str(tmp_path / "journal.db"), use)
+    assert names == ["threads", "complete", "complete"] and "another release" in caplog.text
+    assert len(woven.threads) == 2 and woven.text.startswith("First, he")
 
 
 @pytest.fixture

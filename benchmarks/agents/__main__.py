@@ -10,10 +10,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.agents import timing
+from benchmarks.agents import peers, programs, timing
 from benchmarks.report import Report
 
-FIGURES: dict[str, Callable[[Report, bool], None]] = {"time": timing.tell}
+FIGURES: dict[str, Callable[[Report, bool], None]] = {
+    "time": timing.tell,
+    "programs": programs.tell,
+    "peers": peers.tell,
+}
 """Each adds its measurements and bars; told whether the run is a quick one."""
 
 

@@ -1,7 +1,7 @@
 """What the loop of an agent costs, beside its peers: figures `CPU of a turn` and `1,000 agents at once`.
 
 All of them have the same tool and ask the same provider, a server of Chat Completions on loopback in a process of its
-own, whose model asks for one call in each of nine turns and hands in at the tenth. Weft's agent is journaled: each
+own, whose model asks for one call in each of three turns and hands in at the fourth. Weft's agent is journaled: each
 generation and call is on the disk. The systems take turns, each measurement in a fresh process; figures are medians.
 """
 
@@ -29,7 +29,7 @@ TURN, CROWD = "CPU of a turn", "1,000 agents at once"
 QUICK = ("httpx2 alone", "Weft")
 
 TRIALS = [
-    *(Trial(TURN, name, worker.format("turns"), 40, 10 if name in QUICK else None, "cpu_us", "µs")
+    *(Trial(TURN, name, worker.format("turns"), 30, 10 if name in QUICK else None, "cpu_us", "µs")
       for name, worker in SYSTEMS.items()),
     *(Trial(CROWD, name, worker.format("crowd"), 1000, 50 if name in QUICK else None, "peak_mb", "MB", once=True)
       for name, worker in SYSTEMS.items()),
@@ -39,7 +39,7 @@ TRIALS = [
 @contextmanager
 def serving() -> Iterator[Database]:
     """One provider for all."""
-    calls = [Turn(calls=[Call("look_up", {"word": f"word{n}"})]) for n in range(TURNS - 1)]
+    calls = [Turn(calls=[Call("look_up", {"word": f"word{n}"}, id=f"call_{n}")]) for n in range(TURNS - 1)]
     with InProcess(*calls, Turn(text=[DONE]), key=KEY) as server:
         yield lambda: nullcontext(server.base("openai"))
 
@@ -49,7 +49,7 @@ def judge(report: Report, quick: bool) -> None:
     both = list(zip(turn.runs, bare.runs, strict=False)) if turn and bare else []
     more = median(mine - its for mine, its in both) if both else None
     what = "Weft, journaled: at most 2 ms of CPU more than the client's own"
-    report.bar(TURN, what, more, most=2000.0, unit="µs", why=f"httpx2 alone: {number(bare and bare.value)} µs")
+    report.bar(TURN, what, more, most=2000.0, unit="µs", why=f"httpx2 alone: {number(bare.value if bare else None)} µs")
     crowd = report.one(CROWD, "Weft")
     for name in SYSTEMS:
         for figure, ours, unit in ((TURN, turn, "µs"), (CROWD, crowd, "MB")):

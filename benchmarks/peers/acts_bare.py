@@ -24,7 +24,7 @@ async def opened(order: Order) -> Run:
             body = {"model": "any", "messages": messages, "tools": [TOOL]}
             answer = await client.post(f"{order.url}/chat/completions", json=body, headers=headers)
             message: dict[str, Any] = answer.json()["choices"][0]["message"]
-            messages.append(message)
+            messages.append({name: message.get(name) for name in ("role", "content", "tool_calls")})
             if not message.get("tool_calls"):
                 text: str = message["content"]
                 return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+import aiosqlite
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -18,7 +19,7 @@ async def opened(order: Order) -> Run:
     model = ChatOpenAI(model="any", base_url=order.url, api_key=KEY, max_retries=0, timeout=600)
     saver: Any = None
     if order.variant == "sqlite":
-        saver = await AsyncSqliteSaver.from_conn_string(str(order.dir / "graph.db")).__aenter__()
+        saver = AsyncSqliteSaver(await aiosqlite.connect(order.dir / "graph.db"))
     agent = create_react_agent(model, [tool(look_up)], checkpointer=saver)
     threads = count()
 

@@ -388,7 +388,7 @@ class ModelCrashed(ModelError):
     """The local engine's process died; the next call starts it anew."""
 
 
-class EngineUnfit(ModelUnavailable):
+class EngineUnfit(ModelError):
     """The local engine's library is not the release that it was made for; generations go through its server."""
 
 

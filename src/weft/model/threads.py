@@ -89,7 +89,7 @@ async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] =
         path = await asyncio.to_thread(found.path)
         cells = found.context * found.slots
         engine = await shared_engine(path, name=found.name, cells=cells, sequences=_SEQUENCES)
-    except ModelUnavailable:
+    except (ModelUnavailable, EngineUnfit):
         charge(tokens=0, money=0)
         raise
     begin = [] if engine.hello.begin is None else [engine.hello.begin]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from weft.agent.program.limits import Limits, ProgramFailed
 from weft.agent.program.plain import value_of
-from weft.agent.program.slice import SLEEP, Called, Outcome, Slice, Text, begin, go_on
+from weft.agent.program.slice import SLEEP, Called, Outcome, Slice, Spent, Text, begin, go_on
 from weft.agent.program.stub import Declarations, Declared
 from weft.agent.program.telling import NAME
 from weft.core.boundary import place, require
@@ -28,7 +28,7 @@ from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset
 
 _MAIN = re.compile(r"^async def main\s*\(", re.M)
-_STARTED = re.compile(r"__name__|^(?![\s#]|async def ).*\bmain\s*\(", re.M)
+_STARTED = re.compile(r"^if __name__\b|^(?![\s#]|async def ).*\bmain\s*\(", re.M)
 
 
 class Performed(NamedTuple):
@@ -79,7 +79,8 @@ class Course:
         self.lanes: dict[str, asyncio.Task[Outcome]] = {}
         """The last call of each lane: those of one wait for each other."""
         self.printed: list[str] = []
-        self.dropped = self.calls = 0
+        self.dropped = 0
+        self.spent = Spent()
 
     async def run(self) -> Performed:
         """See `perform`."""
@@ -87,8 +88,7 @@ class Course:
             slice = await self._slice(begin(self.text, random(), self._now()))
             while not slice.ended:
                 outcomes = await self._first_outcomes()
-                printed = sum(map(len, self.printed))
-                slice = await self._slice(go_on(self.text, slice, outcomes, self._now(), self.calls, printed))
+                slice = await self._slice(go_on(self.text, slice, outcomes, self._now(), self.spent))
         finally:
             left = await self._given_up()
         return self._performed(slice, left)
@@ -99,7 +99,8 @@ class Course:
         slice: Slice = await self.process.step(one, args, {}, self.where)
         self.printed.append(slice.printed)
         self.dropped += slice.dropped
-        self.calls += len(slice.calls)
+        calls, printed, kept = self.spent
+        self.spent = Spent(calls + len(slice.calls), printed + len(slice.printed), kept + len(slice.state))
         if not slice.ended:
             for called in slice.calls:
                 self._begin(called)
@@ -176,7 +177,7 @@ class Course:
             raise ProgramFailed(
                 "\n".join([slice.told, *([f"It had printed:\n{printed}"] if printed else []), note]).strip()
             )
-        return Performed(slice.value, f"{printed}{note}", self.calls)
+        return Performed(slice.value, f"{printed}{note}", self.spent.calls)
 
 
 def _of_left(left: list[Called]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -75,25 +75,33 @@ class Text(msgspec.Struct, frozen=True):
     inputs: dict[str, Any] | None = None
 
 
+class Spent(NamedTuple):
+    """How far a program has gone of its limits: calls, characters that it printed, bytes that were written down."""
+
+    calls: int = 0
+    printed: int = 0
+    kept: int = 0
+
+
 def begin(text: Text, seed: float, at: float) -> tuple[Step[..., Any], tuple[Any, ...]]:
     """The step that begins it, and its arguments. `at`: seconds since 1970 that its clock shows."""
 
     @primitive(name="program.begin", effect="pure", needs=())
     async def first(source: str, names: Sequence[str], seed: float, at: float) -> Slice:
-        return await Sliced(text, at, 0, 0).first(seed)
+        return await Sliced(text, at, Spent()).first(seed)
 
     return first, (text.source, text.names, seed, at)
 
 
 def go_on(
-    text: Text, before: Slice, outcomes: Mapping[int, Outcome], at: float, calls: int, printed: int
+    text: Text, before: Slice, outcomes: Mapping[int, Outcome], at: float, spent: Spent
 ) -> tuple[Step[..., Any], tuple[Any, ...]]:
-    """The step that goes on from there. `calls`, `printed`: how many it has made, and how much it has printed. What the
-    calls came to is in the journal already: of that the arguments hold digests."""
+    """The step that goes on from there. What the calls came to is in the journal already: of that the arguments hold
+    digests."""
 
     @primitive(name="program.go_on", effect="pure", needs=())
     async def next(state: str, outcomes: dict[int, str], at: float) -> Slice:
-        return await Sliced(text, at, calls, printed).next(before, given)
+        return await Sliced(text, at, spent).next(before, given)
 
     given = dict(sorted(outcomes.items()))
     digests = {id: digest_of(encode(outcome)) for id, outcome in given.items()}
@@ -107,12 +115,13 @@ def digest_of(data: bytes) -> str:
 class Sliced:
     """One slice being run."""
 
-    def __init__(self, text: Text, at: float, calls: int, printed: int) -> None:
+    def __init__(self, text: Text, at: float, spent: Spent) -> None:
         self.text = text
         self.at = at
         self.called: list[Called] = []
-        self.left = text.limits.calls - calls
-        self.room = max(0, text.limits.output - printed)
+        self.left = text.limits.calls - spent.calls
+        self.room = max(0, text.limits.output - spent.printed)
+        self.space = text.limits.kept - spent.kept
         self.dropped = 0
         self.lines: list[str] = []
 
@@ -146,7 +155,8 @@ class Sliced:
         return await self._guarded(start)
 
     async def _guarded(self, start: Any, **settings: Any) -> Slice:
-        """Run it, whatever it does."""
+        """Run it, whatever it does. Raises SandboxMissing."""
+        session_of = self._session(settings)
         from pydantic_monty import (
             MontyCrashedError,
             MontyError,
@@ -158,7 +168,7 @@ class Sliced:
         limits = self.text.limits
         try:
             async with asyncio.timeout(limits.seconds + GRACE):
-                async with self._session(settings) as session:
+                async with session_of as session:
                     return await self._run(await start(session))
         except MontyTypingError as error:
             return self._ended("refused", problems(str(error), self.text.source, self.text.stubs))
@@ -172,7 +182,7 @@ class Sliced:
             )
         except (MontyError, UnicodeError, RecursionError) as error:
             return self._ended("failed", f"the program can't be run: {error}")
-        except _TooMany as error:
+        except _TooMuch as error:
             return self._ended("failed", str(error))
 
     def _session(self, settings: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncMontySession]:
@@ -200,11 +210,7 @@ class Sliced:
                 value = {"value": _function(snapshot.variable_name)} if known else {}
                 snapshot = await snapshot.resume(**value)
             else:
-                state = snapshot.dump()
-                return Slice(
-                    printed="".join(self.lines), dropped=self.dropped, calls=tuple(self.called), state=state,
-                    digest=digest_of(state),
-                )  # fmt: skip
+                return self._waiting(snapshot.dump())
 
     async def _asked(self, snapshot: Any) -> Any:
         """It asks the system for something: of that there is a clock, and sleep."""
@@ -231,7 +237,7 @@ class Sliced:
             return {"exception": NameError(f"name {name!r} is not defined")}
         if self.left < 1:
             line, most = self._line(snapshot), self.text.limits.calls
-            raise _TooMany(f"the program was ended in line {line}: it made more than {most} calls")
+            raise _TooMuch(f"the program was ended in line {line}: it made more than {most} calls")
         try:
             args, kwargs = plain(snapshot.args), plain(snapshot.kwargs)
         except NotPlain as error:
@@ -250,19 +256,27 @@ class Sliced:
         if kept:
             self.lines.append(kept)
 
+    def _waiting(self, state: bytes) -> Slice:
+        if len(state) > self.space:
+            most = self.text.limits.kept / 2**20
+            raise _TooMuch(
+                f"the program was ended: it waited with {len(state) / 2**20:,.1f} MB of values, and all its waits "
+                f"together may write down {most:,.0f} MB; keep less in variables while you await"
+            )
+        return Slice(
+            printed="".join(self.lines), dropped=self.dropped, calls=tuple(self.called), state=state,
+            digest=digest_of(state),
+        )  # fmt: skip
+
     def _ended(self, how: Literal["done", "refused", "failed"], told: str = "", value: Any = None) -> Slice:
         return Slice(
-            printed="".join(self.lines),
-            dropped=self.dropped,
-            calls=tuple(self.called),
-            ended=how,
-            told=told,
+            printed="".join(self.lines), dropped=self.dropped, calls=tuple(self.called), ended=how, told=told,
             value=value,
-        )
+        )  # fmt: skip
 
 
-class _TooMany(Exception):
-    """Raised out of a program that makes too many calls."""
+class _TooMuch(Exception):
+    """Raised out of a program that makes too many calls, or holds too much."""
 
 
 def _answer(outcome: Outcome) -> Any:

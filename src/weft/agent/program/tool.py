@@ -16,7 +16,7 @@ from weft.agent.program.course import Granted, Performed, perform
 from weft.agent.program.limits import Limits, ProgramFailed
 from weft.core.boundary import require
 from weft.core.content import ToolCall, ToolResult, ToolSpec
-from weft.core.errors import BadInput
+from weft.core.errors import BadInput, SandboxMissing
 from weft.runtime.guard import exempt
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
@@ -105,7 +105,7 @@ class RunProgram(Tool[[str], Any]):
             )
         except ProgramFailed as failure:
             return ToolResult(id=call.id, name=call.name, response=parts_of(str(failure), self.limit), error=True)
-        except OURS:
+        except (*OURS, SandboxMissing):
             raise
         except Exception as error:
             return failed(call, error)

@@ -10,14 +10,25 @@ What is found holds for this model file, this library, this processor and this n
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
+import platform
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from weft.core.errors import BadInput, ModelError
+from weft.model.catalogue import models_dir
+from weft.model.engine import abi
+from weft.model.engine.opening import open_engine
 from weft.model.engine.protocol import Engine, Feed
+
+if TYPE_CHECKING:
+    from weft.model.engine.local import LocalEngine
 
 ROWS = (1, 2, 3, 4, 8)
 CHUNKS = (1, 2, 4, 8, 16)
@@ -133,3 +144,37 @@ async def _bits(sequences: list[Any], logits: list[Any]) -> str:
     for sequence in sequences:
         await sequence.close()
     return hashlib.blake2b(b"".join(rows.tobytes() for rows in logits), digest_size=16).hexdigest()
+
+
+def machine(engine: LocalEngine) -> str:
+    """A digest of what exactness depends on: the model, how its cells are kept, the library, the processor."""
+    try:
+        processor = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        processor = platform.processor()
+    said = (engine.kind, abi.VERSION, processor, platform.machine())
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+
+
+async def calibrated(engine: LocalEngine) -> Known:
+    """What is known of an engine's model on this machine: found when first asked for, on an engine of its own, and kept
+    in the cache of models."""
+    kept = models_dir() / "calibrated" / f"{machine(engine)}.json"
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(await asyncio.to_thread(kept.read_bytes), type=Known)
+    rows = max(ROWS)
+    own = await open_engine(
+        engine.path, cells=128 * rows, sequences=rows, unified=False, kind=engine.cell, name=engine.name
+    )
+    try:
+        known = await calibrate(own)
+    finally:
+        await own.close()
+    with suppress(OSError):  # it is found again then
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.partial")
+        part.write_bytes(msgspec.json.encode(known))
+        part.replace(kept)
+    return known

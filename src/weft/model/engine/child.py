@@ -49,11 +49,8 @@ def _hello(llama: Llama) -> wire.Hello:
         cells=llama.cells,
         room=llama.room,
         vocabulary=llama.vocabulary,
-        ends=llama.ends(),
-        controls=llama.controls(),
         begin=llama.begin(),
         template=llama.template(),
-        pieces=llama.pieces(),
     )
 
 
@@ -75,6 +72,8 @@ def _carry_out(llama: Llama, order: wire.Order) -> Any:
             return llama.step(parts)
         case wire.Tokenize(text, special):
             return llama.tokenize(text, special)
+        case wire.Tell():
+            return wire.Words(llama.pieces(), llama.ends(), llama.controls())
         case wire.Chat(messages, answer):
             return llama.chat(messages, answer)
         case wire.Remove(sequence, start, end):

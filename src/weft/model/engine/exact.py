@@ -59,7 +59,9 @@ class Counts(msgspec.Struct):
 class Generation:
     """One that is under way; `Exact` works on it."""
 
-    def __init__(self, sequence: Sequence, prompt: list[int], sampling: Sampling, ledger: Ledger, exact: bool) -> None:
+    def __init__(
+        self, sequence: Sequence, prompt: list[int], sampling: Sampling, ledger: Ledger, exact: bool, crashes: int
+    ) -> None:
         self.sequence = sequence
         self.prompt = prompt
         self.sampling = sampling
@@ -69,6 +71,8 @@ class Generation:
         """Whether its cells are to be computed."""
         self.sound = 0
         """How many of those that are there are as they should be, if it is stale."""
+        self.crashes = crashes
+        """How often the engine had died when it was last worked on."""
 
     @property
     def tokens(self) -> list[int]:
@@ -116,13 +120,18 @@ class Exact:
                 f"sequence of {room}; shorten them, or open the engine with more cells"
             )
         ledger = Ledger(self.shape.window, limit, self.engine.end)
-        generation = Generation(await self.engine.sequence(), list(prompt), sampling, ledger, deterministic)
+        generation = Generation(
+            await self.engine.sequence(), list(prompt), sampling, ledger, deterministic, self._crashes
+        )
         if written:
             ledger.tokens, ledger.settled = list(written), len(written)
-        if not ledger.done:
-            self._running.append(generation)
-        if saved:
-            await self._restore(generation, saved)
+        try:
+            if saved:
+                await self._restore(generation, saved)
+        except BaseException:
+            await generation.sequence.close()
+            raise
+        self.wake(generation)
         return generation
 
     async def generate(
@@ -138,6 +147,7 @@ class Exact:
     async def follow(self, generation: Generation) -> AsyncIterator[list[int]]:
         """The final tokens, as they come."""
         told = 0
+        self.wake(generation)
         while True:
             tokens = generation.tokens[told:]
             told += len(tokens)
@@ -149,6 +159,19 @@ class Exact:
                 if len(generation.tokens) == told and not generation.done:
                     await self.turn()
 
+    def rest(self, generation: Generation) -> None:
+        """Don't work on it until somebody follows it again. Its cells stay."""
+        if generation in self._running:
+            self._running.remove(generation)
+            generation.crashes = self._crashes
+
+    def wake(self, generation: Generation) -> None:
+        """Work on it again."""
+        if generation not in self._running and not generation.done:
+            if generation.crashes != self._crashes:
+                generation.stale, generation.sound = True, 0
+            self._running.append(generation)
+
     async def end(self, generation: Generation) -> None:
         """Give its cells back, done or not."""
         if generation in self._running:
@@ -157,7 +180,8 @@ class Exact:
 
     async def save(self, generation: Generation) -> bytes:
         """The cells of a generation, for `begin`."""
-        return await generation.sequence.save()
+        async with self._turn:
+            return await generation.sequence.save()
 
     async def close(self) -> None:
         """End all; the engine stays."""
@@ -238,7 +262,7 @@ class Exact:
     async def _step(self, feeds: list[Feed], dummies: int = 0, size: int = 1) -> list[Told]:
         """A batch, filled up by dummies. If the engine died on the way, it has made all cells again, in batches of
         other shapes: those of exact generations are stale then."""
-        crashes = getattr(self.engine, "crashes", 0)
+        crashes = self._crashes
         filling = await self._fill(dummies)
         told = await self.engine.step(
             feeds + [Feed(each, [_DUMMY] * size, want="none", sample=None) for each in filling]
@@ -246,10 +270,14 @@ class Exact:
         self.counts.dummies += size * len(filling)
         for each in filling:
             await each.trim(0)
-        if getattr(self.engine, "crashes", 0) != crashes:
+        if self._crashes != crashes:
             for generation in [each for each in self._running if each.exact]:
                 generation.stale, generation.sound = True, 0
         return told[: len(feeds)]
+
+    @property
+    def _crashes(self) -> int:
+        return getattr(self.engine, "crashes", 0)
 
     async def _fill(self, count: int) -> list[Sequence]:
         while len(self._dummies) < count:
@@ -262,10 +290,12 @@ class Exact:
         """Take saved cells, as far as they are those of this generation and final."""
         sequence, ledger = generation.sequence, generation.ledger
         await sequence.restore(saved)
-        if sequence.tokens != (generation.prompt + ledger.tokens)[: sequence.length]:
+        wanted, found = generation.prompt + ledger.tokens, sequence.tokens
+        same = next((n for n, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
+        if same < min(len(generation.prompt), len(found)):
             raise BadInput("the saved cells are of another generation")
         final = ledger.begin if self.quick is None else max(ledger.settled - 1, 0)
-        generation.sound = min(sequence.length, len(generation.prompt) + final)
+        generation.sound = min(same, len(generation.prompt) + final)
 
     async def _build(self, generation: Generation) -> None:
         """Compute the cells that are missing, in the batches in which they would have been computed."""

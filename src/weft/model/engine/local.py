@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,11 +53,12 @@ class LocalEngine:
         self.hello = self._child.hello
         self.kind = _fingerprint(settings, self.hello)
         self.book = Book(settings.sequences, settings.unified)
-        self._ends = frozenset(self.hello.ends)
-        self._controls = frozenset(self.hello.controls)
+        words = msgspec.convert(self._child.ask(wire.Tell()), wire.Words)
+        self._pieces = words.pieces
+        self._ends, self._controls = frozenset(words.ends), frozenset(words.controls)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"weft-engine-{name}")
         self.forgotten: deque[Line] = deque()
-        self.closed = False
+        self._over = threading.Event()
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class LocalEngine:
     @property
     def pieces(self) -> list[bytes]:
         """The bytes of each token."""
-        return self.hello.pieces
+        return self._pieces
 
     @property
     def controls(self) -> frozenset[int]:
@@ -92,9 +94,23 @@ class LocalEngine:
         return self._controls
 
     @property
+    def path(self) -> str:
+        """The model's file."""
+        return self._settings.path
+
+    @property
+    def cell(self) -> str:
+        """How keys and values are kept: f16, ..."""
+        return self._settings.kind
+
+    @property
     def unified(self) -> bool:
         """Whether sequences share cells; else each has a buffer of its own, which no other can influence."""
         return self._settings.unified
+
+    @property
+    def closed(self) -> bool:
+        return self._over.is_set()
 
     @property
     def pid(self) -> int | None:
@@ -118,7 +134,7 @@ class LocalEngine:
         """The bytes of one token. Raises BadInput for a number that is none."""
         if not 0 <= token < self.vocabulary:
             raise BadInput(f"{token} is none of the {self.vocabulary} tokens of {self.name}")
-        return self.hello.pieces[token]
+        return self._pieces[token]
 
     async def chat(self, messages: Iterable[tuple[str, str]], answer: bool = True) -> str:
         """Messages, (role, text) each, as one text by the model's own template; tokenize it with `special`.
@@ -224,7 +240,7 @@ class LocalEngine:
 
     def _alive(self) -> Child:
         if self._child is None:
-            if self.closed:
+            if self._over.is_set():
                 raise BadInput(f"the engine of {self.name} was closed; open another")
             child = Child(self.name, self._settings)
             try:
@@ -233,6 +249,9 @@ class LocalEngine:
                 child.close()
                 raise
             self._child = child
+            if self._over.is_set():  # meanwhile
+                self._lost()
+                raise BadInput(f"the engine of {self.name} was closed; open another")
         return self._child
 
     def _lost(self) -> None:
@@ -246,7 +265,7 @@ class LocalEngine:
 
     def shut(self) -> None:
         """End the child now. What is under way there fails; a second call does nothing."""
-        self.closed = True
+        self._over.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         child, self._child = self._child, None
         if child is not None:

@@ -61,10 +61,12 @@ _shared: dict[wire.Settings, LocalEngine] = {}
 _lock = threading.Lock()
 
 
-async def shared_engine(path: Path | str, *, name: str = "", cells: int = 4096, sequences: int = 32) -> LocalEngine:
+async def shared_engine(
+    path: Path | str, *, name: str = "", cells: int = 4096, sequences: int = 32, unified: bool = True
+) -> LocalEngine:
     """This process's engine for the file, started when first asked for, closed by `close_engines`. Raises as
     `open_engine` does."""
-    settings = settings_of(path, cells, sequences, True, 512, 512, "f16")
+    settings = settings_of(path, cells, sequences, unified, 512, 512, "f16")
 
     def opened() -> LocalEngine:
         with _lock:

@@ -139,10 +139,12 @@ class LocalSequence:
         if not book.unified:
             raise BadInput("rows can be published in a unified engine only; open it with unified=True")
         own = [cell for cell in line.row(row) if cell.home is line]
-        if line.length != row + 1 or len(own) != 1:
+        if line.length != row + 1:
             raise BadInput(
-                f"the sequence's last position is {line.length - 1}, not {row}: its last own token is published"
+                f"the sequence's last position is {line.length - 1}, and only that can be published, not {row}"
             )
+        if len(own) != 1:
+            raise BadInput(f"the sequence has no token of its own at position {row}: it was forked after that")
         wrong = [other.length for other in others if other is line or other.length not in (row, row + 1)]
         if wrong:
             raise BadInput(f"row {row} cannot be published to a sequence with {wrong[0]} positions")

@@ -43,11 +43,16 @@ class Hello(msgspec.Struct, frozen=True):
     room: int
     """The most tokens in one sequence."""
     vocabulary: int
-    ends: list[int]
-    controls: list[int]
     begin: int | None
     template: str
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What the tokens are."""
+
     pieces: list[bytes]
+    ends: list[int]
+    controls: list[int]
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +75,10 @@ class Step(msgspec.Struct, frozen=True, tag=True):
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
     text: bytes
     special: bool
+
+
+class Tell(msgspec.Struct, frozen=True, tag=True):
+    """Asks for `Words`."""
 
 
 class Chat(msgspec.Struct, frozen=True, tag=True):
@@ -117,7 +126,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     state: bytes
 
 
-Order = Step | Tokenize | Chat | Remove | Copy | Publish | Cut | Save | Load
+Order = Step | Tokenize | Tell | Chat | Remove | Copy | Publish | Cut | Save | Load
 
 
 def send(line: socket.socket, value: Any) -> None:
