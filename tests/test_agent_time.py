@@ -245,15 +245,34 @@ def test_a_wait_has_an_end(tmp_path: Path) -> None:
     assert "s have passed, and nothing has come. Under way: h1 (fetch, running" in script.told(2)
 
 
+runtimes: list[weft.Runtime] = []
+
+
+@tool(effect="pure")
+async def knock(context: ToolContext[Any]) -> str:
+    """Say something to this agent."""
+    await runtimes[-1].send(context.process, said.name, "Stop, please.")
+    return "knocked"
+
+
+def test_a_word_from_outside_lets_calls_go_on_that_were_waited_for(tmp_path: Path) -> None:
+    hold = fetch.options(name="hold", slow=False)
+    script = Script(
+        [call("hold", name="a"), call("knock")], opens("a", then=[call("wait", until="all")]), "Done.", "Done.", "Done."
+    )
+    agent: Agent[str] = Agent(weft.model.script(script), tools=[fetch, hold, knock])
+
+    async def use(runtime: weft.Runtime) -> Any:
+        runtimes.append(runtime)
+        return await runtime.run(agent, "Go.")
+
+    answer = drive(str(tmp_path / "journal.db"), use)
+    texts = [text for one in answer.messages for text in (one.text, *(result.text for result in one.results)) if text]
+    assert texts[1].startswith("h1: under way.") and "Stop, please." in texts
+    assert '"id":"A"' in "".join(texts[texts.index("Stop, please.") :]) and given_up == []
+
+
 def test_a_word_from_outside_ends_a_wait(tmp_path: Path) -> None:
-    runtimes: list[weft.Runtime] = []
-
-    @tool(effect="pure")
-    async def knock(context: ToolContext[Any]) -> str:
-        """Say something to this agent."""
-        await runtimes[0].send(context.process, said.name, "Stop, please.")
-        return "knocked"
-
     script = Script([call("fetch", name="a"), call("knock"), call("wait")], "Stopped?", "Stopped.", "Stopped.")
     agent: Agent[str] = Agent(weft.model.script(script), tools=[fetch, knock])
 

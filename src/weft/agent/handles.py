@@ -90,21 +90,35 @@ class Handles:
         self, calls: Sequence[ToolCall], agent: Agent[Any], said: Sequence[Message], spoken: asyncio.Future[Any]
     ) -> list[ToolResult]:
         """What one answer's calls come to now, in their order: results, and handles of those that take long. `said`:
-        the conversation; `spoken`: ends a wait. Raises what ends a call for good."""
+        the conversation; `spoken`: somebody has said something, which ends any wait. Raises what ends a call for
+        good."""
         if agent.asynchronous == "likely" and self._usual is None:
             self._usual = await latency.usual([tool.name for tool in agent.tools])
         begun = [None if call.name in CONTROLS else self._begin(call, agent, said) for call in calls]
         await asyncio.sleep(0)  # what is refused at once is over now
-        waited = [one.task for one in begun if one is not None and not one.id and one.task is not None]
-        if waited:
-            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_EXCEPTION)
-            for task in waited:
-                if task in done:
-                    task.result()
+        await self._until_over([one for one in begun if one is not None and not one.id], spoken)
         return [
             self._answer(one) if one is not None else await control(self, call, spoken)
             for call, one in zip(calls, begun, strict=True)
         ]
+
+    async def _until_over(self, waited: Sequence[Handle], spoken: asyncio.Future[Any]) -> None:
+        """Wait for calls without a handle. When somebody speaks meanwhile, those that are not over get one, and go on.
+        Raises what ends one for good."""
+        tasks = [one.task for one in waited if one.task is not None]
+        if tasks:
+            work = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
+            await asyncio.wait({work, spoken}, return_when=asyncio.FIRST_COMPLETED)
+            work.cancel()
+        for one in waited:
+            if one.task is not None and one.task.done():
+                one.task.result()
+            elif one.result is None:
+                self._name(one)
+
+    def _name(self, one: Handle) -> None:
+        one.id = f"h{len(self.known) + 1}"
+        self.known[one.id] = one
 
     def _begin(self, call: ToolCall, agent: Agent[Any], said: Sequence[Message]) -> Handle:
         """A call is asked for."""
@@ -117,8 +131,7 @@ class Handles:
         except BadInput as error:
             refusal = str(error)
         if self._slow(tool, agent) or any(need.result is None for need in one.needs):
-            one.id = f"h{len(self.known) + 1}"
-            self.known[one.id] = one
+            self._name(one)
         refusal = refusal or premature(one, self.open, self._words(said))
         self.open.append(one)
         if refusal:
