@@ -268,7 +268,7 @@ def test_a_step_that_asks_too_much_is_refused_alone() -> None:
         {"prompt": b""},
         {"choose": lambda place, texts: "something else"},
     ],
-    ids=str,
+    ids=["depth", "stack", "twice", "name", "schema", "prompt", "choose"],
 )
 def test_what_makes_no_sense_is_refused(more: dict[str, Any]) -> None:
     async def main() -> None:
