@@ -2,8 +2,8 @@
 
 The same token after the same tokens is computed in batches of 1, 2, ... sequences (`rows`), and the end of the same
 text in chunks of 1, 2, ... tokens (`chunks`); those whose logits are equal in every bit are a class. One row that is
-computed by another kernel than two is usual on a CPU with float weights, not with 4-bit ones. `slots`: whether a window's
-place in a group, and who else is in it, leaves no trace, which verification in groups relies on.
+computed by another kernel than two is usual on a CPU with float weights, not with 4-bit ones. `slots`: whether a
+window's place in a group, and who else is in it, leaves no trace, which verification in groups relies on.
 
 What is found holds for this model file, this library, this processor and this number of threads.
 """
