@@ -135,7 +135,7 @@ class _Desk:
         self._slots = slots
         self._calibrating = asyncio.Lock()
         self._idle: OrderedDict[str, tuple[Generation, Exact]] = OrderedDict()
-        self._by_regime: dict[tuple[int, int] | None, Exact] = {}
+        self._by_regime: dict[int | None, Exact] = {}
 
     async def taken(self, asked: Asked, so_far: SoFar) -> tuple[Generation, Exact, SoFar]:
         """The generation after `so_far`: the one that waits, or one that is begun again."""

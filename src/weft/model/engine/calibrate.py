@@ -2,8 +2,8 @@
 
 The same token after the same tokens is computed in batches of 1, 2, ... sequences (`rows`), and the end of the same
 text in chunks of 1, 2, ... tokens (`chunks`); those whose logits are equal in every bit are a class. One row that is
-computed by another kernel than two is the usual case on a CPU. `slots`: whether a window's place in a group, and who
-else is in it, leaves no trace, which verification relies on.
+computed by another kernel than two is usual on a CPU with float weights, not with 4-bit ones. `slots`: whether a
+window's place in a group, and who else is in it, leaves no trace, which verification in groups relies on.
 
 What is found holds for this model file, this library, this processor and this number of threads.
 """
@@ -48,24 +48,18 @@ class Known(msgspec.Struct, frozen=True):
         return len(self.rows) == 1
 
     @property
-    def quick(self) -> tuple[int, int] | None:
-        """The sizes, from and to, of the largest class without a gap; None if no two sizes agree."""
+    def quick(self) -> int | None:
+        """Up to how many sequences in a batch every size agrees with every other, one alone too; None if two don't
+        agree with one. (That one alone is among them matters: llama.cpp computes a batch in parts where the numbers of
+        its sequences have gaps, and a part may be one sequence.)"""
         tried = sorted(size for sizes in self.rows for size in sizes)
-        runs = [run for sizes in self.rows for run in _runs(sorted(sizes), tried)]
-        low, high = max(runs, key=lambda run: (run[1] - run[0], -run[0]))
-        return (low, high) if high > low else None
-
-
-def _runs(sizes: list[int], tried: list[int]) -> list[tuple[int, int]]:
-    """The parts of a class between which no size of another class was tried."""
-    runs: list[tuple[int, int]] = []
-    for size in sizes:
-        before = tried[tried.index(size) - 1] if tried.index(size) else 0
-        if runs and runs[-1][1] == before:
-            runs[-1] = (runs[-1][0], size)
-        else:
-            runs.append((size, size))
-    return runs
+        alike = next((sizes for sizes in self.rows if 1 in sizes), [])
+        most = 0
+        for size in tried:
+            if size not in alike:
+                break
+            most = size
+        return most if most > 1 else None
 
 
 async def calibrate(

@@ -5,8 +5,8 @@
 
 Batches of different size round differently, so who shares a batch changes what a model says. Two ways out of it:
 
-* where `calibrate` found that batches of some sizes agree bit for bit, those generations that ask for it are decoded in
-  batches of these sizes only (a dummy fills one that is too small), and each token is final when it is drawn;
+* where `calibrate` found that batches up to some size agree bit for bit, those generations that ask for it are decoded
+  in batches of these sizes only, and each token is final when it is drawn;
 * else what was drawn is provisional until a batch of fixed shape has verified it (`weft.model.engine.ledger`).
 
 A generation that did not ask (`deterministic=False`) is never verified, and shares batches as it comes. Prompts of
@@ -33,7 +33,8 @@ _DUMMY = 0
 
 class Shape(msgspec.Struct, frozen=True):
     """The batch that verifies: `group` windows of `window` tokens. A group of 1 needs no dummies, and is as quick where
-    one window fills the processor."""
+    one window fills the processor. More than 1 relies on an engine that computes a batch in one part, which llama.cpp
+    does only for sequences with consecutive numbers."""
 
     group: int = 1
     window: int = 16
@@ -93,7 +94,7 @@ class Exact:
         if self.shape.group < 1 or self.shape.window < 2:
             raise BadInput(f"{self.shape}: a group has 1 window or more, a window 2 tokens or more")
         self.quick = known.quick if known is not None else None
-        """Sizes of batches that agree bit for bit, smallest and largest; None: verify."""
+        """Up to which size batches agree bit for bit; None: verify."""
         self.counts = Counts()
         self._running: list[Generation] = []
         self._dummies: list[Sequence] = []
@@ -202,11 +203,10 @@ class Exact:
         if self.quick is None:
             await self._draw(exact + plain)
         elif exact:
-            low, high = self.quick
             new = [each for each in plain if each.stale]
             rows = exact + [each for each in plain if not each.stale]
-            for begin in range(0, len(rows), high):
-                await self._draw(rows[begin : begin + high], at_least=low)
+            for begin in range(0, len(rows), self.quick):
+                await self._draw(rows[begin : begin + self.quick])
             await self._draw(new)
         else:
             await self._draw(plain)
@@ -216,14 +216,14 @@ class Exact:
     def _can_draw(self, ledger: Ledger) -> bool:
         return not (ledger.due if self.quick is None else ledger.ended)
 
-    async def _draw(self, generations: list[Generation], at_least: int = 0) -> None:
+    async def _draw(self, generations: list[Generation]) -> None:
         if not generations:
             return
         feeds = [
             Feed(each.sequence, each.prompt if each.stale else each.ledger.tokens[-1:], sample=each.sampling)
             for each in generations
         ]
-        told = await self._step(feeds, at_least - len(feeds))
+        told = await self._step(feeds)
         self.counts.steps += 1
         for each, heard in zip(generations, told, strict=True):
             if each.exact and each.stale:
@@ -328,7 +328,6 @@ class Exact:
             await self._step([Feed(generation.sequence, rest, want="none", sample=None)])
 
     async def _rebuild_tokens(self, generation: Generation) -> None:
-        assert self.quick is not None
         start = generation.sequence.length - len(generation.prompt)
         for token in generation.ledger.tokens[start : generation.ledger.settled - 1]:
-            await self._step([Feed(generation.sequence, [token], want="none", sample=None)], self.quick[0] - 1)
+            await self._step([Feed(generation.sequence, [token], want="none", sample=None)])
