@@ -14,7 +14,10 @@ os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their 
 from tests.servers.postgres import Postgres, Unavailable
 from weft.core.queue import queues
 
-SEE_ALL_JOBS = {"test_escapes", "test_sandbox", "test_tool_output", "test_tool_python"}
+SEE_ALL_JOBS = {
+    "test_agent_programs", "test_escapes", "test_governor", "test_groups", "test_mcp_bad", "test_mcp_client",
+    "test_sandbox", "test_tool_groups", "test_tool_output", "test_tool_python", "test_tool_sandbox", "test_tool_shell",
+}  # fmt: skip
 """Files that look for sandboxed jobs on the whole machine, or start some."""
 
 

@@ -27,6 +27,9 @@ COMMANDS = {
     "inbox": [],
     "answer": ["x", "yes"],
     "revoke": ["x", "1"],
+    "top": ["--once"],
+    "chat": [],
+    "serve-mcp": ["shop.py"],
 }
 """Words with which each command comes to open the store."""
 

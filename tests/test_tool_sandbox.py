@@ -151,13 +151,13 @@ def test_it_gets_its_own_environment_and_secrets_that_it_is_given(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "abcdefgh12345")
-    monkeypatch.setenv("SANDBOX_TEST_PASS", "tell-nobody-this")
+    monkeypatch.setenv("SANDBOX_TEST_PASS", "tell-none-of-this")
     token = weft.secret("sandbox-token", env="SANDBOX_TEST_PASS")
     (done,) = run(workspace, act("run", ["env"]))
     assert not {line.partition("=")[0] for line in done.stdout.splitlines()} & {"MY_API_KEY", "WEFT_POLICY"}
     given = act("run", ["sh", "-c", "echo ${#T} $T"], env={"T": token})
     (done,) = run(workspace, given, allow=(*FREE, "secret:**"))
-    assert done.stdout == "16 [secret:sandbox-token]\n"
+    assert done.stdout == "17 [secret:sandbox-token]\n"
     assert isinstance(run(workspace, given, deny=("secret:sandbox-token",))[0], Denied)
 
 

@@ -112,7 +112,7 @@ class Talk:
         match event:
             case Asked(words):
                 self.idle = False
-                if replaying or not self.terminal:
+                if replaying or not self.terminal or not self.spoken:  # said here, it is on the screen already
                     self._line(f"> {words}")
             case Modelled(TextDelta(text)):
                 self._words(text)

@@ -36,6 +36,7 @@ from weft.model.price import money
 from weft.model.request import Usage
 from weft.model.spec import Local, Remote, where
 from weft.runtime.effects import charge
+from weft.runtime.guard import exempt
 
 log = logging.getLogger("weft.model")
 _SEQUENCES = 32
@@ -222,6 +223,7 @@ async def written(spec: str, prefix: str, heads: tuple[str, ...], asked: Asked, 
         try:
             return await threads.options(**options)(spec, prefix, asked, heads)
         except EngineUnfit as error:
-            log.warning("threads are written by separate requests, for the local engine cannot be used: %s", error)
+            with exempt():  # a log record has a time
+                log.warning("threads are written by separate requests, for the local engine cannot be used: %s", error)
     hand = CompletionHand(spec, prefix, asked, complete.options(**options))
     return await (spread(hand, heads, asked.stops, asked.most) if heads else weave(hand, asked.most))
