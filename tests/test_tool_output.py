@@ -127,6 +127,7 @@ def test_a_step_under_narrow_rights_keeps_its_output_and_reads_no_other_file(wor
 
     place = str(workspace.parent / "journal.db")
     found = drive(place, lambda runtime: runtime.run(narrow), policy=weft.Policy(base="program"))
+    spool.unlink()
     assert {one.ref for one in found} == {path.name for path in kept.iterdir()} and len(found) == 2
 
 
@@ -162,6 +163,8 @@ def test_what_a_sandbox_has_put_out_is_adopted(workspace: Path, kept: Path) -> N
     cut = {"data": data[:2000] + data[-2000:], "size": len(data), "truncated": True, "cut": (2000, len(data) - 2000)}
     whole = output.adopt(Output(whole=spool / "whole", **cut), limit=1000)
     part = output.adopt(Output(whole=spool / "part", **cut), limit=1000)
+    (spool / "whole").unlink()
+    (spool / "part").unlink()
     none = output.adopt(Output(**cut), limit=1000)
     short = output.adopt(Output(data=data, size=len(data)), limit=1000)
     assert whole == short == collected(data) and whole.ref is not None
