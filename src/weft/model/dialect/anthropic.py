@@ -20,7 +20,7 @@ from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.gather import Gather, arguments_of, checked, finish_of, is_empty, malformed
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.pairs import understood
-from weft.model.dialect.refusal import complaint, error_of, refused
+from weft.model.dialect.refusal import Refusing
 from weft.model.dialect.schema import ANSWER, Unwrap, answer_tool, closed, is_object, unwrapped, wrapped
 from weft.model.dialect.seal import sealed
 from weft.model.event import Event
@@ -45,7 +45,7 @@ _FINISHES: dict[str, Finish] = {
 }
 
 
-class Anthropic:
+class Anthropic(Refusing):
     """The Messages API."""
 
     name: ClassVar[str] = "anthropic"
@@ -90,7 +90,7 @@ class Anthropic:
             parts = [part_of(block) for block in said.content]
         except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
             if isinstance(answer, dict) and answer.get("error"):
-                raise self._error(answer, "") from None
+                raise self.error(answer, "") from None
             raise ModelError(
                 f"the server answered something that is not Anthropic's message ({error}): {str(answer)[:80]!r}; "
                 "check that the address is one of Anthropic's Messages API"
@@ -110,13 +110,6 @@ class Anthropic:
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)
-
-    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        return refused(model, status, text, headers, self.key)
-
-    def _error(self, answer: Any, model: str) -> ModelError:
-        said = complaint(answer)
-        return error_of(model, said.status, said, {}, self.key)
 
     def write(self, messages: Sequence[Message]) -> tuple[dict[str, Any], tuple[str, ...]]:
         lost = Lost(self.name)
@@ -272,7 +265,7 @@ def _answer(part: Part, *, wraps: bool) -> Part:
 class _Decoder:
     def __init__(self, dialect: Anthropic, request: Request) -> None:
         self._gather = Gather()
-        self._error = dialect._error
+        self._error = dialect.error
         self._answers = request.schema is not None
         self._wraps = request.schema is not None and not is_object(request.schema)
         self._unwrap: Unwrap | None = None

@@ -22,7 +22,7 @@ from weft.model.dialect.gather import calls_in, finish_of
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.pairs import understood
-from weft.model.dialect.refusal import complaint, error_of, refused
+from weft.model.dialect.refusal import Refusing
 from weft.model.dialect.schema import guaranteed, is_object, unwrapped
 from weft.model.message import Message, Part, Reasoning
 from weft.model.request import Reply, Request
@@ -33,7 +33,7 @@ _MARKED = re.compile(r"gpt-(5\.[6-9]|[6-9]|\d\d)")
 """Those that take cache marks."""
 
 
-class Chat:
+class Chat(Refusing):
     """Chat Completions of a hosted server."""
 
     name: ClassVar[str] = "openai"
@@ -92,7 +92,7 @@ class Chat:
             parts = tuple(said_parts(choice.message, calls_in(request.messages)))
         except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
             if isinstance(answer, dict) and answer.get("error"):
-                raise self._error(answer, "") from None
+                raise self.error(answer, "") from None
             raise ModelError(
                 f"the server answered something that is not a chat completion ({error}): {str(answer)[:80]!r}; "
                 "check that the address is an OpenAI-compatible one"
@@ -113,14 +113,7 @@ class Chat:
         return scored(reply, request, self._wraps(request))
 
     def decoder(self, request: Request) -> Decoder:
-        return ChatDecoder(request, self._wraps(request), self._error)
-
-    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        return refused(model, status, text, headers, self.key)
-
-    def _error(self, answer: Any, model: str) -> ModelError:
-        said = complaint(answer)
-        return error_of(model, said.status, said, {}, self.key)
+        return ChatDecoder(request, self._wraps(request), self.error)
 
     def write(self, messages: Sequence[Message]) -> tuple[dict[str, Any], tuple[str, ...]]:
         lost = Lost(self.name)

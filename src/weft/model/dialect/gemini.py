@@ -21,7 +21,7 @@ from weft.model.dialect.gemini_messages import UNSEALED, parts_of, read, written
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.pairs import understood
-from weft.model.dialect.refusal import complaint, error_of, refused
+from weft.model.dialect.refusal import Refusing
 from weft.model.dialect.schema import ANSWER, answer_tool, is_object, unwrapped
 from weft.model.dialect.seal import sealed
 from weft.model.event import Event
@@ -45,7 +45,7 @@ _FINISHES: dict[str, Finish] = {
 _TOP = 20
 
 
-class Gemini:
+class Gemini(Refusing):
     """The Gemini API."""
 
     name: ClassVar[str] = "gemini"
@@ -99,14 +99,6 @@ class Gemini:
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)
-
-    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        return refused(model, status, text, headers, self.key)
-
-    def error(self, answer: Any, model: str) -> ModelError:
-        """The error that an answer or a frame tells of."""
-        said = complaint(answer)
-        return error_of(model, said.status, said, {}, self.key)
 
     def write(self, messages: Sequence[Message]) -> tuple[dict[str, Any], tuple[str, ...]]:
         lost = Lost(self.name)

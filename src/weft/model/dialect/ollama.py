@@ -31,7 +31,7 @@ from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.media import base64_of, bytes_of, image_type
 from weft.model.dialect.pairs import Pairs, names_of, understood
-from weft.model.dialect.refusal import complaint, error_of, refused
+from weft.model.dialect.refusal import Refusing
 from weft.model.event import Event
 from weft.model.message import Message, Part, Reasoning
 from weft.model.request import Finish, Likely, Reply, Request, Usage
@@ -42,7 +42,7 @@ _FINISHES: dict[str, Finish] = {"length": "length"}
 _TOP = 20
 
 
-class Ollama:
+class Ollama(Refusing):
     """/api/chat."""
 
     name: ClassVar[str] = "ollama"
@@ -106,14 +106,6 @@ class Ollama:
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)
-
-    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        return refused(model, status, text, headers, self.key)
-
-    def error(self, answer: Any, model: str) -> ModelError:
-        """The error that an answer or a line tells of."""
-        said = complaint(answer)
-        return error_of(model, said.status, said, {}, self.key)
 
     def write(self, messages: Sequence[Message]) -> tuple[dict[str, Any], tuple[str, ...]]:
         lost = Lost(self.name)

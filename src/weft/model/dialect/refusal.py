@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -91,17 +91,27 @@ def complaint(error: Any) -> Complaint:
     return Complaint(str(error))
 
 
-def refused(model: str, status: int, text: str, headers: Mapping[str, str], key: str) -> ModelError:
-    """The error that this answer means. `key` names the environment variable that holds the secret."""
-    try:
-        said = complaint(msgspec.json.decode(text))
-    except msgspec.DecodeError:
-        said = Complaint(text)
-    return error_of(model, status, said, headers, key)
+class Refusing:
+    """A dialect's errors: those of all are read alike."""
+
+    key: ClassVar[str]
+
+    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
+        """The error that an HTTP status other than 200 means."""
+        try:
+            said = complaint(msgspec.json.decode(text))
+        except msgspec.DecodeError:
+            said = Complaint(text)
+        return error_of(model, status, said, headers, self.key)
+
+    def error(self, answer: Any, model: str) -> ModelError:
+        """The error that an answer with status 200, or a frame of a stream, tells of."""
+        said = complaint(answer)
+        return error_of(model, said.status, said, {}, self.key)
 
 
 def error_of(model: str, status: int, said: Complaint, headers: Mapping[str, str], key: str) -> ModelError:
-    """The same for a complaint that has been read."""
+    """The error that a complaint under this status means."""
     model = model or "the model"
     bad_key = status in (401, 403) or (status == 400 and bool(_BAD_KEY.search(said.message)))
     shown = without_secrets(said.message)

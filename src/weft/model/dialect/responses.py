@@ -19,7 +19,7 @@ from weft.model.dialect.gather import Gather, checked, malformed
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
 from weft.model.dialect.pairs import understood
-from weft.model.dialect.refusal import complaint, error_of, refused
+from weft.model.dialect.refusal import Refusing
 from weft.model.dialect.responses_messages import (
     citation_of,
     parts_of,
@@ -43,7 +43,7 @@ _TOP = 20
 _FEWEST = 16
 
 
-class Responses:
+class Responses(Refusing):
     """The Responses API."""
 
     name: ClassVar[str] = "openai-responses"
@@ -98,14 +98,6 @@ class Responses:
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)
-
-    def refusal(self, model: str, status: int, text: str, headers: Mapping[str, str]) -> ModelError:
-        return refused(model, status, text, headers, self.key)
-
-    def error(self, answer: Any, model: str) -> ModelError:
-        """The error that an answer or a frame tells of."""
-        said = complaint(answer)
-        return error_of(model, said.status, said, {}, self.key)
 
     def write(self, messages: Sequence[Message]) -> tuple[dict[str, Any], tuple[str, ...]]:
         lost = Lost(self.name)
