@@ -7,7 +7,7 @@ what makes no sense (a piece of a call that never began). A call is told as `Cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from weft.model.event import (
 )
 from weft.model.message import Message, Opaque, Part, Reasoning, Refusal
 from weft.model.request import Finish, Likely, Reply, Usage
+
+C = TypeVar("C", contravariant=True)
 
 _NO_OBJECT = "INVALID_JSON"
 
@@ -261,3 +263,26 @@ def arguments_in(given: dict[str, Any]) -> dict[str, Any] | str:
 def calls_in(messages: Sequence[Message]) -> int:
     """How many tool calls there are."""
     return sum(isinstance(part, ToolCall) for message in messages for part in message.parts)
+
+
+class Chunked(Protocol[C]):
+    """A decoder whose frames have the form of a whole answer."""
+
+    def chunk(self, chunk: C, /) -> Iterable[Event]: ...
+    def end(self) -> Reply: ...
+
+
+def at_once(decoder: Chunked[C], answer: Any, kind: type[C], whose: str, where: str) -> Reply:
+    """The reply in an answer that is one such frame. Raises ModelError if it is none of `whose` answers; `where`: what
+    the address should be."""
+    try:
+        for _ in decoder.chunk(msgspec.convert(answer, kind)):
+            pass
+        return decoder.end()
+    except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(
+            f"the server answered something that is none of {whose} answers ({error}): {str(answer)[:80]!r}; "
+            f"check that the address is {where}"
+        ) from error

@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from weft.core.content import Citation, Text, ToolResult
-from weft.core.errors import ModelError
 from weft.model.dialect import Call, Decoder, Frame
 from weft.model.dialect.body import given, merged, named_tool
-from weft.model.dialect.gather import Gather, calls_in, checked, malformed, text_of
+from weft.model.dialect.gather import Gather, at_once, calls_in, checked, malformed, text_of
 from weft.model.dialect.gemini_messages import UNSEALED, parts_of, read, written
 from weft.model.dialect.likelihood import scored
 from weft.model.dialect.lost import Lost
@@ -84,18 +83,7 @@ class Gemini(Refusing):
         return Call(f"/v1beta/{path}:{way}", merged(body, request.extra), lost.words)
 
     def reply(self, answer: Any, request: Request) -> Reply:
-        decoder = _Decoder(self, request)
-        try:
-            for _ in decoder.chunk(msgspec.convert(answer, _Chunk)):
-                pass
-            return decoder.end()
-        except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"the server answered something that is none of Gemini's answers ({error}): {str(answer)[:80]!r}; "
-                "check that the address is one of the Gemini API"
-            ) from error
+        return at_once(_Decoder(self, request), answer, _Chunk, "Gemini's", "one of the Gemini API")
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)

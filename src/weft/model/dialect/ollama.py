@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from weft.core.content import Blob, Text, ToolCall, ToolResult
-from weft.core.errors import ModelError
 from weft.model.dialect import Call, Decoder, Frame
 from weft.model.dialect.body import given, merged, named_tool
 from weft.model.dialect.chat_answer import in_order
@@ -21,6 +20,7 @@ from weft.model.dialect.gather import (
     Gather,
     arguments_in,
     arguments_of,
+    at_once,
     calls_in,
     checked,
     malformed,
@@ -91,18 +91,7 @@ class Ollama(Refusing):
         return Call("/api/chat", merged(body, request.extra), lost.words)
 
     def reply(self, answer: Any, request: Request) -> Reply:
-        decoder = _Decoder(self, request)
-        try:
-            for _ in decoder.chunk(msgspec.convert(answer, _Chunk)):
-                pass
-            return decoder.end()
-        except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"the server answered something that is none of Ollama's answers ({error}): {str(answer)[:80]!r}; "
-                "check that the address is one of an Ollama server"
-            ) from error
+        return at_once(_Decoder(self, request), answer, _Chunk, "Ollama's", "one of an Ollama server")
 
     def decoder(self, request: Request) -> Decoder:
         return _Decoder(self, request)
