@@ -8,6 +8,7 @@ and what a provider can't express is listed, never dropped in silence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -87,8 +88,9 @@ _HOMES = {
 DIALECTS = tuple(_HOMES)
 
 
+@cache
 def dialect(name: str) -> Dialect:
-    """The dialect with this name. Raises BadInput."""
+    """The dialect with this name; it holds no state, so one serves all. Raises BadInput."""
     home = _HOMES.get(name)
     if home is None:
         raise BadInput(f"there is no dialect {name!r}; there are {', '.join(DIALECTS)}")
