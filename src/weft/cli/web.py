@@ -51,15 +51,11 @@ def web(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        hands = OwnHands(place)
-        try:
-            async with serving(open_store(place), access, hands, host, port, me()) as address:
-                if json:
-                    out({"address": address, "url": link(address, access)})
-                complain(f"the page is at {link(address, access)}")
-                await stop.wait()
-        finally:
-            await hands.close()
+        async with serving(open_store(place), access, OwnHands(place), host, port, me()) as address:
+            if json:
+                out({"address": address, "url": link(address, access)})
+            complain(f"the page is at {link(address, access)}")
+            await stop.wait()
 
     asyncio.run(main())
 

@@ -33,6 +33,8 @@ class Hands(Protocol):
     async def do(self, work: Callable[[Runtime], Awaitable[T]]) -> T:
         """What `work` makes of the runtime."""
 
+    async def close(self) -> None: ...
+
 
 class OwnHands:
     """A runtime of the page's own, opened when it is first needed. It executes what is resumed and forked from here."""
@@ -74,6 +76,9 @@ class OthersHands:
             return await work(runtime)
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there(), self.loop))
+
+    async def close(self) -> None:
+        """The worker closes its own."""
 
 
 class Actions:

@@ -8,7 +8,6 @@ import msgspec
 from starlette.responses import Response
 
 from weft.core.capability import Capability, render
-from weft.core.codec import decode_plain
 from weft.core.errors import StoreCorrupt
 from weft.core.image import decode_image
 from weft.core.record import AnyRecord, Approved, Attempt, Decision, Granted, Outcome, Started, decode_records
@@ -40,7 +39,7 @@ async def whole_value(store: Store, books: Books, id: str, which: str) -> Respon
     record = await _record(store, leaf, node.seq)
     if isinstance(record, Outcome | Started) and which == "input":
         return await in_full(store, record.args)
-    if isinstance(record, Outcome):
+    if isinstance(record, Outcome) and which == "output":
         return await in_full(store, record.value)
     raise Refused(404, "unknown_effect", f"effect {id} has no {which} yet")
 
@@ -154,10 +153,3 @@ def _message(one: dict[str, Any]) -> dict[str, Any]:
         "name": one.get("name"),
         "parts": shortened(parts) if isinstance(parts, list) else [],
     }
-
-
-def words(args: Any) -> str:
-    """The key of the stream that a generation tells what it says; empty if there is none."""
-    plain = decode_plain(args) if isinstance(args, bytes) else None
-    found = plain.get("*", ()) if isinstance(plain, dict) else plain
-    return found[2] if isinstance(found, list) and len(found) > 2 and isinstance(found[2], str) else ""

@@ -40,11 +40,9 @@ def _admit(feed: Feed) -> None:
 def _stream(ring: Ring, request: Request, hello: dict[str, Any]) -> Response:
     """What this ring has from where the viewer stands, and all that comes. The viewer was counted in already."""
     last = request.headers.get("last-event-id") or request.query_params.get("last")
-    known = ring.known(last) if last else ring.number
-    if known is None:
-        number, first = ring.number, ring.frame("reset", {})
-    else:
-        number, first = known, ring.frame("hello", hello, known)
+    known = ring.known(last) if last else None
+    number = ring.number - ring.ended if known is None else known  # that it has ended everybody hears
+    first = ring.frame("reset" if last and known is None else "hello", hello, number)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _Events(_frames(ring, number, first), ring, headers)
 

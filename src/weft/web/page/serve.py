@@ -20,7 +20,7 @@ async def serving(
     store: Store, access: Access, hands: Hands, host: str, port: int, who: str = "somebody"
 ) -> AsyncIterator[str]:
     """Serve the page at this place while the body runs (`port` 0: any that is free). Gives the address; closes the
-    store. Raises BadInput if the place is not to be had."""
+    store and the hands. Raises BadInput if the place is not to be had."""
     page = Page(store, access, hands, who)
     try:
         async with listening(page.application(), host, port, grace=1, what="the page") as (address, _):
@@ -29,6 +29,7 @@ async def serving(
             finally:
                 await page.close()  # or viewers would keep the server
     finally:
+        await hands.close()
         await store.close()
 
 
