@@ -97,7 +97,7 @@ def _critical(graph: Graph, order: list[str]) -> tuple[float, tuple[str, ...]]:
 
 
 def _together(spans: list[tuple[float, float]]) -> int:
-    """The most that overlap; one that ends as another begins does not overlap it. One of no length counts for itself."""
+    """The most that overlap. One that ends as another begins does not; one of no length counts for itself."""
     long = [(start, end) for start, end in spans if end > start]
     turns = sorted([(start, 1) for start, _ in long] + [(end, -1) for _, end in long])
     most = now = 0
@@ -105,4 +105,3 @@ def _together(spans: list[tuple[float, float]]) -> int:
         now += change
         most = max(most, now)
     return max(most, 1 if spans else 0)
-

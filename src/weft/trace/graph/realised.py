@@ -6,8 +6,8 @@ goes on after others that it had started were over: an effect comes after the la
 outcome had reached the program when it was issued. Two lines that run beside each other have no edges between them,
 whatever their times, so a run that only went faster or slower has the same graph.
 
-Not seen are waits that go over a queue, an event or a lock of asyncio between lines: there is no effect in them. Journals
-of an older Weft tell no lines; then an effect comes after the last one whose outcome was there when it began.
+Not seen are waits that go over a queue, an event or a lock of asyncio between lines: there is no effect in them.
+Journals of an older Weft tell no lines; then an effect comes after the last one whose outcome was there when it began.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HIDDEN = frozenset({"spend", "open"})
 
 
 async def realised(nodes: AsyncIterable[Node], name: str = "") -> Graph:
-    """The graph of the processes among these nodes (`weft.trace.reading.read_run`), children after what started them."""
+    """The graph of the processes among these nodes (`weft.trace.reading.read_run`), children after what began them."""
     return graph_of([node async for node in nodes], name)
 
 
@@ -38,7 +38,11 @@ def graph_of(nodes: Iterable[Node], name: str = "") -> Graph:
             runs.setdefault(node.run, [])
             around[node.run] = node.parent
             name = name or node.name
-    vertices = [_vertex(node, node.child in runs) for effects in runs.values() for node in sorted(effects, key=lambda n: n.effect)]
+    vertices = [
+        _vertex(node, node.child in runs)
+        for effects in runs.values()
+        for node in sorted(effects, key=lambda n: n.effect)
+    ]
     edges = [edge for effects in runs.values() for edge in edges_of(effects)]
     edges += _between(runs, around, edges)
     hidden = {node.id for effects in runs.values() for node in effects if node.exact in HIDDEN}

@@ -1,6 +1,6 @@
-"""A graph: vertices, edges, and nothing that knows where they come from. A template has cycles; a realised one has none.
+"""A graph: vertices and edges, wherever they come from. A template may have cycles, a realised graph has none.
 
-    graph.successors["3"], graph.sources, in_order(graph), contracted(graph, lambda v: v.kind == "loop")
+graph.successors["3"], graph.sources, in_order(graph), contracted(graph, lambda v: v.kind == "loop")
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from weft.core.errors import BadInput
 
 EdgeKind = Literal["order", "fork", "join", "back"]
-"""One after the other in a line of control; the beginning of another line, or of a child; its end; a loop's way back."""
+"""One after the other in a line of control; the beginning of another line or a child; its end; a loop's way back."""
 
 CONTROL = frozenset({"start", "end", "branch", "loop", "fork", "join", "try", "call"})
 """Kinds of a template's vertices that are no effects."""
@@ -39,7 +39,8 @@ class Vertex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def label(self) -> str:
         """What it is called in drawings and comparisons: the name, and the kind where that says more."""
-        return self.name if self.kind == "step" or self.name == self.kind else f"{self.kind} {self.name}".strip()
+        name = "" if self.name == "*" else self.name
+        return name if self.kind == "step" or name == self.kind else f"{self.kind} {name}".strip()
 
 
 class Edge(NamedTuple):

@@ -6,8 +6,8 @@ from every vertex. The distance of two graphs is the number of labelled vertices
 only, each as often as it is, divided by the number of those in both together: 0 for equal, 1 for nothing in common. It
 counts the insertions and deletions that turn one into the other, exactly where each label occurs once, else at least.
 
-The survey of agent computation graphs (arXiv 2603.22386) asks for distinct graphs, entropy, edit distance, activation of
-optional nodes and coverage of the template over inputs; how they are computed is ours.
+The survey of agent computation graphs (arXiv 2603.22386) asks for distinct graphs, entropy, edit distance, activation
+of optional nodes and coverage of the template over inputs; how they are computed is ours.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def vary(graphs: Sequence[Graph], template: Template | None = None) -> Variation
         raise BadInput("there are no runs to compare; give at least one")
     marks = [fingerprint(graph) for graph in graphs]
     counts = Counter(marks)
-    first = {mark: graph for mark, graph in zip(reversed(marks), reversed(graphs), strict=True)}
+    first = dict(zip(marks, graphs, strict=True))
     distance, jaccard = _pairs(counts, first)
     total = len(graphs)
     activation, coverage, covered = _by_template(counts, first, template, total)
@@ -125,7 +125,7 @@ def _pairs(counts: Counter[str], first: dict[str, Graph]) -> tuple[float, float]
     known = {mark: parts(graph) for mark, graph in first.items()}
     edges = {mark: _edges(graph) for mark, graph in first.items()}
     apart = alike = 0.0
-    for mark, count in counts.items():
+    for count in counts.values():
         alike += count * (count - 1) / 2
     for one, other in combinations(counts, 2):
         weight = counts[one] * counts[other]

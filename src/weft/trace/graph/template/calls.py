@@ -71,7 +71,9 @@ def _comprehension(
         return before
     first, rest = generators[0], generators[1:]
     before = expression(builder, frame, first.iter, before, streamed=bool(first.is_async))
-    head = builder.control("loop", frame.helper.file, node.lineno, "running" if first.is_async else frame.times.of(first.iter))
+    head = builder.control(
+        "loop", frame.helper.file, node.lineno, "running" if first.is_async else frame.times.of(first.iter)
+    )
     builder.link(before, head)
     with builder.perhaps(repeated=True):
         last: Frontier = {head}
@@ -102,7 +104,9 @@ def _wait(builder: Builder, frame: Frame, value: ast.expr, before: Frontier) -> 
 def _is_child(frame: Frame, name: str) -> bool:
     values = [*frame.scope.assigned.get(name, ()), *frame.scope.parts.get(name, ())]
     return any(
-        isinstance(node, ast.Call) and _attribute(node.func) == "spawn" for value in values for node in _through(frame, value)
+        isinstance(node, ast.Call) and _attribute(node.func) == "spawn"
+        for value in values
+        for node in _through(frame, value)
     )
 
 
@@ -160,7 +164,9 @@ def _call(
             else:
                 after |= before
     if waits and builder.beside and any(mean is NOTHING for mean in means):
-        after |= builder.waited([n.id for a in call.args for n in ast.walk(a) if isinstance(n, ast.Name)], _aliases(frame))
+        after |= builder.waited(
+            [n.id for a in call.args for n in ast.walk(a) if isinstance(n, ast.Name)], _aliases(frame)
+        )
     return after
 
 
@@ -230,7 +236,8 @@ def _outer(builder: Builder, helper: Helper) -> Times | None:
 
 def _walked(
     builder: Builder, helper: Helper, scope: Scope, times: dict[str, When],
-    on_yield: Callable[[Frontier], Frontier] | None, before: Frontier, *, outer: Times | None = None, child: bool = False,
+    on_yield: Callable[[Frontier], Frontier] | None, before: Frontier, *, outer: Times | None = None,
+    child: bool = False,
 ) -> Frontier:  # fmt: skip
     """The function's body; a call of one that is being walked leads back to its entry."""
     from weft.trace.graph.template.statements import body
@@ -321,7 +328,8 @@ def _spawn(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, hol
     frame.spawned = True
     after: Frontier = set()
     found = frame.scope.meanings(call.args[0]) if call.args else []
-    for workflow in [one for one in found if isinstance(one, Workflow)] or [None]:
+    known: list[Workflow[..., Any] | None] = [one for one in found if isinstance(one, Workflow)]
+    for workflow in known or [None]:
         started = builder.effect("spawn", workflow.name if workflow else "*", frame, call, before)
         if workflow is not None:
             builder.start(holder, _child(builder, workflow, started))

@@ -17,8 +17,8 @@ BESIDE = frozenset({"control"})
 
 
 class Cover(msgspec.Struct, frozen=True):
-    """What of a run is in the template (`strange`: ids of effects, and edges, that are not), and what of the template is
-    in the run (`used`: ids of its vertices)."""
+    """What of a run is not in the template (`strange`: ids of effects, and edges), and what of the template is in the
+    run (`used`: ids of its vertices)."""
 
     vertices: int
     edges: int

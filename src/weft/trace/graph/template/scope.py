@@ -1,7 +1,7 @@
 """What an expression of a workflow's source means, as far as it can be told without running it.
 
-Names are looked up where Python would: in the function's own assignments and inner functions, in what it closes over, in
-its module, in the builtins. A name that is assigned several times may mean each of these values.
+Names are looked up where Python would: in the function's own assignments and inner functions, in what it closes over,
+in its module, in the builtins. A name that is assigned several times may mean each of these values.
 """
 
 from __future__ import annotations

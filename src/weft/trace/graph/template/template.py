@@ -60,11 +60,13 @@ class Template(Graph):
         return "select" if any(site.optional or site.repeated for site in self.sites.values()) else "none"
 
     def matches(self, vertex: Vertex) -> list[str]:
-        """Ids of those that an effect of a run may be. Where it was issued counts, if that is in the template's files."""
+        """Ids of those that an effect of a run may be. Where it was issued counts if that is in a file of the
+        template's."""
         here = vertex.place.rpartition(":")[0] in self.files
         found = [
-            one.id for one in self.effects
-            if one.kind not in ANY and one.kind == vertex.kind and (one.name in ("*", vertex.name) or one.kind == "child")
-            and (not here or self.sites[one.id].fits(vertex.place))
-        ]  # fmt: skip
+            one.id
+            for one in self.effects
+            if one.kind == vertex.kind and one.name in ("*", vertex.name)
+            if not here or self.sites[one.id].fits(vertex.place)
+        ]
         return found or [one.id for one in self.effects if one.kind in ANY]

@@ -31,7 +31,7 @@ class Times:
         self.outer = outer
         self.names: dict[str, When] = dict(given)
         bindings = [pair for node in own_nodes(definition) for pair in _bound(node)]
-        while any([self._learn(name, value, waits) for name, value, waits in bindings]):
+        while sum(self._learn(name, value, waits) for name, value, waits in bindings):
             pass  # until nothing changes: each name only ever becomes later
 
     def _learn(self, name: str, value: ast.expr, waits: bool) -> bool:
