@@ -181,6 +181,24 @@ def test_rows_can_be_found_and_counted_from_far(held: Held) -> None:
     assert all(one["to"] == after["from"] for one, after in itertools.pairwise(near))
 
 
+def test_a_run_has_its_graph_and_its_template_and_differs_from_another(held: Held) -> None:
+    get = held.client.get
+    graph = get(f"/api/runs/{held.family}/graph")
+    ids = {one["id"] for one in graph["nodes"]}
+    assert graph["report"]["nodes"] == len(ids) > 8 and not graph["folded"]
+    assert all(edge["from"] in ids and edge["to"] in ids for edge in graph["edges"])
+    assert all(one["width"] > 0 and one["height"] > 0 for one in graph["nodes"])
+    template = get(f"/api/runs/{held.family}/template")
+    assert any("look" in one["name"] for one in template["nodes"]) and template["report"]["plasticity"] == "select"
+    same = get(f"/api/compare?a={held.family}&b={held.family}")
+    assert same["same"] and same["first"] is None and same["rows"] == [] and same["alike"] > 8
+    other = get(f"/api/compare?a={held.family}&b={held.fails}")
+    assert not other["same"] and other["first"]["why"] and other["a"]["id"] == held.family
+    assert {one["kind"] for one in other["rows"]} >= {"only_a", "only_b"}
+    assert get(f"/api/compare?a={held.family}")["status"] == 400
+    assert get(f"/api/compare?a={held.family}&b=nobody")["error"]["code"] == "unknown_run"
+
+
 def test_an_effect_tells_all_of_itself_and_large_values_apart(held: Held) -> None:
     get = held.client.get
     rows = get(f"/api/runs/{held.fails}/rows?kind=step")["rows"]

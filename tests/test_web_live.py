@@ -11,7 +11,7 @@ import pytest
 import weft
 from tests.programs import drive
 from tests.servers.page import Client, Elsewhere, Event, page, until
-from weft.model import scripted
+from weft.model import script
 from weft.web.page.ring import KEPT, Ring
 
 go_on = weft.Mailbox("page-go-on", int)
@@ -43,7 +43,7 @@ async def obeys() -> int:
 @weft.workflow
 async def tells() -> str:
     await go_on.receive()
-    async with scripted(["Hello there."], name="page-tells").stream("Hi.") as stream:
+    async with script(["Hello there."]).stream("Hi.") as stream:
         async for _ in stream:
             pass
     return stream.reply.text

@@ -105,7 +105,7 @@ class Actions:
     async def cancel(self, request: Request) -> dict[str, Any]:
         row = await self._row(request)
         if row.state not in FINISHED:
-            await asyncio.to_thread(_declare, row)
+            await asyncio.to_thread(declare, row)
             await self.hands.do(lambda runtime: runtime.cancel(row.id))
             await self._until(row.id, FINISHED)
         return await self._state(row.id)
@@ -116,7 +116,7 @@ class Actions:
         if row.state == "paused" and row.queue is not None:
             await self.hands.do(lambda runtime: runtime.signal(row.id, "resume"))  # the workers' affair
         else:
-            await asyncio.to_thread(_declare, row)
+            await asyncio.to_thread(declare, row)
             await self.hands.do(lambda runtime: runtime.resume(row.id, force=force))
         return await self._state(row.id)
 
@@ -127,7 +127,7 @@ class Actions:
         if what not in SIGNALS:
             raise BadInput(f"what={what!r} is no signal; there are {', '.join(SIGNALS)}")
         if row.state not in FINISHED and what != "resume":
-            await asyncio.to_thread(_declare, row)
+            await asyncio.to_thread(declare, row)
         await self.hands.do(lambda runtime: runtime.signal(row.id, what, tree=tree))
         if what != "resume":
             await self._until(row.id, (*FINISHED, "paused"))
@@ -140,7 +140,7 @@ class Actions:
         if "value" not in given:
             raise BadInput("give value: the letter")
         letter = given["value"]
-        await asyncio.to_thread(_declare, row)
+        await asyncio.to_thread(declare, row)
         if box in mailboxes:
             letter = mailboxes[box].check(letter)
         await self.hands.do(lambda runtime: runtime.send(row.id, box, letter))
@@ -152,7 +152,7 @@ class Actions:
         at = given.get("at")
         if not isinstance(at, int) or isinstance(at, bool) or at < 1:
             raise BadInput(f"at={at!r} is no number of an effect")
-        await asyncio.to_thread(_declare, row)
+        await asyncio.to_thread(declare, row)
         bound = _bound(row.workflow, given["input"]) if "input" in given else None
         value = given.get("value", ...)
 
@@ -176,11 +176,11 @@ class Actions:
             await asyncio.sleep(LOOK)
 
 
-def _declare(row: ProcessRow) -> None:
-    """Load the file that declares the workflow, unless that is done."""
-    from weft.cli.host import declare
+def declare(row: ProcessRow) -> None:
+    """Load the file that declares a run's workflow, unless that is done. Raises BadInput if it can't be loaded."""
+    from weft.cli import host
 
-    declare(row, None)
+    host.declare(row, None)
 
 
 def _bound(name: str, plain: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -18,7 +18,7 @@ import weft
 from weft.core.clock import time
 from weft.core.record import from_column
 from weft.store.base import ARRIVING, FINISHED, UNFINISHED, Store
-from weft.web.page import cells, costs, people
+from weft.web.page import cells, costs, people, shape
 from weft.web.page.actions import Actions, Hands
 from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, refusal
 from weft.web.page.body import in_full
@@ -80,8 +80,12 @@ class Page:
         async def spent(store: Store, request: Request) -> Any:
             return await costs.of_store(store, self.sums, request)
 
+        async def compare(store: Store, request: Request) -> Any:
+            return await shape.compare(store, self.books, request)
+
         asks: dict[str, Ask] = {
-            "/api/runs": runs, "/api/costs": spent, "/api/inbox": people.inbox, "/api/memory": cells.namespaces,
+            "/api/runs": runs, "/api/costs": spent, "/api/compare": compare, "/api/inbox": people.inbox,
+            "/api/memory": cells.namespaces,
             "/api/memory/cells": cells.cells, "/api/memory/history": cells.history, "/api/memory/value": cells.value,
         }  # fmt: skip
 
@@ -105,9 +109,12 @@ class Page:
         async def logs(book: Book, request: Request) -> Any:
             return await list_logs(self.store, book, request)
 
+        async def template(book: Book, request: Request) -> Any:
+            return await shape.template(book, may_load=not self.access.read_only)
+
         asks: dict[str, AskBook] = {
-            "": one, "/logs": logs, "/tree": lambda book, _: tree(book, PROCESSES), "/costs": costs.of_run,
-            "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
+            "": one, "/logs": logs, "/graph": lambda book, _: shape.graph(book), "/template": template,
+            "/tree": lambda book, _: tree(book, PROCESSES), "/costs": costs.of_run, "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
         }  # fmt: skip
 
         def endpoint(ask: AskBook) -> Endpoint:
