@@ -25,7 +25,7 @@ class Stream {
     this.last = "";
     this.tries = 0;
     this.over = false;
-    this.up = false;
+    this.down = false;
     /** @type {EventSource | null} */
     this.source = null;
     this.timer = 0;
@@ -37,12 +37,12 @@ class Stream {
     this.source = source;
     source.onopen = () => {
       this.tries = 0;
-      this.is(true);
+      this.lost(false);
     };
     source.onerror = () => {
       this.close();
       if (!this.over) this.timer = setTimeout(() => this.open(), AGAIN[Math.min(this.tries++, AGAIN.length - 1)]);
-      if (this.tries > 1) this.is(false);
+      if (this.tries > 1) this.lost(true);
     };
     for (const name of EVENTS)
       source.addEventListener(name, (event) => {
@@ -60,7 +60,7 @@ class Stream {
   finish() {
     this.over = true;
     this.close();
-    this.is(true);
+    this.lost(false);
   }
 
   close() {
@@ -69,10 +69,10 @@ class Stream {
     this.source = null;
   }
 
-  /** @param {boolean} up */
-  is(up) {
-    if (this.up === up) return;
-    this.up = up;
+  /** @param {boolean} down */
+  lost(down) {
+    if (this.down === down) return;
+    this.down = down;
     for (const watcher of watchers) watcher();
   }
 }
@@ -107,7 +107,7 @@ export function useLive(path, handlers) {
 
 /** `live`, or `lost` while a stream is down, or `folder`. */
 export function useLink() {
-  const state = () => (folder ? "folder" : [...streams.values()].every((stream) => stream.up) ? "live" : "lost");
+  const state = () => (folder ? "folder" : [...streams.values()].some((stream) => stream.down) ? "lost" : "live");
   const [now, set] = useState(state());
   useEffect(() => {
     const look = () => set(state());
