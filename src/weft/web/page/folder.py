@@ -35,8 +35,8 @@ def folder_index() -> str:
         f'    <script type="importmap">{json.dumps({"imports": modules})}</script>\n'
         '    <script type="module">import "weft/app.js";</script>'
     )
-    page = (STATIC / "index.html").read_text(encoding="utf-8")
-    return page.replace('<script type="module" src="/static/app.js"></script>', carried).replace('"/static/', '"static/')
+    page = (STATIC / "index.html").read_text(encoding="utf-8").replace('"/static/', '"static/')
+    return page.replace('<script type="module" src="static/app.js"></script>', carried)
 
 
 def _module(path: Path) -> str:
