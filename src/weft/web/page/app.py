@@ -36,6 +36,8 @@ STATIC = Path(__file__).parents[1] / "static"
 STATES = (*UNFINISHED, "interrupted", *FINISHED, ARRIVING)
 PROCESSES = 5_000
 """Those of a tree that are told."""
+PATIENCE = 0.15
+"""Seconds for which a window of rows waits for a long run to be read; then it is of what was read so far."""
 
 Ask = Callable[[Store, Request], Awaitable[Any]]
 AskBook = Callable[[Book, Request], Any]
@@ -120,7 +122,8 @@ class Page:
 
         def endpoint(ask: AskBook) -> Endpoint:
             async def told(request: Request) -> Response:
-                found = ask(await self.books.read(await self._run(request)), request)
+                patience = PATIENCE if ask is one or ask in VIEWS.values() else None
+                found = ask(await self.books.read(await self._run(request), patience), request)
                 found = await found if isinstance(found, Awaitable) else found
                 return found if isinstance(found, Response) else answer(found)
 

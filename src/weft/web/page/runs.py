@@ -165,6 +165,7 @@ def total(book: Book) -> dict[str, Any]:
         "running": sum(0 if leaf.over else len(leaf.flying) for leaf in leaves),
         "start": book.start(),
         "end": book.end(),
+        "reading": book.reading,
     }
 
 
