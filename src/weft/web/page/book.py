@@ -30,6 +30,8 @@ from weft.web.page.sums import PIECE, Sums
 
 LAST = 1 << 60
 """In place of the effect that started a child, where no journal tells it."""
+BREATH = 2_000
+"""Records after which others are served."""
 WAITS = frozenset({"sleep", "ask", "receive", "event", "child", "timer"})
 NOTE = 120
 """Characters of a note."""
@@ -162,10 +164,8 @@ class Book:
     async def _read(self) -> None:
         news = News()
         await self._rows(news)
-        while (read := await self._journals(news)) or await self._children(news):
-            if read == PIECE:
-                self._measure()
-                await asyncio.sleep(0)  # others are served meanwhile
+        while await self._journals(news) or await self._children(news):
+            pass
         if news.untold or news.changes:
             self._measure()
             if self.watcher is not None:
@@ -194,7 +194,12 @@ class Book:
         """Read a piece of the journals; gives how many segments it was."""
         open = {id: leaf.read for id, leaf in self.leaves.items() if not leaf.over or leaf.read < leaf.row.length}
         segments = await self.store.growth(open, PIECE) if open else []
+        unseen = 0
         for segment in segments:
+            if unseen > BREATH:
+                self._measure()
+                await asyncio.sleep(0)  # others are served meanwhile
+                unseen = 0
             leaf = self.leaves[segment.process]
             records = decode_records(segment.records)
             for number, record in enumerate(records, segment.first):
@@ -204,6 +209,7 @@ class Book:
                     self._tell(news, leaf, effect)
                 leaf.last = record.at
             leaf.read = segment.first + len(records)
+            unseen += len(records)
         return len(segments)
 
     def _tell(self, news: News, leaf: Leaf, number: int) -> None:
