@@ -265,13 +265,22 @@ def entered(
 ) -> Frontier | None:
     """What is entered by `with` or gone over by `async for`, with what is done inside; None if it makes no difference
     to the graph but for its own expression."""
+    stack = list(builder.stack)
+
+    def back(last: Frontier) -> Frontier:
+        """What the caller does at a `yield` is no call by the function that yields."""
+        within, builder.stack = builder.stack, list(stack)
+        after = inside(last)
+        builder.stack = within
+        return after
+
     for mean in meanings(builder, frame, call.func):
         if isinstance(mean, Beside) and mean.how == "group":
             return builder.line(inside, before)
         if isinstance(mean, Helper) and mean.yields:
             for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
                 before = expression(builder, frame, argument, before)
-            return _helper(builder, frame, mean, _parameters(frame, mean, call), before, inside)
+            return _helper(builder, frame, mean, _parameters(frame, mean, call), before, back)
         if mean is None or (isinstance(mean, Effect | Agent) and not getattr(mean, "at_once", False)):
             first = _made(builder, frame, call, mean, before) | before
             return inside(first) | _made(builder, frame, call, mean, inside(first))
