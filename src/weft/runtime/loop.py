@@ -81,7 +81,7 @@ class BodyTask(asyncio.Task[Any]):
     number: int
     line: tuple[int, ...]
     last: int
-    """Its line of control (`weft.core.record.Outcome.line`), and the last effect that was issued in it, or before it."""
+    """Its line of control (`weft.core.record.Outcome.line`), and the last effect that was issued in or before it."""
 
     def __hash__(self) -> int:
         return self.number
