@@ -22,9 +22,9 @@ MOST = 12
 class Seen:
     """What one process has made so far."""
 
-    def __init__(self, name: str, parent: str | None = None) -> None:
-        self.name = name
-        self.parent = parent
+    def __init__(self) -> None:
+        self.name = ""
+        self.parent: str | None = None
         self.began = monotonic()
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -37,20 +37,23 @@ class Seen:
 
 
 class Progress:
-    """A context manager: a tree that is redrawn on a terminal; elsewhere only a line at the beginning and the end."""
+    """A context manager: a tree that is redrawn on a terminal; elsewhere only a line at the beginning and the end. Make
+    it before the run begins, and say by `of` which one it is."""
 
-    def __init__(self, runtime: Runtime, run: str, workflow: str) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.run = run
-        self.workflow = workflow
-        self.seen: dict[str, Seen] = {run: Seen(workflow)}
+        self.run = self.workflow = ""
+        self.began = monotonic()
+        self.seen: dict[str, Seen] = {}
         self.live: Any = None
         runtime.observe(self._saw)
 
+    def of(self, run: str, workflow: str) -> None:
+        self.run, self.workflow = run, workflow
+        self.seen.setdefault(run, Seen()).name = workflow
+
     def _saw(self, process: str, record: AnyRecord) -> None:
-        seen = self.seen.get(process)
-        if seen is None:
-            seen = self.seen[process] = Seen("", self.run)
+        seen = self.seen.setdefault(process, Seen())
         if isinstance(record, Outcome) and record.kind not in QUIET:
             name = record.name if record.kind == "step" else f"{record.kind} {record.name}"
             (seen.done if record.ok else seen.failed)[name] += 1
@@ -64,11 +67,8 @@ class Progress:
     def _begun(self, parent: str, workflow: str, value: bytes) -> None:
         from weft.core.codec import decode
 
-        child = str(decode(value))
-        if child not in self.seen:
-            self.seen[child] = Seen(workflow, parent)
-        else:
-            self.seen[child].name, self.seen[child].parent = workflow, parent
+        child = self.seen.setdefault(str(decode(value)), Seen())
+        child.name, child.parent = workflow, parent
 
     def __enter__(self) -> Progress:
         print(f"run {self.run}  ({self.workflow}; look at it with: weft show {self.run})", file=sys.stderr, flush=True)
@@ -94,7 +94,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.hide()
-        seconds = monotonic() - self.seen[self.run].began
+        seconds = monotonic() - self.began
         effects = sum(each.effects for each in self.seen.values())
         if kind is None:
             print(f"run {self.run} done in {seconds:.1f} s, {effects:,} effects", file=sys.stderr)
