@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import weft
+from weft.cli.look import find_run
 from weft.core.clock import time
 from weft.core.record import from_column
 from weft.store.base import ARRIVING, FINISHED, UNFINISHED, Store
@@ -28,7 +29,7 @@ from weft.web.page.feed import Feed
 from weft.web.page.live import live_run, live_runs
 from weft.web.page.logs import list_logs
 from weft.web.page.rows import VIEWS
-from weft.web.page.runs import find_run, list_runs, one_run, tree
+from weft.web.page.runs import list_runs, one_run, tree
 from weft.web.page.safety import COOKIE, SESSION, Access, Guard
 from weft.web.page.sums import Lines
 

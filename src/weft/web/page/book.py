@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from weft.cli.look import states_of
 from weft.core.errors import StoreCorrupt, UnknownRun
 from weft.core.record import (
     AnyRecord,
@@ -25,7 +26,6 @@ from weft.core.record import (
 )
 from weft.store.base import FINISHED, ProcessRow, Store
 from weft.trace.reading import Node, flying_node, node_of, process_node
-from weft.web.page.state import states_of
 from weft.web.page.sums import PIECE, Sums
 
 LAST = 1 << 60

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from weft.cli.look import states_of
 from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
@@ -21,7 +22,6 @@ from weft.web.page.book import Book, Books, Leaf, span
 from weft.web.page.people import asked
 from weft.web.page.ring import Ring
 from weft.web.page.runs import line, lines, sums_of
-from weft.web.page.state import states_of
 from weft.web.page.sums import Lines
 from weft.web.page.words import Words
 
