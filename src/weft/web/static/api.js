@@ -49,7 +49,7 @@ async function ask(url, options) {
   try {
     answer = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
-    if (/** @type {Error} */ (error).name === "AbortError") throw error;
+    if (error.name === "AbortError") throw error;
     throw new ApiError(0, "unreachable", "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.");
   }
   if (answer.status === 204) return null;
@@ -68,7 +68,7 @@ async function ask(url, options) {
  */
 export function useGet(path, query = {}) {
   const url = path === null ? null : address(path, query);
-  const [held, hold] = useState({ url, data: /** @type {any} */ (null), error: /** @type {Error | null} */ (null) });
+  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null) });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     if (path === null) return hold({ url, data: null, error: null });
@@ -81,7 +81,7 @@ export function useGet(path, query = {}) {
   }, [url, turn]);
   const calls = useRef({
     again: () => setTurn((n) => n + 1),
-    put: (/** @type {any} */ data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
+    put: (data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
   }).current;
   return { data: held.data, error: held.error, ...calls };
 }

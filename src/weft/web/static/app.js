@@ -51,7 +51,7 @@ function App() {
 
 /** What the server is; asked again after a sign-in. */
 function useServer() {
-  const [held, hold] = useState({ data: /** @type {any} */ (null), error: /** @type {Error | null} */ (null), signedOut: false });
+  const [held, hold] = useState({ data: null, error: /** @type {Error | null} */ (null), signedOut: false });
   const again = () =>
     about().then(
       (data) => hold({ data: { ...data, offset: (data.now ?? Date.now() / 1000) - Date.now() / 1000 }, error: null, signedOut: data.token_needed && !data.signed_in }),
@@ -107,7 +107,7 @@ function Side({ view, server }) {
 function SignIn({ done }) {
   const [token, setToken] = useState("");
   const [error, setError] = useState(/** @type {Error | null} */ (null));
-  const submit = (/** @type {Event} */ event) => {
+  const submit = (event) => {
     event.preventDefault();
     signIn(token.trim()).then(done, setError);
   };
@@ -115,7 +115,7 @@ function SignIn({ done }) {
     <form onSubmit=${submit}>
       <h1>Weft</h1>
       <p class="dim">This server asks for its token. It was printed when the server started, or stands in $WEFT_WEB_TOKEN there.</p>
-      <label class="field"><span>Token</span><input type="password" autocomplete="current-password" autofocus value=${token} onInput=${(/** @type {any} */ e) => setToken(e.target.value)} /></label>
+      <label class="field"><span>Token</span><input type="password" autocomplete="current-password" autofocus value=${token} onInput=${(e) => setToken(e.target.value)} /></label>
       <p><button class="main" disabled=${!token.trim()}>Sign in</button></p>
       <${Trouble} error=${error} />
     </form>
@@ -126,7 +126,7 @@ function SignIn({ done }) {
 function Help({ close }) {
   const at = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => at.current?.showModal(), []);
-  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(/** @type {any} */ e) => e.target === at.current && at.current.close()}>
+  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(e) => e.target === at.current && at.current.close()}>
     <h1>Keys</h1>
     <dl>${help().map(([key, words]) => html`<dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${words}</dd>`)}</dl>
     <div class="buttons"><button onClick=${() => at.current?.close()}>Close</button></div>

@@ -54,7 +54,7 @@ export function Dialog({ title, action, danger, go, close, children }) {
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   const [busy, setBusy] = useState(false);
   useEffect(() => at.current?.showModal(), []);
-  const submit = async (/** @type {Event} */ event) => {
+  const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
     setError(null);
@@ -62,7 +62,7 @@ export function Dialog({ title, action, danger, go, close, children }) {
       await go();
       close();
     } catch (wrong) {
-      setError(/** @type {Error} */ (wrong));
+      setError(wrong);
       setBusy(false);
     }
   };

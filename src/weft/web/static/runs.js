@@ -26,9 +26,9 @@ export function View({ here }) {
   const again = useCalm(list.again, 400);
   useLive("/api/live", {
     runs: ({ runs }) => {
-      const known = new Map(runs.map((/** @type {any} */ run) => [run.id, run]));
-      const isNew = runs.some((/** @type {any} */ run) => !rows.some((row) => row.id === run.id));
-      list.put((/** @type {any} */ data) => data && { ...data, items: data.items.map((/** @type {any} */ row) => known.get(row.id) ?? row) });
+      const known = new Map(runs.map((run) => [run.id, run]));
+      const isNew = runs.some((run) => !rows.some((row) => row.id === run.id));
+      list.put((data) => data && { ...data, items: data.items.map((row) => known.get(row.id) ?? row) });
       if (isNew || filtered) again();
     },
     reset: list.again,
@@ -62,13 +62,13 @@ function Filters({ query, states }) {
   const typed = useRef(0);
   useKeys({ "/": () => field.current?.focus() }, { "/": "search" });
   useEffect(() => () => clearTimeout(typed.current), []);
-  const type = (/** @type {any} */ event) => {
+  const type = (event) => {
     clearTimeout(typed.current);
     typed.current = setTimeout(() => amend({ q: event.target.value.trim() }), 200);
   };
-  const toggle = (/** @type {string} */ one) =>
+  const toggle = (one) =>
     amend({ state: (states.includes(one) ? states.filter((other) => other !== one) : [...states, one]).join(",") });
-  const pick = (/** @type {string} */ name) => (/** @type {any} */ event) => amend({ [name]: event.target.value });
+  const pick = (name) => (event) => amend({ [name]: event.target.value });
   return html`<search class="filters">
     <input ref=${field} type="search" placeholder="Search id, workflow or error" aria-label="Search runs" value=${query.q ?? ""} onInput=${type} />
     <select aria-label="Began" value=${query.since ?? ""} onChange=${pick("since")}>
@@ -78,7 +78,7 @@ function Filters({ query, states }) {
       <option value="">any cost</option><option value="0.01">over $0.01</option><option value="0.1">over $0.10</option><option value="1">over $1</option>
     </select>
     ${query.workflow && html`<button onClick=${() => amend({ workflow: "" })} title="All workflows">${bare(query.workflow)} ✕</button>`}
-    <label class="tick"><input type="checkbox" checked=${query.children === "1"} onChange=${(/** @type {any} */ e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
+    <label class="tick"><input type="checkbox" checked=${query.children === "1"} onChange=${(e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
     <div class="chips" role="group" aria-label="State">
       ${STATES.map((one) => html`<button aria-pressed=${String(states.includes(one))} onClick=${() => toggle(one)}>${one}</button>`)}
     </div>
@@ -89,12 +89,12 @@ function Filters({ query, states }) {
 function List({ rows }) {
   const [at, setAt] = useState(-1);
   const body = useRef(/** @type {HTMLElement | null} */ (null));
-  const move = (/** @type {number} */ by) => {
+  const move = (by) => {
     const next = Math.max(0, Math.min(rows.length - 1, at + by));
     setAt(next);
     body.current?.children[next]?.scrollIntoView({ block: "nearest" });
   };
-  const open = (/** @type {any} */ row) => row && go(to(["run", row.id]));
+  const open = (row) => row && go(to(["run", row.id]));
   useKeys(
     {
       j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1),
@@ -114,7 +114,7 @@ function List({ rows }) {
 
 /** @param {{ row: any, selected: boolean, open: (row: any) => void }} props */
 function Row({ row, selected, open }) {
-  const click = (/** @type {any} */ event) => event.target.closest("a") || getSelection()?.toString() || open(row);
+  const click = (event) => event.target.closest("a") || getSelection()?.toString() || open(row);
   const tokens = row.tokens_in == null ? null : row.tokens_in + row.tokens_out;
   return html`<tr aria-selected=${selected ? "true" : null} onClick=${click}>
     <td><${State} state=${row.state} /></td>
