@@ -55,7 +55,7 @@ async def listening(
 def of_this_machine(host: str) -> bool:
     """Whether a Host header (or a place to listen at) means this machine, seen from itself."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    if name == "localhost":
+    if name.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
