@@ -1,29 +1,28 @@
 /** Two runs side by side, aligned by effect: where they part, and what differs after that. */
 import { html } from "./vendor/preact.js";
 import { useGet } from "./api.js";
-import { bare, count, length, money } from "./format.js";
+import { bare, count, length, money, plural } from "./format.js";
 import { Empty, State, Trouble } from "./parts.js";
 import { amend, to } from "./router.js";
 import { Body } from "./value.js";
 
 /** @param {{ here: import("./router.js").Place }} props */
 export function View({ here }) {
-  const { a = "", b = "", all = "" } = here.query;
+  const { a = "", b = "" } = here.query;
   const answer = useGet(a && b ? "/api/compare" : null, { a, b });
   const data = answer.data;
-  const rows = (data?.rows ?? []).filter((row) => all || row.kind !== "same");
+  const rows = data?.rows ?? [];
   return html`<div class="page">
     <div class="page-head"><h1>Compare</h1></div>
     <${Choose} a=${a} b=${b} />
     <${Trouble} error=${answer.error} again=${answer.again} />
     ${!(a && b) && html`<${Empty} title="Two runs">Choose them above: a run and its fork, or two runs of one workflow.</${Empty}>`}
     ${data && html`<${Sums} a=${data.a} b=${data.b} />`}
-    ${data?.same && html`<p class="note">The two runs did the same, with the same outcomes.</p>`}
+    ${data?.same && html`<p class="note">The two runs did the same, with the same outcomes: ${plural(data.alike, "effect")}.</p>`}
+    ${data && !data.same && html`<p class="dim">${plural(data.alike, "effect")} alike, ${plural(data.rows.length, "difference")}${data.cut ? " and more" : ""}.</p>`}
     ${data?.first && html`<${First} first=${data.first} />`}
-    ${data && html`<label class="tick"><input type="checkbox" checked=${all === "1"} onChange=${(e) => amend({ all: e.target.checked ? "1" : "" })} /> what is the same, too</label>`}
     ${rows.length > 0 && html`<div class="sheet"><table class="diff"><thead><tr><th>What</th><th>First run</th><th>Second run</th></tr></thead>
-      <tbody>${rows.slice(0, 1000).map((row) => html`<${Row} row=${row} />`)}</tbody></table></div>`}
-    ${data?.cut && html`<p class="dim">There is more; only the beginning was compared.</p>`}
+      <tbody>${rows.map((row) => html`<${Row} row=${row} />`)}</tbody></table></div>`}
   </div>`;
 }
 
@@ -66,7 +65,7 @@ function Outcome({ id, row }) {
 const Link = ({ row }) => (row ? html`<a class="mono" href=${to(["run", row.process ?? row.id.split(":")[0]], { effect: row.id })}>${row.effect ?? ""} ${row.name || row.kind}</a> <span class=${row.status === "failed" ? "bad" : "dim"}>${row.note ?? row.status}</span>` : html`<span class="dim">–</span>`);
 
 /** @type {Record<string, string>} */
-const KINDS = { same: "same", only_a: "only in the first", only_b: "only in the second" };
+const KINDS = { only_a: "only in the first", only_b: "only in the second" };
 
 /** @param {{ row: any }} props */
 const Row = ({ row }) => html`<tr class=${row.kind}><td class="nowrap">${KINDS[row.kind] ?? `other ${(row.what ?? []).join(", ")}`}</td><td><${Link} row=${row.a} /></td><td><${Link} row=${row.b} /></td></tr>`;

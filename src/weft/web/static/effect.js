@@ -35,7 +35,7 @@ function Process({ id, run, close }) {
   if (!data) return html`<${Trouble} error=${other.error} again=${other.again} />`;
   return html`
     <${Top} kind="process" name=${data.workflow} status=${data.state} id=${id} close=${close}>
-      <div class="chips">${!own && !folder && html`<a class="button" href=${to(["run", id])}>Open as a run</a>`}</div>
+      <div class="acts">${!own && !folder && html`<a class="button" href=${to(["run", id])}>Open as a run</a>`}</div>
     </${Top}>
     <${Facts} of=${[
       ["began", moment(data.started || data.created)], ["took", length(data.seconds)], ["effects", count(data.effects)],
@@ -68,7 +68,7 @@ function Detail({ id, run, server, hear, words, close }) {
   const mine = span.process === run.id;
   return html`
     <${Top} kind=${span.kind} name=${span.name || span.kind} status=${span.status} id=${id} close=${close}>
-      <div class="chips">
+      <div class="acts">
         ${data.forkable && mine && !folder && !server.read_only && html`<button onClick=${() => fork(true)}>Fork from here</button>`}
         ${data.child && !folder && html`<a class="button" href=${to(["run", data.child])}>Open the process</a>`}
       </div>
@@ -101,8 +101,8 @@ function facts({ span, tokens, money: cost, queued, took, impact, label, operati
     ["finished by", reply?.finish],
     ["answered", cached ? "from the cache of replies" : null],
     ["tools", tools?.length ? tools.join(", ") : null],
-    ["place", span.place && html`<code>${span.place}</code>`],
-    ["impact", impact || null],
+    ["place", span.place && html`<code title=${span.place}>${span.place.split("/").slice(-2).join("/")}</code>`],
+    ["impact", impact === "none" ? null : impact],
     ["label", label],
     ["operation", operation],
   ];

@@ -33,9 +33,9 @@ function Drawing({ graph, chosen }) {
   const whole = useMemo(() => bounds(graph.nodes), [graph]);
   const [held, hold] = useState(/** @type {number[] | null} */ (null));
   const drag = useRef(null);
-  const [x, y, wide, high] = held ?? whole;
+  const [x, y, wide, high] = held ?? begin(whole);
   const zoom = (by, px = 0.5, py = 0.5) => hold([x + wide * px * (1 - by), y + high * py * (1 - by), wide * by, high * by]);
-  useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(null) }, { "+ - 0": "zoom in, out, all" }, [x, y, wide, high]);
+  useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(whole) }, { "+ - 0": "zoom in, out, all" }, [x, y, wide, high]);
   useEffect(() => {
     const at = /** @type {SVGSVGElement} */ (svg.current);
     const wheel = (event) => {
@@ -89,6 +89,12 @@ function Node({ node, chosen }) {
     <text x="10" y=${under ? node.height / 2 - 2 : node.height / 2 + 4}>${name.length > fits ? `${name.slice(0, fits - 1)}…` : name}</text>
     ${under && html`<text class="under" x="10" y=${node.height / 2 + 12}>${under}</text>`}
   </g>`;
+}
+
+/** What is shown at first: all of it, unless nobody could read that; then its upper middle. @param {number[]} whole */
+function begin([x, y, wide, high]) {
+  const most = Math.min(1500, innerWidth * 1.35);
+  return wide <= most ? [x, y, wide, high] : [x + (wide - most) / 2, y, most, Math.min(high, most * 0.5)];
 }
 
 /** @param {any[]} nodes @returns {[number, number, number, number]} */

@@ -12,7 +12,6 @@ export function Log({ id, hear }) {
   const [lines, setLines] = useState(/** @type {any[] | null} */ (null));
   const [error, fail] = useState(/** @type {Error | null} */ (null));
   const [level, setLevel] = useState("");
-  const [tree, setTree] = useState(false);
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const next = useRef(null);
   const end = useRef(true);
@@ -20,7 +19,7 @@ export function Log({ id, hear }) {
     try {
       for (;;) {
         const after = next.current;
-        const page = await get(`/api/runs/${id}/logs`, { limit: 500, tree: tree ? 1 : null, ...(after === null ? { tail: 1 } : { after }) });
+        const page = await get(`/api/runs/${id}/logs`, { limit: 500, ...(after === null ? { tail: 1 } : { after }) });
         const last = page.items[page.items.length - 1];
         if (last) next.current = page.next ?? last.seq;
         setLines((old) => [...(after === null ? [] : (old ?? [])), ...page.items].slice(-MOST));
@@ -36,7 +35,7 @@ export function Log({ id, hear }) {
     next.current = null;
     load();
     return hear((data) => !data?.tokens && again());
-  }, [id, tree]);
+  }, [id]);
   useLayoutEffect(() => {
     if (end.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines, level]);
@@ -45,7 +44,6 @@ export function Log({ id, hear }) {
   return html`<section class="log" aria-label="Log">
     <div class="bar-line">
       <select aria-label="Level" value=${level} onChange=${(e) => setLevel(e.target.value)}><option value="">all lines</option><option value="warning">warnings and errors</option><option value="error">errors</option></select>
-      <label class="tick"><input type="checkbox" checked=${tree} onChange=${(e) => setTree(e.target.checked)} /> with the processes below</label>
     </div>
     <${Trouble} error=${error} again=${load} />
     ${lines && !shown.length && html`<${Empty} title="No lines">${level ? "Nothing went wrong so far." : "Nothing has happened in this run yet."}</${Empty}>`}

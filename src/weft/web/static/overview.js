@@ -87,8 +87,8 @@ export class Overview {
     const most = Math.max(1, ...buckets.map((one) => one.active));
     buckets.forEach((one, n) => {
       if (!one.active && !one.spans) return;
-      const left = x(start + n * wide);
-      const right = Math.max(left + 1, x(start + (n + 1) * wide));
+      const left = Math.round(x(start + n * wide)); // whole pixels, or neighbours leave a seam
+      const right = Math.max(left + 1, Math.round(x(start + (n + 1) * wide)));
       const tall = Math.max(1.5, Math.sqrt(Math.max(one.active, 0.2) / most) * (height - 4));
       pen.fillStyle = colour("--bar-step");
       pen.fillRect(left, height - tall, right - left, tall);

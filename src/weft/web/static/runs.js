@@ -11,8 +11,8 @@ const STATES = ["running", "waiting", "queued", "paused", "interrupted", "done",
 /** @type {[string, string, number][]} */
 const SINCE = [["", "any time", 0], ["1h", "last hour", 3600], ["1d", "last day", 86400], ["7d", "last week", 604800]];
 
-/** @param {{ here: import("./router.js").Place }} props */
-export function View({ here }) {
+/** @param {{ here: import("./router.js").Place, server: any }} props */
+export function View({ here, server }) {
   const { q = "", state = "", workflow = "", since = "", cost = "", children = "" } = here.query;
   const states = state ? state.split(",") : [];
   const filtered = Boolean(q || state || workflow || since || cost);
@@ -39,7 +39,7 @@ export function View({ here }) {
     <${Filters} query=${here.query} states=${states} />
     <${Trouble} error=${list.error} again=${list.again} />
     ${list.data && !rows.length ? html`<${Nothing} filtered=${filtered} />` : null}
-    ${rows.length > 0 && html`<${List} rows=${rows} />`}
+    ${rows.length > 0 && html`<${List} rows=${rows} now=${() => Date.now() / 1000 + server.offset} />`}
     ${more.next && html`<p class="more"><button onClick=${more.load}>${list.data.partial ? "Search on" : "Older runs"}</button></p>`}
   </div>`;
 }
@@ -85,8 +85,8 @@ function Filters({ query, states }) {
   </search>`;
 }
 
-/** @param {{ rows: any[] }} props */
-function List({ rows }) {
+/** @param {{ rows: any[], now: () => number }} props */
+function List({ rows, now }) {
   const [at, setAt] = useState(-1);
   const body = useRef(/** @type {HTMLElement | null} */ (null));
   const move = (by) => {
@@ -107,13 +107,13 @@ function List({ rows }) {
   return html`<div class="sheet"><table class="runs">
     <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th><th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
     <tbody ref=${body}>
-      ${rows.map((row, n) => html`<${Row} key=${row.id} row=${row} selected=${n === at} open=${open} />`)}
+      ${rows.map((row, n) => html`<${Row} key=${row.id} row=${row} selected=${n === at} open=${open} now=${now} />`)}
     </tbody>
   </table></div>`;
 }
 
-/** @param {{ row: any, selected: boolean, open: (row: any) => void }} props */
-function Row({ row, selected, open }) {
+/** @param {{ row: any, selected: boolean, open: (row: any) => void, now: () => number }} props */
+function Row({ row, selected, open, now }) {
   const click = (event) => event.target.closest("a") || getSelection()?.toString() || open(row);
   const tokens = row.tokens_in == null ? null : row.tokens_in + row.tokens_out;
   return html`<tr aria-selected=${selected ? "true" : null} onClick=${click}>
@@ -125,7 +125,7 @@ function Row({ row, selected, open }) {
     </td>
     <td class="wide mono dim" title=${row.id}>…${row.id.slice(-8)}</td>
     <td class="nowrap"><${Ago} at=${row.created} /></td>
-    <td class="num">${length(row.seconds)}</td>
+    <td class="num">${length(row.seconds ?? now() - (row.started || row.created))}</td>
     <td class="num" title=${row.effects == null ? "Not counted yet" : `${plural(row.effects, "effect")}, ${count(row.failed)} failed`}>${short(row.effects)}</td>
     <td class="num wide">${tokens ? short(tokens) : html`<span class="dim">–</span>`}</td>
     <td class="num wide">${row.money ? money(row.money) : html`<span class="dim">–</span>`}</td>

@@ -34,6 +34,7 @@ class Scene {
     this.axis = new Axis(0, 1);
     this.at = /** @type {number | null} */ (null); // the row that was chosen last
     this.buckets = null;
+    this.rests = false; // it waits, and nothing of it works
     this.timed = this.buckets; // those that the axis was made with
     this.changed = changed;
     this.pages = new Pages((from, count) => this.fetch(from, count), () => this.arrived());
@@ -58,7 +59,7 @@ class Scene {
   retime() {
     const to = this.end ?? this.now();
     if (this.axis.from !== this.start || this.axis.to !== to || this.timed !== this.buckets) {
-      this.axis = new Axis(this.start, to, idle(this.buckets)).follow(this.axis);
+      this.axis = new Axis(this.start, to, idle(this.buckets, to, this.rests)).follow(this.axis);
       this.timed = this.buckets;
     }
     for (const part of [this.waterfall, this.overview]) if (part) part.axis = this.axis;
@@ -81,8 +82,8 @@ class Scene {
   }
 }
 
-/** Where nothing began and nothing was worked on. @param {any} data */
-function idle(data) {
+/** Where nothing began and nothing was worked on. @param {any} data @param {number} to @param {boolean} rests it waits now */
+function idle(data, to, rests) {
   /** @type {import("./axis.js").Gap[]} */
   const gaps = [];
   data?.buckets.forEach((one, n) => {
@@ -92,20 +93,22 @@ function idle(data) {
     if (last && Math.abs(last.to - from) < data.width / 2) last.to = from + data.width;
     else gaps.push({ from, to: from + data.width });
   });
+  if (data && rests && to > data.end) gaps.push({ from: data.end, to });
   return gaps;
 }
 
 /**
- * @param {{ id: string, chosen: string | null, only: string, live: boolean, server: any, hear: (take: (data: any) => void) => () => void }} props
+ * @param {{ id: string, chosen: string | null, only: string, live: boolean, rests: boolean, server: any, hear: (take: (data: any) => void) => () => void }} props
  * `hear`: be told of spans as they come
  */
-export function Timeline({ id, chosen, only, live, server, hear }) {
+export function Timeline({ id, chosen, only, live, rests, server, hear }) {
   const stage = useRef(/** @type {HTMLElement | null} */ (null));
   const strip = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const [, redraw] = useState(0);
   const scene = useRef(/** @type {Scene | null} */ (null));
   scene.current ??= new Scene(id, server.offset, () => redraw((n) => n + 1));
   const it = scene.current;
+  it.rests = rests;
   const [following, follow] = useState(false);
   useStage(it, stage, strip);
   useFresh(it, hear, live, following);

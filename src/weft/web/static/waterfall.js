@@ -245,9 +245,9 @@ class Slot {
     this.twist.textContent = row.below ? (folded ? "▸" : "▾") : "";
     this.name.style.paddingLeft = `${Math.min(row.depth, 12) * 14}px`;
     const parts = row.name.split(".");
-    this.label.textContent = row.kind === "process" ? parts[parts.length - 1] : row.name || row.kind;
+    this.label.textContent = row.kind === "child" ? `…${row.name.slice(-6)}` : parts[parts.length - 1] || row.kind;
     const more = row.attempts > 1 ? `${row.attempts} attempts` : "";
-    const kind = row.kind === "step" || row.kind === "process" || row.kind === row.name ? "" : row.kind;
+    const kind = WORDS[row.kind] ?? (row.kind === row.name ? "" : row.kind);
     this.note.textContent = [kind, folded ? `${row.below} below` : "", more, row.note].filter(Boolean).join(" · ");
     this.el.title = `${row.name || row.kind} (${row.kind}), ${row.status}${row.note ? `: ${row.note}` : ""}`;
   }
@@ -260,12 +260,14 @@ class Slot {
   }
 }
 
+/** What is said of a kind beside the name, where it isn't the kind itself. @type {Record<string, string>} */
+const WORDS = { step: "", process: "", generation: "", child: "awaited", spawn: "started", detach: "started apart" };
+
 /** Kinds that look alike. @param {string} kind */
 export function group(kind) {
   if (kind === "generation" || kind === "tool" || kind === "step" || kind === "process") return kind;
-  if (kind === "spawn" || kind === "detach" || kind === "child") return "process";
   if (kind.startsWith("memory.")) return "memory";
-  if (["sleep", "timer", "ask", "receive", "event", "wait"].includes(kind)) return "wait";
+  if (["sleep", "timer", "ask", "receive", "event", "child"].includes(kind)) return "wait";
   return "small";
 }
 
