@@ -53,7 +53,7 @@ function Part({ tab, run, effect, only, server, live }) {
   const id = run.id;
   switch (tab) {
     case "":
-      return html`<${Timeline} id=${id} chosen=${effect} only=${only} live=${!over(run)} rests=${!run.total?.running && run.state !== "running"} server=${server} hear=${live.hear} />`;
+      return html`<${Timeline} id=${id} chosen=${effect} only=${only} live=${!over(run)} server=${server} hear=${live.hear} />`;
     case "graph":
       return html`<${Graph} id=${id} chosen=${effect} hear=${live.hear} />`;
     case "log":

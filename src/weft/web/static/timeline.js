@@ -34,7 +34,8 @@ class Scene {
     this.axis = new Axis(0, 1);
     this.at = /** @type {number | null} */ (null); // the row that was chosen last
     this.buckets = null;
-    this.rests = false; // it waits, and nothing of it works
+    this.rests = false;
+    this.ready = Promise.resolve(); // the first rows are here
     this.timed = this.buckets; // those that the axis was made with
     this.changed = changed;
     this.pages = new Pages((from, count) => this.fetch(from, count), () => this.arrived());
@@ -69,6 +70,7 @@ class Scene {
 
   async count() {
     this.buckets = await get(`/api/runs/${this.run}/buckets`, { n: 200 });
+    this.rests = this.end === null && !(await get(`/api/runs/${this.run}/rows`, { status: ["running", "retrying"], count: 1 })).total;
     if (this.overview) this.overview.data = this.buckets;
     this.retime();
   }
@@ -82,7 +84,7 @@ class Scene {
   }
 }
 
-/** Where nothing began and nothing was worked on. @param {any} data @param {number} to @param {boolean} rests it waits now */
+/** Where nothing began and nothing was worked on. @param {any} data @param {number} to @param {boolean} rests nothing of it works now */
 function idle(data, to, rests) {
   /** @type {import("./axis.js").Gap[]} */
   const gaps = [];
@@ -93,22 +95,21 @@ function idle(data, to, rests) {
     if (last && Math.abs(last.to - from) < data.width / 2) last.to = from + data.width;
     else gaps.push({ from, to: from + data.width });
   });
-  if (data && rests && to > data.end) gaps.push({ from: data.end, to });
+  if (rests && to > data?.end) gaps.push({ from: data.end, to });
   return gaps;
 }
 
 /**
- * @param {{ id: string, chosen: string | null, only: string, live: boolean, rests: boolean, server: any, hear: (take: (data: any) => void) => () => void }} props
+ * @param {{ id: string, chosen: string | null, only: string, live: boolean, server: any, hear: (take: (data: any) => void) => () => void }} props
  * `hear`: be told of spans as they come
  */
-export function Timeline({ id, chosen, only, live, rests, server, hear }) {
+export function Timeline({ id, chosen, only, live, server, hear }) {
   const stage = useRef(/** @type {HTMLElement | null} */ (null));
   const strip = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const [, redraw] = useState(0);
   const scene = useRef(/** @type {Scene | null} */ (null));
   scene.current ??= new Scene(id, server.offset, () => redraw((n) => n + 1));
   const it = scene.current;
-  it.rests = rests;
   const [following, follow] = useState(false);
   useStage(it, stage, strip);
   useFresh(it, hear, live, following);
@@ -164,8 +165,8 @@ function useStage(it, stage, strip) {
     const choose = (row) => amend({ effect: row.id });
     it.waterfall = new Waterfall(stage.current, { pages: it.pages, axis: it.axis, now: it.now, choose, moved });
     it.overview = new Overview(strip.current, { axis: it.axis, moved });
-    it.pages.refresh(0, 0);
-    it.count().catch(() => {});
+    it.ready = it.pages.refresh(0, 0);
+    it.ready.then(() => it.count()).catch(() => {});
     return () => {
       it.waterfall?.close();
       it.overview?.close();
@@ -219,11 +220,11 @@ function useChosen(it, chosen) {
   useEffect(() => {
     if (!chosen || seen.current === chosen) return;
     seen.current = chosen;
-    if (it.pages.where(chosen) >= 0) return;
-    get(`/api/runs/${it.run}/rows`, { at: chosen, count: 1 }).then(
-      ({ found }) => found != null && it.waterfall?.reveal(found),
-      () => {}, // the panel says what is wrong with it
-    );
+    it.ready.then(async () => {
+      const here = it.pages.where(chosen);
+      const found = here >= 0 ? here : (await get(`/api/runs/${it.run}/rows`, { at: chosen, count: 1 })).found;
+      if (found != null) it.waterfall?.reveal(found);
+    }).catch(() => {}); // the panel says what is wrong with it
   }, [chosen]);
 }
 

@@ -15,6 +15,7 @@ export class Waterfall {
    * @param {{ pages: import("./pages.js").Pages<Row>, axis: import("./axis.js").Axis, now: () => number, choose: (row: Row) => void, moved: () => void }} given
    */
   constructor(host, { pages, axis, now, choose, moved }) {
+    this.host = /** @type {HTMLElement} */ (host.parentElement);
     this.pages = pages;
     this.axis = axis;
     this.now = now;
@@ -50,9 +51,13 @@ export class Waterfall {
     const style = getComputedStyle(this.list);
     this.high = parseFloat(style.getPropertyValue("--row")) || 24;
     this.names = parseFloat(style.getPropertyValue("--names")) || 300;
-    if (this.names <= 1) this.names *= this.list.clientWidth;
-    this.width = Math.max(40, this.list.clientWidth - this.names - 12);
+    if (this.names <= 1) this.names = Math.round(this.names * this.list.clientWidth); // a part of the width
+    this.space.style.setProperty("--name-width", `${this.names}px`);
+    this.width = Math.max(40, this.list.clientWidth - parseFloat(style.paddingLeft) - this.names - 12);
     this.tall = this.list.clientHeight;
+    const left = this.list.offsetLeft + parseFloat(style.paddingLeft) + this.names;
+    this.host.style.setProperty("--track-left", `${left}px`); // for the strip above
+    this.host.style.setProperty("--track-width", `${this.width}px`);
     this.again();
   }
 
@@ -62,15 +67,21 @@ export class Waterfall {
     this.draw();
   }
 
+  /** Make the list as long as its rows. */
+  stretch() {
+    const shown = this.pages.shown;
+    const space = `${shown * this.high}px`;
+    if (this.space.style.height !== space) this.space.style.height = space;
+    return shown;
+  }
+
   draw() {
     if (!this.frame) this.frame = requestAnimationFrame(() => this.paint());
   }
 
   paint() {
     this.frame = 0;
-    const shown = this.pages.shown;
-    const space = `${shown * this.high}px`;
-    if (this.space.style.height !== space) this.space.style.height = space;
+    const shown = this.stretch();
     const first = Math.max(0, Math.floor(this.list.scrollTop / this.high) - 2);
     const many = Math.min(shown, Math.ceil(this.tall / this.high) + 5);
     while (this.slots.length < many) this.slots.push(new Slot(this.space));
@@ -163,6 +174,7 @@ export class Waterfall {
 
   /** Bring a row into sight. @param {number} index in the whole list */
   reveal(index) {
+    this.stretch();
     const top = this.pages.nth(index) * this.high;
     const { scrollTop } = this.list;
     if (top < scrollTop) this.list.scrollTop = top;
