@@ -23,7 +23,7 @@ from weft.web.page.actions import Actions, Hands
 from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, refusal
 from weft.web.page.body import in_full
 from weft.web.page.book import Book, Books
-from weft.web.page.effect import one_effect, whole_value
+from weft.web.page.effect import locate, one_effect, whole_value
 from weft.web.page.feed import Feed
 from weft.web.page.live import live_run, live_runs
 from weft.web.page.logs import list_logs
@@ -113,8 +113,9 @@ class Page:
             return await shape.template(book, may_load=not self.access.read_only)
 
         asks: dict[str, AskBook] = {
-            "": one, "/logs": logs, "/graph": lambda book, _: shape.graph(book), "/template": template,
-            "/tree": lambda book, _: tree(book, PROCESSES), "/costs": costs.of_run, "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
+            "": one, "/logs": logs, "/template": template, "/costs": costs.of_run,
+            "/graph": lambda book, _: shape.graph(book), "/tree": lambda book, _: tree(book, PROCESSES),
+            "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
         }  # fmt: skip
 
         def endpoint(ask: AskBook) -> Endpoint:
@@ -129,7 +130,8 @@ class Page:
             return await live_run(self.feed, await self._run(request), request)
 
         async def effect(request: Request) -> Response:
-            return answer(await one_effect(self.store, self.books, request.path_params["id"]))
+            leaf, node = await locate(self.books, request.path_params["id"])
+            return answer(await one_effect(self.store, self.books, leaf, node))
 
         async def value(request: Request) -> Response:
             return await whole_value(self.store, self.books, request.path_params["id"], request.path_params["which"])

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from weft.core.errors import UnknownRun
+from weft.core.errors import StoreCorrupt, UnknownRun
 from weft.core.record import (
     AnyRecord,
     Approved,
@@ -368,6 +368,8 @@ class Books:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._books: OrderedDict[str, Book] = OrderedDict()
+        self._pieces: OrderedDict[str, tuple[int, list[AnyRecord]]] = OrderedDict()
+        """By process, the piece of its journal that was looked into last: the number of its first record, and all."""
 
     def at(self, id: str) -> Book:
         """The tree below this run, as far as it was read."""
@@ -395,6 +397,21 @@ class Books:
                 await book.refresh()
                 return book.leaves[process]
         return (await self.read(process)).root
+
+    async def record(self, leaf: Leaf, number: int) -> AnyRecord:
+        """One record of a journal. What is written never changes, so a piece may be kept."""
+        id = leaf.row.id
+        first, records = self._pieces.get(id, (0, []))
+        if not 0 <= number - first < len(records):
+            for segment in await self.store.stretch(id, number, 1):
+                first, records = segment.first, decode_records(segment.records)
+            self._pieces[id] = first, records
+        self._pieces.move_to_end(id)
+        while len(self._pieces) > self.MOST:
+            self._pieces.popitem(last=False)
+        if not 0 <= number - first < len(records):
+            raise StoreCorrupt(f"the journal of run {id} lacks record {number}; `weft audit verify` says more")
+        return records[number - first]
 
     def _forget(self) -> None:
         """Those that were looked at long ago."""

@@ -8,9 +8,8 @@ import msgspec
 from starlette.responses import Response
 
 from weft.core.capability import Capability, render
-from weft.core.errors import StoreCorrupt
 from weft.core.image import decode_image
-from weft.core.record import AnyRecord, Approved, Attempt, Decision, Granted, Outcome, Started, decode_records
+from weft.core.record import Approved, Attempt, Decision, Granted, Outcome, Started
 from weft.runtime.inbox import opened
 from weft.store.base import Store
 from weft.trace.reading import Node, read_records
@@ -36,7 +35,7 @@ async def locate(books: Books, id: str) -> tuple[Leaf, Node]:
 async def whole_value(store: Store, books: Books, id: str, which: str) -> Response:
     """`…/input` and `…/output`."""
     leaf, node = await locate(books, id)
-    record = await _record(store, leaf, node.seq)
+    record = await books.record(leaf, node.seq)
     if isinstance(record, Outcome | Started) and which == "input":
         return await in_full(store, record.args)
     if isinstance(record, Outcome) and which == "output":
@@ -44,14 +43,14 @@ async def whole_value(store: Store, books: Books, id: str, which: str) -> Respon
     raise Refused(404, "unknown_effect", f"effect {id} has no {which} yet")
 
 
-async def one_effect(store: Store, books: Books, id: str) -> dict[str, Any]:
+async def one_effect(store: Store, books: Books, leaf: Leaf, node: Node) -> dict[str, Any]:
     """`/api/effects/ID`."""
-    leaf, node = await locate(books, id)
-    record = await _record(store, leaf, node.seq)
-    asides = [await _record(store, leaf, number) for number in leaf.asides.get(node.effect, ())]
+    id = node.id
+    record = await books.record(leaf, node.seq)
+    asides = [await books.record(leaf, number) for number in leaf.asides.get(node.effect, ())]
     done = record if isinstance(record, Outcome) else None
     args = record.args if isinstance(record, Outcome | Started) else None
-    question = await store.question(node.id)
+    question = await store.question(node.id) if node.effect in leaf.flying else None
     told = {
         "span": span(leaf, node),
         "input": await body(store, args, f"/api/effects/{id}/input"),
@@ -74,14 +73,6 @@ async def one_effect(store: Store, books: Books, id: str) -> dict[str, Any]:
     if node.kind == "generation":
         told.update(await _generation(store, args, done))
     return told
-
-
-async def _record(store: Store, leaf: Leaf, number: int) -> AnyRecord:
-    for segment in await store.stretch(leaf.row.id, number, 1):
-        records = decode_records(segment.records)
-        if 0 <= number - segment.first < len(records):
-            return records[number - segment.first]
-    raise StoreCorrupt(f"the journal of run {leaf.row.id} lacks record {number}; `weft audit verify` says more")
 
 
 async def _error(store: Store, done: Outcome | None) -> dict[str, Any] | None:
