@@ -67,10 +67,20 @@ async def _says(request: Request) -> Reply:
     if turns == 0 and request.tools:
         topic = asked.rsplit(" ", 1)[-1].rstrip(".")
         await asyncio.sleep(0.35 + len(topic) * 0.03)
-        parts = [ToolCall(id=f"call-{n}", name="search", arguments={"query": f"{topic} {word}"}) for n, word in enumerate(("history", "theory"))]
-        return Reply(message=Message("assistant", parts), finish="tool_call", usage=Usage(input=820, output=64), model="loom-small")
+        parts = [
+            ToolCall(id=f"call-{n}", name="search", arguments={"query": f"{topic} {word}"})
+            for n, word in enumerate(("history", "theory"))
+        ]
+        return Reply(
+            message=Message("assistant", parts),
+            finish="tool_call",
+            usage=Usage(input=820, output=64),
+            model="loom-small",
+        )
     await asyncio.sleep(0.6)
-    return Reply(message=Message("assistant", WORDS * 2), finish="stop", usage=Usage(input=2140, output=210), model="loom-small")
+    return Reply(
+        message=Message("assistant", WORDS * 2), finish="stop", usage=Usage(input=2140, output=210), model="loom-small"
+    )
 
 
 model = script(_says, name="loom-small")

@@ -27,10 +27,26 @@ export function address(path, query = {}) {
   return text ? `${path}?${text}` : path;
 }
 
+/** Answers that were asked for before anybody wanted them, each for one reader. @type {Map<string, Promise<any>>} */
+const early = new Map();
+
+/** Ask now for what a view will want in a moment, while its code is on its way. @param {string} path @param {Record<string, any>} [query] */
+export function ahead(path, query = {}) {
+  if (folder) return;
+  const url = address(path, query);
+  const answer = ask(url, {});
+  answer.catch(() => {}); // whoever wants it is told
+  early.set(url, answer);
+  setTimeout(() => early.delete(url), 5000);
+}
+
 /** @param {string} path @param {Record<string, any>} [query] @param {AbortSignal} [signal] @returns {Promise<any>} */
 export function get(path, query = {}, signal) {
   if (folder) return readFolder(path, query);
-  return ask(address(path, query), { signal });
+  const url = address(path, query);
+  const asked = early.get(url);
+  early.delete(url);
+  return asked ?? ask(url, { signal });
 }
 
 /** Do something. @param {string} path @param {object} [body] @returns {Promise<any>} */

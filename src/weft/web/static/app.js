@@ -1,14 +1,14 @@
 /** The frame: which view a place shows, the way around, sign-in, and the keys that work everywhere. */
 import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
-import { about, folder, signIn, takeToken, useGet } from "./api.js";
+import { about, ahead, folder, signIn, takeToken, useGet } from "./api.js";
 import { help, useKeys } from "./keys.js";
 import { useLink, useLive } from "./live.js";
-import { Empty, Trouble } from "./parts.js";
-import { go, to, usePlace } from "./router.js";
+import { Empty, later, Trouble } from "./parts.js";
+import { go, place, to, usePlace } from "./router.js";
 import { applyTheme, otherTheme } from "./theme.js";
 
-/** Each view is fetched when it is first shown. @type {Record<string, () => Promise<{ View: any }>>} */
-const VIEWS = {
+/** @type {Record<string, () => Promise<{ View: any }>>} */
+const CODE = {
   runs: () => import("./runs.js"),
   run: () => import("./run.js"),
   inbox: () => import("./inbox.js"),
@@ -16,6 +16,7 @@ const VIEWS = {
   costs: () => import("./costs.js"),
   compare: () => import("./compare.js"),
 };
+const VIEWS = Object.fromEntries(Object.entries(CODE).map(([name, load]) => [name, later(load, "View")]));
 
 /** @type {[string, string, string][]} view, words, key after g */
 const WAYS = [["runs", "Runs", "r"], ["inbox", "Inbox", "i"], ["memory", "Memory", "m"], ["costs", "Costs", "c"], ["compare", "Compare", "d"]];
@@ -68,16 +69,9 @@ function useServer() {
 
 /** @param {{ name: string, here: any, server: any }} props */
 function Shown({ name, here, server }) {
-  const [loaded, load] = useState(/** @type {Record<string, any>} */ ({}));
-  const [error, fail] = useState(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    if (VIEWS[name] && !loaded[name])
-      VIEWS[name]().then((module) => load((old) => ({ ...old, [name]: module.View })), fail);
-  }, [name]);
-  if (!VIEWS[name]) return html`<${Empty} title="There is no such page">The address may be from another Weft. <a href="#/runs">All runs</a></${Empty}>`;
-  if (error) return html`<div class="page"><${Trouble} error=${error} again=${() => location.reload()} /></div>`;
-  const View = loaded[name];
-  return View ? html`<${View} here=${here} server=${server} key=${name + (name === "run" ? here.path[1] : "")} />` : null;
+  const View = VIEWS[name];
+  if (!View) return html`<${Empty} title="There is no such page">The address may be from another Weft. <a href="#/runs">All runs</a></${Empty}>`;
+  return html`<${View} here=${here} server=${server} key=${name + (name === "run" ? here.path[1] : "")} />`;
 }
 
 /** @param {{ view: string, server: any }} props */
@@ -133,6 +127,18 @@ function Help({ close }) {
   </dialog>`;
 }
 
+/** What the first view needs comes while its code does. */
+function hurry() {
+  const [name = "runs", id] = place().path;
+  if (location.hash.startsWith("#token=")) return;
+  ahead("/api/about");
+  CODE[name]?.().catch(() => {}); // said when it is shown
+  if (name !== "run" || !id) return;
+  ahead(`/api/runs/${id}`);
+  ahead(`/api/runs/${id}/rows`, { from: 0, count: 200 });
+}
+
 applyTheme();
+hurry();
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 render(html`<${App} />`, root);

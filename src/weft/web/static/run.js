@@ -2,19 +2,20 @@
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { folder, post, useGet } from "./api.js";
 import { Question } from "./ask.js";
-import { Costs } from "./charts.js";
-import { Effect } from "./effect.js";
-import { Fork } from "./fork.js";
 import { bare, count, length, money, plural, short } from "./format.js";
-import { Graph } from "./graph.js";
 import { useKeys } from "./keys.js";
 import { useLive } from "./live.js";
-import { Log } from "./log.js";
-import { Ago, Copy, Dialog, State, Trouble, useCalm } from "./parts.js";
+import { Ago, Copy, Dialog, later, State, Trouble, useCalm } from "./parts.js";
 import { amend, go, to } from "./router.js";
-import { Cells } from "./cells.js";
 import { Timeline } from "./timeline.js";
-import { Tree } from "./tree.js";
+
+const Cells = later(() => import("./cells.js"), "Cells");
+const Costs = later(() => import("./charts.js"), "Costs");
+const Effect = later(() => import("./effect.js"), "Effect");
+const Fork = later(() => import("./fork.js"), "Fork");
+const Graph = later(() => import("./graph.js"), "Graph");
+const Log = later(() => import("./log.js"), "Log");
+const Tree = later(() => import("./tree.js"), "Tree");
 
 /** @type {[string, string][]} */
 const TABS = [["", "Timeline"], ["graph", "Graph"], ["log", "Log"], ["tree", "Processes"], ["memory", "Memory"], ["costs", "Costs"]];
