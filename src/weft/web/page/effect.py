@@ -142,5 +142,19 @@ def _message(one: dict[str, Any]) -> dict[str, Any]:
     return {
         "role": one.get("role"),
         "name": one.get("name"),
-        "parts": shortened(parts) if isinstance(parts, list) else [],
+        "parts": [_part(part) for part in shortened(parts)] if isinstance(parts, list) else [],
     }
+
+
+TYPES = {
+    "arguments": "tool_call", "response": "tool_call_response", "citations": "text", "uri": "uri", "file_id": "file",
+    "modality": "blob", "hidden": "reasoning", "dialect": "opaque", "content": "text",
+}  # fmt: skip
+"""A field that a part has, and its type; the first that fits counts."""
+
+
+def _part(part: Any) -> Any:
+    """With its type, which the journal keeps as the name of its class."""
+    if not isinstance(part, dict) or "type" in part:
+        return part
+    return {"type": next((kind for field, kind in TYPES.items() if field in part), "other"), **part}

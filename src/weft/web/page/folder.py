@@ -15,6 +15,7 @@ from pathlib import Path
 STATIC = Path(__file__).parents[1] / "static"
 _IMPORT = re.compile(r"""(\bfrom |\bimport |\bimport\()"\./([\w./-]+\.js)\"""")
 """`from "./x.js"`, `import "./x.js"` and `import("./x.js")`: how all modules of the front name each other."""
+_PRELOAD = re.compile(r'^ *<link rel="modulepreload".*\n', re.MULTILINE)
 
 
 def write_front(folder: Path) -> None:
@@ -35,7 +36,7 @@ def folder_index() -> str:
         f'    <script type="importmap">{json.dumps({"imports": modules})}</script>\n'
         '    <script type="module">import "weft/app.js";</script>'
     )
-    page = (STATIC / "index.html").read_text(encoding="utf-8").replace('"/static/', '"static/')
+    page = _PRELOAD.sub("", (STATIC / "index.html").read_text(encoding="utf-8")).replace('"/static/', '"static/')
     return page.replace('<script type="module" src="static/app.js"></script>', carried)
 
 

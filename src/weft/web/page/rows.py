@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from weft.core.errors import BadInput
 from weft.web.page.answer import Refused, answer, flag, mark, marked, number, whole
-from weft.web.page.book import Book, Leaf, Place, span
+from weft.web.page.book import WAITS, Book, Leaf, Place, span
 
 WINDOW = 1_000
 """Rows in one answer."""
@@ -192,6 +192,8 @@ def _counted(leaves: list[Leaf], since: float, width: float, count: int, now: fl
                 one.failed += node.status == "failed"
                 one.tokens += node.input_tokens + node.output_tokens
                 one.money += node.money
+            if node.kind in WAITS:
+                continue
             if first == last:
                 made[first].busy += (min(end, count) - max(begin, 0)) * width
                 continue

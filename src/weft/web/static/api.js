@@ -27,10 +27,26 @@ export function address(path, query = {}) {
   return text ? `${path}?${text}` : path;
 }
 
+/** Answers that were asked for before anybody wanted them, each for one reader. @type {Map<string, Promise<any>>} */
+const early = new Map();
+
+/** Ask now for what a view will want in a moment, while its code is on its way. @param {string} path @param {Record<string, any>} [query] */
+export function ahead(path, query = {}) {
+  if (folder) return;
+  const url = address(path, query);
+  const answer = ask(url, {});
+  answer.catch(() => {}); // whoever wants it is told
+  early.set(url, answer);
+  setTimeout(() => early.delete(url), 5000);
+}
+
 /** @param {string} path @param {Record<string, any>} [query] @param {AbortSignal} [signal] @returns {Promise<any>} */
 export function get(path, query = {}, signal) {
   if (folder) return readFolder(path, query);
-  return ask(address(path, query), { signal });
+  const url = address(path, query);
+  const asked = early.get(url);
+  early.delete(url);
+  return asked ?? ask(url, { signal });
 }
 
 /** Do something. @param {string} path @param {object} [body] @returns {Promise<any>} */
@@ -49,7 +65,7 @@ async function ask(url, options) {
   try {
     answer = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
-    if (/** @type {Error} */ (error).name === "AbortError") throw error;
+    if (error.name === "AbortError") throw error;
     throw new ApiError(0, "unreachable", "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.");
   }
   if (answer.status === 204) return null;
@@ -68,7 +84,7 @@ async function ask(url, options) {
  */
 export function useGet(path, query = {}) {
   const url = path === null ? null : address(path, query);
-  const [held, hold] = useState({ url, data: /** @type {any} */ (null), error: /** @type {Error | null} */ (null) });
+  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null) });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     if (path === null) return hold({ url, data: null, error: null });
@@ -81,7 +97,7 @@ export function useGet(path, query = {}) {
   }, [url, turn]);
   const calls = useRef({
     again: () => setTurn((n) => n + 1),
-    put: (/** @type {any} */ data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
+    put: (data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
   }).current;
   return { data: held.data, error: held.error, ...calls };
 }

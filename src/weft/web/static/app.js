@@ -1,14 +1,14 @@
 /** The frame: which view a place shows, the way around, sign-in, and the keys that work everywhere. */
 import { html, render, useEffect, useRef, useState } from "./vendor/preact.js";
-import { about, folder, signIn, takeToken, useGet } from "./api.js";
+import { about, ahead, folder, signIn, takeToken, useGet } from "./api.js";
 import { help, useKeys } from "./keys.js";
 import { useLink, useLive } from "./live.js";
-import { Empty, Trouble } from "./parts.js";
-import { go, to, usePlace } from "./router.js";
+import { Empty, later, Trouble } from "./parts.js";
+import { go, place, to, usePlace } from "./router.js";
 import { applyTheme, otherTheme } from "./theme.js";
 
-/** Each view is fetched when it is first shown. @type {Record<string, () => Promise<{ View: any }>>} */
-const VIEWS = {
+/** @type {Record<string, () => Promise<{ View: any }>>} */
+const CODE = {
   runs: () => import("./runs.js"),
   run: () => import("./run.js"),
   inbox: () => import("./inbox.js"),
@@ -16,6 +16,7 @@ const VIEWS = {
   costs: () => import("./costs.js"),
   compare: () => import("./compare.js"),
 };
+const VIEWS = Object.fromEntries(Object.entries(CODE).map(([name, load]) => [name, later(load, "View")]));
 
 /** @type {[string, string, string][]} view, words, key after g */
 const WAYS = [["runs", "Runs", "r"], ["inbox", "Inbox", "i"], ["memory", "Memory", "m"], ["costs", "Costs", "c"], ["compare", "Compare", "d"]];
@@ -51,7 +52,7 @@ function App() {
 
 /** What the server is; asked again after a sign-in. */
 function useServer() {
-  const [held, hold] = useState({ data: /** @type {any} */ (null), error: /** @type {Error | null} */ (null), signedOut: false });
+  const [held, hold] = useState({ data: null, error: /** @type {Error | null} */ (null), signedOut: false });
   const again = () =>
     about().then(
       (data) => hold({ data: { ...data, offset: (data.now ?? Date.now() / 1000) - Date.now() / 1000 }, error: null, signedOut: data.token_needed && !data.signed_in }),
@@ -68,16 +69,9 @@ function useServer() {
 
 /** @param {{ name: string, here: any, server: any }} props */
 function Shown({ name, here, server }) {
-  const [loaded, load] = useState(/** @type {Record<string, any>} */ ({}));
-  const [error, fail] = useState(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    if (VIEWS[name] && !loaded[name])
-      VIEWS[name]().then((module) => load((old) => ({ ...old, [name]: module.View })), fail);
-  }, [name]);
-  if (!VIEWS[name]) return html`<${Empty} title="There is no such page">The address may be from another Weft. <a href="#/runs">All runs</a></${Empty}>`;
-  if (error) return html`<div class="page"><${Trouble} error=${error} again=${() => location.reload()} /></div>`;
-  const View = loaded[name];
-  return View ? html`<${View} here=${here} server=${server} key=${name + (name === "run" ? here.path[1] : "")} />` : null;
+  const View = VIEWS[name];
+  if (!View) return html`<${Empty} title="There is no such page">The address may be from another Weft. <a href="#/runs">All runs</a></${Empty}>`;
+  return html`<${View} here=${here} server=${server} key=${name + (name === "run" ? here.path[1] : "")} />`;
 }
 
 /** @param {{ view: string, server: any }} props */
@@ -107,7 +101,7 @@ function Side({ view, server }) {
 function SignIn({ done }) {
   const [token, setToken] = useState("");
   const [error, setError] = useState(/** @type {Error | null} */ (null));
-  const submit = (/** @type {Event} */ event) => {
+  const submit = (event) => {
     event.preventDefault();
     signIn(token.trim()).then(done, setError);
   };
@@ -115,7 +109,7 @@ function SignIn({ done }) {
     <form onSubmit=${submit}>
       <h1>Weft</h1>
       <p class="dim">This server asks for its token. It was printed when the server started, or stands in $WEFT_WEB_TOKEN there.</p>
-      <label class="field"><span>Token</span><input type="password" autocomplete="current-password" autofocus value=${token} onInput=${(/** @type {any} */ e) => setToken(e.target.value)} /></label>
+      <label class="field"><span>Token</span><input type="password" autocomplete="current-password" autofocus value=${token} onInput=${(e) => setToken(e.target.value)} /></label>
       <p><button class="main" disabled=${!token.trim()}>Sign in</button></p>
       <${Trouble} error=${error} />
     </form>
@@ -126,13 +120,25 @@ function SignIn({ done }) {
 function Help({ close }) {
   const at = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => at.current?.showModal(), []);
-  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(/** @type {any} */ e) => e.target === at.current && at.current.close()}>
+  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(e) => e.target === at.current && at.current.close()}>
     <h1>Keys</h1>
     <dl>${help().map(([key, words]) => html`<dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${words}</dd>`)}</dl>
     <div class="buttons"><button onClick=${() => at.current?.close()}>Close</button></div>
   </dialog>`;
 }
 
+/** What the first view needs comes while its code does. */
+function hurry() {
+  const [name = "runs", id] = place().path;
+  if (location.hash.startsWith("#token=")) return;
+  ahead("/api/about");
+  CODE[name]?.().catch(() => {}); // said when it is shown
+  if (name !== "run" || !id) return;
+  ahead(`/api/runs/${id}`);
+  ahead(`/api/runs/${id}/rows`, { from: 0, count: 200 });
+}
+
 applyTheme();
+hurry();
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 render(html`<${App} />`, root);

@@ -8,7 +8,7 @@ const files = new Map();
 /** @type {any} */
 let arrived;
 
-/** @type {any} */ (globalThis).weftData = (/** @type {string} */ _path, /** @type {any} */ answer) => {
+globalThis.weftData = (/** @type {string} */ _path, answer) => {
   arrived = answer;
 };
 
@@ -92,7 +92,7 @@ async function first(fits, from = 0, back = false) {
 /** @param {Record<string, any>} query @returns {(row: any) => boolean} */
 function fitting({ q, kind, status }) {
   const text = q?.toLowerCase();
-  const among = (/** @type {any} */ wanted, /** @type {any} */ value) => !wanted || [wanted].flat().includes(value);
+  const among = (wanted, value) => !wanted || [wanted].flat().includes(value);
   return (row) =>
     among(kind, row.kind) && among(status, row.status) &&
     (!text || [row.name, row.id, row.note].some((part) => part?.toLowerCase().includes(text)));

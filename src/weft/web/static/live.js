@@ -100,7 +100,7 @@ export function useLive(path, handlers) {
   current.current = handlers;
   useEffect(() => {
     if (path === null) return;
-    const passed = Object.fromEntries(EVENTS.map((name) => [name, (/** @type {any} */ data) => current.current[name]?.(data)]));
+    const passed = Object.fromEntries(EVENTS.map((name) => [name, (data) => current.current[name]?.(data)]));
     return listen(path, passed);
   }, [path]);
 }

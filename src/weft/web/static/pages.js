@@ -4,7 +4,7 @@
  * question to the server: a folded row hides the `below` rows after it.
  */
 
-/** @template {{ below: number }} Row */
+/** @template {{ id: string, below: number }} Row */
 export class Pages {
   /**
    * @param {(from: number, count: number) => Promise<{ total: number, rows: Row[] }>} fetch
@@ -18,7 +18,7 @@ export class Pages {
     this.pages = new Map();
     /** @type {Set<number>} */
     this.coming = new Set();
-    /** Folded rows, by index in the whole list, in order. @type {{ at: number, below: number }[]} */
+    /** Folded rows, by index in the whole list, in order. @type {{ at: number, below: number, id: string }[]} */
     this.folds = [];
     this.age = 0;
     /** @type {Error | null} */
@@ -68,6 +68,15 @@ export class Pages {
     return found?.[index - page * SIZE];
   }
 
+  /** Where a row is, among those that are here; -1: it is not. @param {string | null} id */
+  where(id) {
+    for (const [page, rows] of this.pages) {
+      const n = rows.findIndex((row) => row.id === id);
+      if (n >= 0) return page * SIZE + n;
+    }
+    return -1;
+  }
+
   /** @param {number} page */
   async want(page) {
     if (this.coming.has(page) || (this.coming.size && this.coming.size >= 4)) return;
@@ -81,7 +90,7 @@ export class Pages {
       this.pages.set(page, rows);
       if (this.pages.size > MOST) this.pages.delete(farthest(this.pages.keys(), page));
     } catch (error) {
-      this.error = /** @type {Error} */ (error);
+      this.error = error;
     } finally {
       this.coming.delete(page);
       this.changed();
@@ -103,7 +112,7 @@ export class Pages {
       for (let n = 0; n * SIZE < rows.length; n++) this.pages.set(first / SIZE + n, rows.slice(n * SIZE, (n + 1) * SIZE));
       this.error = null;
     } catch (error) {
-      this.error = /** @type {Error} */ (error);
+      this.error = error;
     }
     this.changed();
   }
@@ -113,9 +122,9 @@ export class Pages {
     const folded = this.folds.findIndex((fold) => fold.at === index);
     if (folded >= 0) this.folds.splice(folded, 1);
     else {
-      const below = this.row(index)?.below ?? 0;
-      if (!below) return;
-      this.folds.push({ at: index, below });
+      const row = this.row(index);
+      if (!row?.below) return;
+      this.folds.push({ at: index, below: row.below, id: row.id });
       this.folds.sort((one, other) => one.at - other.at);
     }
     this.changed();

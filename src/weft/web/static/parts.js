@@ -45,6 +45,20 @@ export function Copy({ text, words = "Copy" }) {
   return html`<button class="plain" onClick=${copy} title=${`Copy ${text}`}>${done ? "Copied" : words}</button>`;
 }
 
+/** A part whose code is fetched when it is first shown. @param {() => Promise<any>} load @param {string} name what it exports */
+export function later(load, name) {
+  /** @type {any} */
+  let Part = null;
+  return function Later(props) {
+    const [error, fail] = useState(/** @type {Error | null} */ (null));
+    const [, ready] = useState(Part !== null);
+    useEffect(() => {
+      if (!Part) load().then((module) => ((Part = module[name]), ready(true)), fail);
+    }, []);
+    return error ? html`<${Trouble} error=${error} again=${() => location.reload()} />` : Part && html`<${Part} ...${props} />`;
+  };
+}
+
 /**
  * A question over the page. `go` does it; its error is shown in place, and the dialog stays.
  * @param {{ title: string, action: string, danger?: boolean, go: () => Promise<any>, close: () => void, children?: any }} props
@@ -54,7 +68,7 @@ export function Dialog({ title, action, danger, go, close, children }) {
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   const [busy, setBusy] = useState(false);
   useEffect(() => at.current?.showModal(), []);
-  const submit = async (/** @type {Event} */ event) => {
+  const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
     setError(null);
@@ -62,7 +76,7 @@ export function Dialog({ title, action, danger, go, close, children }) {
       await go();
       close();
     } catch (wrong) {
-      setError(/** @type {Error} */ (wrong));
+      setError(wrong);
       setBusy(false);
     }
   };

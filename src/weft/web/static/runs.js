@@ -11,8 +11,8 @@ const STATES = ["running", "waiting", "queued", "paused", "interrupted", "done",
 /** @type {[string, string, number][]} */
 const SINCE = [["", "any time", 0], ["1h", "last hour", 3600], ["1d", "last day", 86400], ["7d", "last week", 604800]];
 
-/** @param {{ here: import("./router.js").Place }} props */
-export function View({ here }) {
+/** @param {{ here: import("./router.js").Place, server: any }} props */
+export function View({ here, server }) {
   const { q = "", state = "", workflow = "", since = "", cost = "", children = "" } = here.query;
   const states = state ? state.split(",") : [];
   const filtered = Boolean(q || state || workflow || since || cost);
@@ -26,9 +26,9 @@ export function View({ here }) {
   const again = useCalm(list.again, 400);
   useLive("/api/live", {
     runs: ({ runs }) => {
-      const known = new Map(runs.map((/** @type {any} */ run) => [run.id, run]));
-      const isNew = runs.some((/** @type {any} */ run) => !rows.some((row) => row.id === run.id));
-      list.put((/** @type {any} */ data) => data && { ...data, items: data.items.map((/** @type {any} */ row) => known.get(row.id) ?? row) });
+      const known = new Map(runs.map((run) => [run.id, run]));
+      const isNew = runs.some((run) => !rows.some((row) => row.id === run.id));
+      list.put((data) => data && { ...data, items: data.items.map((row) => known.get(row.id) ?? row) });
       if (isNew || filtered) again();
     },
     reset: list.again,
@@ -39,7 +39,7 @@ export function View({ here }) {
     <${Filters} query=${here.query} states=${states} />
     <${Trouble} error=${list.error} again=${list.again} />
     ${list.data && !rows.length ? html`<${Nothing} filtered=${filtered} />` : null}
-    ${rows.length > 0 && html`<${List} rows=${rows} />`}
+    ${rows.length > 0 && html`<${List} rows=${rows} now=${() => Date.now() / 1000 + server.offset} />`}
     ${more.next && html`<p class="more"><button onClick=${more.load}>${list.data.partial ? "Search on" : "Older runs"}</button></p>`}
   </div>`;
 }
@@ -62,13 +62,13 @@ function Filters({ query, states }) {
   const typed = useRef(0);
   useKeys({ "/": () => field.current?.focus() }, { "/": "search" });
   useEffect(() => () => clearTimeout(typed.current), []);
-  const type = (/** @type {any} */ event) => {
+  const type = (event) => {
     clearTimeout(typed.current);
     typed.current = setTimeout(() => amend({ q: event.target.value.trim() }), 200);
   };
-  const toggle = (/** @type {string} */ one) =>
+  const toggle = (one) =>
     amend({ state: (states.includes(one) ? states.filter((other) => other !== one) : [...states, one]).join(",") });
-  const pick = (/** @type {string} */ name) => (/** @type {any} */ event) => amend({ [name]: event.target.value });
+  const pick = (name) => (event) => amend({ [name]: event.target.value });
   return html`<search class="filters">
     <input ref=${field} type="search" placeholder="Search id, workflow or error" aria-label="Search runs" value=${query.q ?? ""} onInput=${type} />
     <select aria-label="Began" value=${query.since ?? ""} onChange=${pick("since")}>
@@ -78,23 +78,23 @@ function Filters({ query, states }) {
       <option value="">any cost</option><option value="0.01">over $0.01</option><option value="0.1">over $0.10</option><option value="1">over $1</option>
     </select>
     ${query.workflow && html`<button onClick=${() => amend({ workflow: "" })} title="All workflows">${bare(query.workflow)} ✕</button>`}
-    <label class="tick"><input type="checkbox" checked=${query.children === "1"} onChange=${(/** @type {any} */ e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
+    <label class="tick"><input type="checkbox" checked=${query.children === "1"} onChange=${(e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
     <div class="chips" role="group" aria-label="State">
       ${STATES.map((one) => html`<button aria-pressed=${String(states.includes(one))} onClick=${() => toggle(one)}>${one}</button>`)}
     </div>
   </search>`;
 }
 
-/** @param {{ rows: any[] }} props */
-function List({ rows }) {
+/** @param {{ rows: any[], now: () => number }} props */
+function List({ rows, now }) {
   const [at, setAt] = useState(-1);
   const body = useRef(/** @type {HTMLElement | null} */ (null));
-  const move = (/** @type {number} */ by) => {
+  const move = (by) => {
     const next = Math.max(0, Math.min(rows.length - 1, at + by));
     setAt(next);
     body.current?.children[next]?.scrollIntoView({ block: "nearest" });
   };
-  const open = (/** @type {any} */ row) => row && go(to(["run", row.id]));
+  const open = (row) => row && go(to(["run", row.id]));
   useKeys(
     {
       j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1),
@@ -107,14 +107,14 @@ function List({ rows }) {
   return html`<div class="sheet"><table class="runs">
     <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th><th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
     <tbody ref=${body}>
-      ${rows.map((row, n) => html`<${Row} key=${row.id} row=${row} selected=${n === at} open=${open} />`)}
+      ${rows.map((row, n) => html`<${Row} key=${row.id} row=${row} selected=${n === at} open=${open} now=${now} />`)}
     </tbody>
   </table></div>`;
 }
 
-/** @param {{ row: any, selected: boolean, open: (row: any) => void }} props */
-function Row({ row, selected, open }) {
-  const click = (/** @type {any} */ event) => event.target.closest("a") || getSelection()?.toString() || open(row);
+/** @param {{ row: any, selected: boolean, open: (row: any) => void, now: () => number }} props */
+function Row({ row, selected, open, now }) {
+  const click = (event) => event.target.closest("a") || getSelection()?.toString() || open(row);
   const tokens = row.tokens_in == null ? null : row.tokens_in + row.tokens_out;
   return html`<tr aria-selected=${selected ? "true" : null} onClick=${click}>
     <td><${State} state=${row.state} /></td>
@@ -125,7 +125,7 @@ function Row({ row, selected, open }) {
     </td>
     <td class="wide mono dim" title=${row.id}>…${row.id.slice(-8)}</td>
     <td class="nowrap"><${Ago} at=${row.created} /></td>
-    <td class="num">${length(row.seconds)}</td>
+    <td class="num">${length(row.seconds ?? now() - (row.started || row.created))}</td>
     <td class="num" title=${row.effects == null ? "Not counted yet" : `${plural(row.effects, "effect")}, ${count(row.failed)} failed`}>${short(row.effects)}</td>
     <td class="num wide">${tokens ? short(tokens) : html`<span class="dim">–</span>`}</td>
     <td class="num wide">${row.money ? money(row.money) : html`<span class="dim">–</span>`}</td>
