@@ -130,6 +130,8 @@ class Book:
         self.watcher: Watcher | None = None
         """Told of all that came or changed: (process, number of the effect, or 0 for the process itself); of the
         records that were read for it; and whether there is more that it was not told of."""
+        self.partly = False
+        """Somebody was told a part of it, when there was more already."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -160,6 +162,8 @@ class Book:
         await asyncio.wait([self._task], timeout=patience)
         if self._task.done() or not self.leaves:
             await asyncio.shield(self._task)
+        else:
+            self.partly = True
 
     async def _read(self) -> None:
         news = News()
@@ -170,6 +174,7 @@ class Book:
             self._measure()
             if self.watcher is not None:
                 self.watcher(list(news.changes.values()), news.records, news.untold)
+                self.partly = False
 
     async def _rows(self, news: News) -> None:
         """Look at the rows of processes that had not ended."""
