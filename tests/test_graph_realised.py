@@ -165,8 +165,8 @@ def test_work_and_critical_path_tell_parallelism(tmp_path: Path) -> None:
     DELAYS.update(dict.fromkeys(range(10, 14), 0.05))
     found = measure(graph_of(run(tmp_path / "j.db", mapped, 4)))
     DELAYS.clear()
-    assert found.nodes == 5 and found.width == 4 and found.together == 2
-    assert found.work > 0.19 and 3 < found.parallelism <= 4.01
+    assert found.nodes == 5 and found.width == 4 and found.together <= 2  # as many as it was let
+    assert found.work >= 0.2 and 1 < found.parallelism <= 4 and found.parallelism == found.work / found.critical
     child = measure(graph_of(run(tmp_path / "j.db", children)))
     assert child.work < child.wall + 1e-3  # the wait for a child is no work
 
