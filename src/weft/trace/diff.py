@@ -80,7 +80,7 @@ class _Made(msgspec.Struct, frozen=True):
     value: bytes
     ok: bool | None
     """None: in flight."""
-    strand: int
+    line: tuple[int, ...]
     after: int
     child: str = ""
 
@@ -179,7 +179,7 @@ def _of(record: Outcome | Started, value: Value, ok: bool | None) -> _Made:
     if kind == "spawn" and ok and isinstance(value, bytes):
         child = str(decode_plain(value))
     return _Made(
-        record.effect, kind, record.name, record.place, _digest(record.args), _digest(value), ok, record.strand,
+        record.effect, kind, record.name, record.place, _digest(record.args), _digest(value), ok, record.line,
         record.after, child,
     )  # fmt: skip
 
@@ -210,13 +210,13 @@ class _Lines:
     lines in the journal, all is one."""
 
     def __init__(self, made: Sequence[_Made]) -> None:
-        lines: dict[int, list[_Made]] = {}
+        lines: dict[tuple[int, ...], list[_Made]] = {}
         for each in made:
-            lines.setdefault(each.strand, []).append(each)
+            lines.setdefault(each.line, []).append(each)
         there = {each.number for each in made}
         self.after: dict[int, list[list[_Made]]] = {}
         for line in lines.values():
-            root = line[0].after if line[0].strand else 0
+            root = line[0].after if line[0].line else 0
             while root and root not in there:
                 root -= 1  # the wait for it was given up, so it left no trace
             self.after.setdefault(root, []).append(line)
@@ -224,7 +224,7 @@ class _Lines:
 
 def _zipped(one: Sequence[list[_Made]], other: Sequence[list[_Made]]) -> Iterator[tuple[list[_Made], list[_Made]]]:
     """Lines that were started at the same place, by what they begin with."""
-    left, right = [line[0].key for line in one], [line[0].key for line in other]
+    left, right = [[(len(line[0].line), line[0].key) for line in lines] for lines in (one, other)]
     for a, b in _blocks(left, right):
         yield [] if a is None else one[a], [] if b is None else other[b]
 

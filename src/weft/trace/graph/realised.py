@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import AsyncIterable, Iterable
+from itertools import pairwise
 
 from weft.trace.graph.shape import Edge, Graph, Vertex, contracted
 from weft.trace.reading import Node
@@ -62,7 +63,7 @@ def _vertex(node: Node, child_is_there: bool) -> Vertex:
 def edges_of(effects: Iterable[Node]) -> list[Edge]:
     """Those between the effects of one process."""
     ordered = sorted(effects, key=lambda node: node.effect)
-    if any(node.strand for node in ordered):
+    if any(node.line for node in ordered):
         lines = _Lines(ordered)
         for node in ordered:
             lines.take(node)
@@ -79,40 +80,38 @@ class _Lines:
         self.numbers = [node.effect for node in ordered]
         self.tip: dict[int, Node] = {}
         """By line: its last effect."""
-        self.root: dict[int, tuple[int, int]] = {}
-        """By line: the line that started it (0: none), and after which effect."""
+        self.root: dict[int, int] = {}
+        """By line: the effect after which it was started, 0 if before any."""
         self.open: dict[int, dict[int, None]] = {}
         """By line: those that it started and has not gone on after."""
         self.joined: set[int] = set()
         """Last effects of lines that another one has gone on after."""
 
     def take(self, node: Node) -> None:
-        line = node.strand or node.effect
-        before = self._present(node.after)
-        if line not in self.tip:
-            parent = 0 if before is None else before.strand or before.effect
-            self.root[line] = parent, 0 if before is None else before.effect
-            if before is not None:
-                self.edges.append(Edge(before.id, node.id, "fork"))
-        else:
-            over = self._over(line, node)
-            self.edges += [Edge(tip.id, node.id, "join") for tip, _ in over]
-            if before is not None and all(root != before.effect for _, root in over):
-                self.edges.append(Edge(before.id, node.id))
-        self.open.setdefault(self.root[line][0], {})[line] = None  # again, if it was taken for over
+        path = node.line or (-node.effect,)  # outside of tasks: a line of its own
+        line, before = path[-1], self._present(node.after)
+        for each in path:
+            self.root.setdefault(each, 0 if before is None else before.effect)
+        over = self._over(line, node)
+        self.edges += [Edge(tip.id, node.id, "join") for tip, _ in over]
+        if before is not None and all(root != before.effect for _, root in over):
+            self.edges.append(Edge(before.id, node.id, "order" if line in self.tip else "fork"))
+        for around, within in pairwise(path):
+            self.open.setdefault(around, {})[within] = None  # again, if it was taken for over
         self.tip[line] = node
 
     def _over(self, line: int, node: Node) -> list[tuple[Node, int]]:
         """The last effects of the lines below this one which had reached the program when `node` was issued; and each
-        time the effect of this line after which they were started. They are joined now."""
+        time the effect after which this line started them. They are joined now."""
         found = []
         for below in list(self.open.get(line, ())):
             inner = self._over(below, node)
-            tip, root = self.tip[below], self.root[below][1]
-            ended = tip.ended is not None and tip.ended <= node.issued
-            if ended and tip.effect not in self.joined and all(after != tip.effect for _, after in inner):
+            tip, root = self.tip.get(below), self.root[below]
+            ended = tip is None or (tip.ended is not None and tip.ended <= node.issued)
+            if tip is not None and ended and tip.effect not in self.joined:
                 self.joined.add(tip.effect)
-                found.append((tip, root))
+                if all(after != tip.effect for _, after in inner):
+                    found.append((tip, root))
             found += [(last, root) for last, _ in inner]
             if ended and not self.open.get(below):
                 del self.open[line][below]

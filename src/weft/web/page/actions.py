@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
+from weft.cli.look import find_run, states_of
 from weft.core.codec import bind_plain
 from weft.core.declare import find_workflow
 from weft.core.errors import BadInput, StoreUnreachable
@@ -17,8 +18,6 @@ from weft.runtime.runtime import Runtime
 from weft.runtime.signals import SIGNALS
 from weft.store.base import FINISHED, ProcessRow, Store
 from weft.web.page.answer import read_object
-from weft.web.page.runs import find_run
-from weft.web.page.state import states_of
 
 T = TypeVar("T")
 

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import weft
+from weft.cli.look import find_run
 from weft.core.clock import time
 from weft.core.record import from_column
 from weft.store.base import ARRIVING, FINISHED, UNFINISHED, Store
@@ -28,7 +29,7 @@ from weft.web.page.feed import Feed
 from weft.web.page.live import live_run, live_runs
 from weft.web.page.logs import list_logs
 from weft.web.page.rows import VIEWS
-from weft.web.page.runs import find_run, list_runs, one_run, tree
+from weft.web.page.runs import list_runs, one_run, tree
 from weft.web.page.safety import COOKIE, SESSION, Access, Guard
 from weft.web.page.sums import Lines
 
@@ -36,6 +37,8 @@ STATIC = Path(__file__).parents[1] / "static"
 STATES = (*UNFINISHED, "interrupted", *FINISHED, ARRIVING)
 PROCESSES = 5_000
 """Those of a tree that are told."""
+PATIENCE = 0.15
+"""Seconds for which a window of rows waits for a long run to be read; then it is of what was read so far."""
 
 Ask = Callable[[Store, Request], Awaitable[Any]]
 AskBook = Callable[[Book, Request], Any]
@@ -120,7 +123,8 @@ class Page:
 
         def endpoint(ask: AskBook) -> Endpoint:
             async def told(request: Request) -> Response:
-                found = ask(await self.books.read(await self._run(request)), request)
+                patience = PATIENCE if ask is one or ask in VIEWS.values() else None
+                found = ask(await self.books.read(await self._run(request), patience), request)
                 found = await found if isinstance(found, Awaitable) else found
                 return found if isinstance(found, Response) else answer(found)
 

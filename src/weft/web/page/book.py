@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from weft.cli.look import states_of
 from weft.core.errors import StoreCorrupt, UnknownRun
 from weft.core.record import (
     AnyRecord,
@@ -22,15 +23,15 @@ from weft.core.record import (
     Outcome,
     Started,
     decode_records,
-    length_of,
 )
 from weft.store.base import FINISHED, ProcessRow, Store
 from weft.trace.reading import Node, flying_node, node_of, process_node
-from weft.web.page.state import states_of
 from weft.web.page.sums import PIECE, Sums
 
 LAST = 1 << 60
 """In place of the effect that started a child, where no journal tells it."""
+BREATH = 2_000
+"""Records after which others are served."""
 WAITS = frozenset({"sleep", "ask", "receive", "event", "child", "timer"})
 NOTE = 120
 """Characters of a note."""
@@ -68,6 +69,10 @@ class Leaf:
 
     def put(self, node: Node) -> None:
         """A new effect, or what is known of one by now."""
+        if not self.numbers or node.effect > self.numbers[-1]:
+            self.numbers.append(node.effect)
+            self.effects.append(node)
+            return
         at = bisect_left(self.numbers, node.effect)
         if at < len(self.numbers) and self.numbers[at] == node.effect:
             self.effects[at] = node
@@ -89,8 +94,20 @@ class Leaf:
         return count
 
 
-Changes = dict[tuple[str, int], tuple[Leaf, int]]
-Watcher = Callable[[Sequence[tuple[Leaf, int]], Sequence[tuple[str, AnyRecord]]], None]
+Watcher = Callable[[Sequence[tuple[Leaf, int]], Sequence[tuple[str, AnyRecord]], bool], None]
+
+
+class News:
+    """What one look found."""
+
+    def __init__(self) -> None:
+        self.untold = False
+        """There was something before there was a watcher."""
+        self.changes: dict[tuple[str, int], tuple[Leaf, int]] = {}
+        self.records: list[tuple[str, AnyRecord]] = []
+        """These two are for the watcher, and empty without one."""
+        self.begun: dict[str, tuple[str, int]] = {}
+        """Processes that were started: by which process, and which of its effects."""
 
 
 class Place(NamedTuple):
@@ -111,9 +128,9 @@ class Book:
         self.revision = 0
         self.leaves: dict[str, Leaf] = {}
         self.watcher: Watcher | None = None
-        """Told of all that came or changed: (process, number of the effect, or 0 for the process itself); and of the
-        records that were read for it."""
-        self._busy = asyncio.Lock()
+        """Told of all that came or changed: (process, number of the effect, or 0 for the process itself); of the
+        records that were read for it; and whether there is more that it was not told of."""
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def root(self) -> Leaf:
@@ -127,58 +144,81 @@ class Book:
     def over(self) -> bool:
         return all(leaf.over for leaf in self.leaves.values())
 
-    async def refresh(self) -> None:
-        """Read on. Raises UnknownRun."""
-        async with self._busy:
-            changes = await self._rows()
-            fresh: list[tuple[str, AnyRecord]] = []
-            while (read := await self._journals(changes, fresh)) or await self._children(changes):
-                if read == PIECE:
-                    await asyncio.sleep(0)  # others are served meanwhile
-            if changes:
-                self.revision += 1
-                self._measure()
-            if self.watcher is not None and (changes or fresh):
-                self.watcher(list(changes.values()), fresh)
+    @property
+    def reading(self) -> bool:
+        """There is more of it, which is being read."""
+        return self._task is not None and not self._task.done()
 
-    async def _rows(self) -> Changes:
+    async def refresh(self, patience: float | None = None) -> None:
+        """Read on: all that was written so far, or what can be read in `patience` seconds, and the rest meanwhile.
+        Raises UnknownRun."""
+        if patience is None and self._task is not None and not self._task.done():
+            await asyncio.shield(self._task)  # it may have begun before what was written last
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read())
+            self._task.add_done_callback(_heard)
+        await asyncio.wait([self._task], timeout=patience)
+        if self._task.done() or not self.leaves:
+            await asyncio.shield(self._task)
+
+    async def _read(self) -> None:
+        news = News()
+        await self._rows(news)
+        while await self._journals(news) or await self._children(news):
+            pass
+        if news.untold or news.changes:
+            self._measure()
+            if self.watcher is not None:
+                self.watcher(list(news.changes.values()), news.records, news.untold)
+
+    async def _rows(self, news: News) -> None:
         """Look at the rows of processes that had not ended."""
         known = [id for id, leaf in self.leaves.items() if not leaf.over or leaf.read < leaf.row.length]
         wanted = known if self.leaves else [self.id]
         rows = await self.store.rows(ids=wanted, limit=len(wanted)) if wanted else []
         if not self.leaves and not rows:
             raise UnknownRun(f"there is no run {self.id!r} in {self.store.url}; `weft ps` lists those there are")
-        changes: Changes = {}
         for row, state in zip(rows, await states_of(self.store, rows), strict=True):
             leaf = self.leaves.get(row.id)
             if leaf is None:
                 leaf = self.leaves[row.id] = Leaf(row, None, 0)
-                changes[row.id, 0] = leaf, 0
+                self._tell(news, leaf, 0)
             elif state != leaf.state or (leaf.row.started, leaf.row.owner) != (row.started, row.owner):
-                changes[row.id, 0] = leaf, 0
-            ended = row.state in FINISHED and not leaf.over
+                self._tell(news, leaf, 0)
+            if row.state in FINISHED and not leaf.over:
+                for number in leaf.flying:
+                    self._tell(news, leaf, number)
             leaf.row, leaf.state = row, state
-            if ended:
-                changes.update({(row.id, number): (leaf, number) for number in leaf.flying})
-        return changes
 
-    async def _journals(self, changes: Changes, fresh: list[tuple[str, AnyRecord]]) -> int:
+    async def _journals(self, news: News) -> int:
         """Read a piece of the journals; gives how many segments it was."""
         open = {id: leaf.read for id, leaf in self.leaves.items() if not leaf.over or leaf.read < leaf.row.length}
         segments = await self.store.growth(open, PIECE) if open else []
+        unseen = 0
         for segment in segments:
+            if unseen > BREATH:
+                self._measure()
+                await asyncio.sleep(0)  # others are served meanwhile
+                unseen = 0
             leaf = self.leaves[segment.process]
-            for number, record in enumerate(decode_records(segment.records), segment.first):
+            records = decode_records(segment.records)
+            for number, record in enumerate(records, segment.first):
                 if self.watcher is not None:
-                    fresh.append((segment.process, record))
-                effect = await self._take(leaf, number, record)
+                    news.records.append((segment.process, record))
+                if effect := await self._take(leaf, number, record, news):
+                    self._tell(news, leaf, effect)
                 leaf.last = record.at
-                if effect:
-                    changes[leaf.row.id, effect] = leaf, effect
-            leaf.read = segment.first + length_of(segment.records)
+            leaf.read = segment.first + len(records)
+            unseen += len(records)
         return len(segments)
 
-    async def _take(self, leaf: Leaf, number: int, record: AnyRecord) -> int:
+    def _tell(self, news: News, leaf: Leaf, number: int) -> None:
+        if self.watcher is None:
+            news.untold = True
+        else:
+            news.changes[leaf.row.id, number] = leaf, number
+
+    async def _take(self, leaf: Leaf, number: int, record: AnyRecord, news: News) -> int:
         """One record; gives the number of the effect that it tells something new of, or 0."""
         id = leaf.row.id
         match record:
@@ -190,6 +230,8 @@ class Book:
                 node = await node_of(self.store, id, number, record)
                 leaf.put(node)
                 leaf.sums.add(node)
+                if node.child and node.kind == "spawn":
+                    news.begun[node.child] = id, record.effect
             case Started():
                 if record.kind == "timer":
                     return 0
@@ -213,13 +255,10 @@ class Book:
                 return 0
         return record.effect
 
-    async def _children(self, changes: Changes) -> bool:
+    async def _children(self, news: News) -> bool:
         """Take in the processes that effects have started since; gives whether there were any."""
-        begun: dict[str, tuple[str, int]] = {}
-        for leaf, number in list(changes.values()):
-            node = leaf.effect(number) if number else None
-            if node is not None and node.kind == "spawn" and node.child and node.child not in self.leaves:
-                begun[node.child] = leaf.row.id, number
+        begun = {id: by for id, by in news.begun.items() if id not in self.leaves}
+        news.begun.clear()
         rows = await self.store.rows(ids=list(begun), limit=len(begun)) if begun else []
         for row, state in zip(rows, await states_of(self.store, rows), strict=True):
             parent, number = begun[row.id]
@@ -229,11 +268,12 @@ class Book:
             leaf.state = state
             around = self.leaves[parent].children
             around.insert(bisect_right(around, number, key=_first), (number, leaf))
-            changes[row.id, 0] = leaf, 0
+            self._tell(news, leaf, 0)
         return any(row.id in self.leaves for row in rows)
 
     def _measure(self) -> None:
-        """How many rows each process has, itself and all below."""
+        """How many rows each process has, itself and all below: what was read is there from now on."""
+        self.revision += 1
         for leaf in self.leaves.values():
             leaf.size = 1 + len(leaf.effects)
         for leaf in reversed(self.leaves.values()):  # children came after their parents
@@ -324,6 +364,12 @@ class Book:
         return max(max(leaf.last, leaf.end or 0.0) for leaf in self.leaves.values())
 
 
+def _heard(task: asyncio.Task[None]) -> None:
+    """Whoever asks next is told what went wrong; if nobody does, that is no news."""
+    if not task.cancelled():
+        task.exception()
+
+
 def _first(pair: tuple[int, Leaf]) -> int:
     return pair[0]
 
@@ -379,11 +425,11 @@ class Books:
         self._books.move_to_end(id)
         return book
 
-    async def read(self, id: str) -> Book:
-        """The tree below this run, as it is now. Raises UnknownRun."""
+    async def read(self, id: str, patience: float | None = None) -> Book:
+        """The tree below this run as it is now, or after so many seconds as far as it was read. Raises UnknownRun."""
         book = self.at(id)
         try:
-            await book.refresh()
+            await book.refresh(patience)
         finally:
             if not book.leaves:
                 self._books.pop(id, None)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from weft.cli.look import states_of
 from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
@@ -21,7 +22,6 @@ from weft.web.page.book import Book, Books, Leaf, span
 from weft.web.page.people import asked
 from weft.web.page.ring import Ring
 from weft.web.page.runs import line, lines, sums_of
-from weft.web.page.state import states_of
 from weft.web.page.sums import Lines
 from weft.web.page.words import Words
 
@@ -51,15 +51,17 @@ class Watched:
         self.asked: list[str] = []
         book.watcher = self._changed
 
-    def _changed(self, changes: Sequence[tuple[Leaf, int]], fresh: Sequence[tuple[str, AnyRecord]]) -> None:
+    def _changed(
+        self, changes: Sequence[tuple[Leaf, int]], fresh: Sequence[tuple[str, AnyRecord]], missed: bool
+    ) -> None:
         book, root = self.book, self.book.root
-        if changes:
+        if changes or missed:
             told = [span(leaf, leaf.effect(number) if number else None) for leaf, number in changes[-SPANS:]]
             self.ring.push(
                 "spans",
                 {
                     "revision": book.revision, "total": book.total, "end": book.end(), "latest": book.latest(),
-                    "spans": told, "more": len(changes) > SPANS,
+                    "spans": told, "more": missed or len(changes) > SPANS,
                 },
             )  # fmt: skip
             self.ring.push("run", line(root.row, root.state, sums_of(root)))
@@ -75,11 +77,9 @@ class Watched:
             self.ring.push("inbox", {"items": [asked(opened(one)) for one in own]})
 
     def check_end(self) -> None:
-        if (
-            self.book.over
-            and not self.ring.ended
-            and all(one.read >= one.row.length for one in self.book.leaves.values())
-        ):
+        leaves = self.book.leaves.values()
+        whole = not self.book.reading and all(one.over and one.read >= one.row.length for one in leaves)
+        if whole and not self.ring.ended:
             self.ring.push("end", {"state": self.book.root.state})
             self.ring.end()
 
@@ -107,13 +107,13 @@ class Feed:
         """A run, which is looked at as long as somebody is in its ring. Raises UnknownRun."""
         one = self.watched.get(id)
         if one is None:
-            book = await self.books.read(id)
+            book = await self.books.read(id, SLOW)
             one = self.watched.get(id) or Watched(book)
             self.watched[id] = one
         self.watched.move_to_end(id)
         one.ring.viewers += 1
         try:
-            await one.book.refresh()  # what came while nobody watched
+            await one.book.refresh(SLOW)  # what came while nobody watched
             one.ask(await self.store.questions())
             one.check_end()
         except BaseException:
@@ -170,7 +170,7 @@ class Feed:
     async def _look(self) -> None:
         questions = await self.store.questions()
         for one in [one for one in self.watched.values() if one.ring.viewers and not one.ring.ended]:
-            await one.book.refresh()
+            await one.book.refresh(SLOW)
             one.ask(questions)
             one.check_end()
         if self.runs.viewers:

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.requests import Request
 
-from weft.core.codec import decode_plain
-from weft.core.record import (
-    AnyRecord,
-    Approved,
-    Attempt,
-    Blob,
-    Cancel,
-    Decision,
-    End,
-    Fork,
-    Granted,
-    Outcome,
-    Patch,
-    Released,
-    Reserved,
-    Started,
-    Value,
-)
+from weft.cli.logs import words
+from weft.core.record import AnyRecord, Approved, Attempt, Blob, Cancel, Decision, End, Outcome, Value
 from weft.store.base import Store
 from weft.trace.reading import error_text, read_records
 from weft.web.page.answer import flag, mark, marked, whole
 from weft.web.page.book import Book
 
 WIDTH = 300
-"""Characters of a value in a line."""
+"""Characters of an error in a line."""
 
 
 async def list_logs(store: Store, book: Book, request: Request) -> dict[str, Any]:
@@ -62,41 +45,15 @@ def _level(record: AnyRecord) -> str:
 
 
 def text_of(record: AnyRecord) -> str:
-    """What a record says, in one line."""
+    """What a record says, in one line: what went wrong by its message, all else as `weft logs` has it."""
     match record:
-        case Outcome():
-            name = record.name if record.kind == "step" else f"{record.kind} {record.name}".strip()
-            return f"{name} → {_short(record.value)}" if record.ok else f"{name} failed: {_error(record.value)}"
-        case Started():
-            return f"{record.name or record.kind} began"
+        case Outcome(ok=False):
+            return f"✗ #{record.effect} {record.name or record.kind} failed: {_error(record.value)}"
         case Attempt():
-            return f"{record.name}: attempt {record.attempt} failed: {_error(record.error)}"
-        case Decision():
-            return f"{record.verdict}: {record.action} {record.resource}"
-        case Approved():
-            return f"{record.who or 'somebody'} said {record.verdict}"
-        case Granted():
-            return "a person gave it one more right"
-        case Released():
-            return f"{record.who or 'somebody'} let one value go to {record.action} {record.resource}"
-        case Reserved():
-            return "uses of limited rights were set apart"
-        case Cancel():
-            return "cancellation reached the body"
-        case Patch():
-            return f"the body took the new side of patched({record.id!r})"
-        case Fork():
-            return f"what comes before is of run {record.origin}"
-        case End():
-            failed = record.state == "failed"
-            return f"end: {record.state}{': ' + _error(record.value) if failed else ''}"
-
-
-def _short(value: Value) -> str:
-    if isinstance(value, Blob):
-        return f"({value.size:,} bytes)"
-    text = json.dumps(decode_plain(value), ensure_ascii=False)
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+            return f"! #{record.effect} {record.name}: attempt {record.attempt} failed: {_error(record.error)}"
+        case End(state="failed"):
+            return f"· end: failed: {_error(record.value)}"
+    return words(record)
 
 
 def _error(value: Value) -> str:

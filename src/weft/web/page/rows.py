@@ -30,13 +30,18 @@ def page_of_rows(book: Book, request: Request) -> dict[str, Any]:
         found = _place(book, at).at
         start = max(0, found - count // 3)
     fits = fitting(request)
-    told: dict[str, Any] = {"revision": book.revision, "start": book.start(), "end": book.end()}
+    told: dict[str, Any] = {**read(book), "start": book.start(), "end": book.end()}
     if fits is None:
         rows = [book.told(place) for place in book.rows(start, count)]
         return {**told, "total": book.total, "found": found, "rows": rows}
     all_ = [place for place in book.rows() if fits(place)]
     rows = [book.told(place) for place in all_[start : start + count]]
     return {**told, "total": len(all_), "found": None, "rows": rows}
+
+
+def read(book: Book) -> dict[str, Any]:
+    """Which state of the tree an answer is of. `reading`: there is more, which is being read."""
+    return {"revision": book.revision, "reading": book.reading}
 
 
 def fitting(request: Request) -> Callable[[Place], bool] | None:
@@ -85,8 +90,8 @@ def find_row(book: Book, request: Request) -> dict[str, Any]:
     else:
         found = next((place for place in book.rows(start) if fits(place)), None)
     if found is None:
-        return {"revision": book.revision, "index": None, "id": None}
-    return {"revision": book.revision, "index": found.at, "id": span(found.leaf, found.node)["id"]}
+        return {**read(book), "index": None, "id": None}
+    return {**read(book), "index": found.at, "id": span(found.leaf, found.node)["id"]}
 
 
 # --- children -------------------------------------------------------------------------------------------------------
@@ -105,9 +110,9 @@ def page_of_spans(book: Book, request: Request) -> Response:
         ):
             continue
         if len(items) == limit:
-            return answer({"revision": book.revision, "items": items, "next": mark(place.at)})
+            return answer({**read(book), "items": items, "next": mark(place.at)})
         items.append(told)
-    return answer({"revision": book.revision, "items": items, "next": None})
+    return answer({**read(book), "items": items, "next": None})
 
 
 def _below(book: Book, parent: Place, start: int) -> Iterator[Place]:
@@ -152,7 +157,7 @@ def buckets(book: Book, request: Request) -> dict[str, Any]:
     within = request.query_params.get("parent")
     leaves = list(book.leaves.values()) if within is None else list(_family(_place(book, within)))
     width = max((until - since) / count, 1e-9)
-    told = {"revision": book.revision, "start": since, "end": until, "width": width}
+    told = {**read(book), "start": since, "end": until, "width": width}
     return {**told, "buckets": _counted(leaves, since, width, count, book.latest())}
 
 
@@ -208,7 +213,7 @@ def bands(book: Book, request: Request) -> dict[str, Any]:
     rows = max(0, min(whole(request, "count", 1 << 53, 1, 1 << 53), book.total - start))
     parts = min(whole(request, "n", 200, 1, PARTS), rows)
     if not parts:
-        return {"revision": book.revision, "total": book.total, "bands": []}
+        return {**read(book), "total": book.total, "bands": []}
     made: list[dict[str, Any]] = [
         {"from": start + at * rows // parts, "to": start + (at + 1) * rows // parts, "start": None, "end": None}
         for at in range(parts)
@@ -222,7 +227,7 @@ def bands(book: Book, request: Request) -> dict[str, Any]:
         one["end"] = end if one["end"] is None else max(one["end"], end)
         counts[at][status] += 1
     told = [{**one, "failed": of["failed"], "running": of["running"]} for one, of in zip(made, counts, strict=True)]
-    return {"revision": book.revision, "total": book.total, "bands": told}
+    return {**read(book), "total": book.total, "bands": told}
 
 
 def _reach(place: Place, now: float) -> tuple[float, float, str]:

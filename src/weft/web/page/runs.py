@@ -7,32 +7,19 @@ from typing import Any
 
 from starlette.requests import Request
 
+from weft.cli.look import states_of
 from weft.core.codec import decode_plain
-from weft.core.errors import BadInput, UnknownRun
+from weft.core.errors import BadInput
 from weft.core.record import Blob, from_column
 from weft.store.base import FINISHED, PAUSED, ProcessRow, Store
 from weft.web.page.answer import flag, mark, marked, number, whole
 from weft.web.page.body import column
 from weft.web.page.book import Book, Leaf
-from weft.web.page.state import states_of
 from weft.web.page.sums import Lines, Sums
 
 LOOKED_AT = 2_000
 """Runs that one search looks at."""
 STATES = frozenset({"running", "waiting", "queued", PAUSED, "interrupted", *FINISHED, "arriving"})
-
-
-async def find_run(store: Store, part: str) -> ProcessRow:
-    """The run whose id is `part`, or alone contains it. Raises UnknownRun."""
-    row = await store.row(part)
-    if row is not None:
-        return row
-    found = await store.find(part)
-    if len(found) == 1 and (row := await store.row(found[0])) is not None:
-        return row
-    if found:
-        raise UnknownRun(f"{part[:40]!r} fits several runs: {', '.join(found)}; give more of the id")
-    raise UnknownRun(f"there is no run {part[:40]!r} in {store.url}")
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------
@@ -165,6 +152,7 @@ def total(book: Book) -> dict[str, Any]:
         "running": sum(0 if leaf.over else len(leaf.flying) for leaf in leaves),
         "start": book.start(),
         "end": book.end(),
+        "reading": book.reading,
     }
 
 

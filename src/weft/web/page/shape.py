@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from weft.cli.look import find_run
 from weft.core.declare import Workflow, registry
 from weft.core.errors import BadInput, WeftError
 from weft.store.base import Store
@@ -24,7 +25,7 @@ from weft.trace.reading import Node, process_node
 from weft.web.page.actions import declare
 from weft.web.page.answer import needed
 from weft.web.page.book import Book, Books, span
-from weft.web.page.runs import find_run, line, sums_of
+from weft.web.page.runs import line, sums_of
 
 HIGH = 34.0
 """Of a vertex, in the units of the layout."""

@@ -13,7 +13,7 @@ from weft.core.record import Fork, Outcome, Started, decode_records, length_of
 from weft.store.base import FINISHED, ProcessRow, Segment, Store
 from weft.trace.reading import Node, node_of
 
-MOST = 20_000
+MOST = 5_000
 """Records of a journal that are read for a line in a list."""
 KEPT = 10_000
 """Runs whose sums are remembered."""
@@ -113,6 +113,7 @@ class Lines:
                 grown.add(segment.process)
             if len(segments) < PIECE:
                 break
+            await asyncio.sleep(0)  # others are served meanwhile
             for id in [id for id, one in wanted.items() if one.records >= most]:
                 wanted.pop(id).whole = False
         while len(self._read) > KEPT:

@@ -93,10 +93,9 @@ def _wait(builder: Builder, frame: Frame, value: ast.expr, before: Frontier) -> 
     """`await` of something that was called before: a task, a coroutine, a child."""
     names = [node.id for node in ast.walk(value) if isinstance(node, ast.Name)]
     child = frame.spawned and any(_is_child(frame, name) for name in names)
-    over = builder.waited(names, _aliases(frame)) if builder.beside else set()
-    if not over and not child and not frame.spawned and not builder.beside:
-        return before
+    over = builder.waited(names, _aliases(frame))
     if child:
+        frame.awaited += 1
         return builder.effect("child", "*", frame, value, before | over)
     return before | over
 
@@ -265,13 +264,22 @@ def entered(
 ) -> Frontier | None:
     """What is entered by `with` or gone over by `async for`, with what is done inside; None if it makes no difference
     to the graph but for its own expression."""
+    stack = list(builder.stack)
+
+    def back(last: Frontier) -> Frontier:
+        """What the caller does at a `yield` is no call by the function that yields."""
+        within, builder.stack = builder.stack, list(stack)
+        after = inside(last)
+        builder.stack = within
+        return after
+
     for mean in meanings(builder, frame, call.func):
         if isinstance(mean, Beside) and mean.how == "group":
             return builder.line(inside, before)
         if isinstance(mean, Helper) and mean.yields:
             for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
                 before = expression(builder, frame, argument, before)
-            return _helper(builder, frame, mean, _parameters(frame, mean, call), before, inside)
+            return _helper(builder, frame, mean, _parameters(frame, mean, call), before, back)
         if mean is None or (isinstance(mean, Effect | Agent) and not getattr(mean, "at_once", False)):
             first = _made(builder, frame, call, mean, before) | before
             return inside(first) | _made(builder, frame, call, mean, inside(first))
@@ -302,8 +310,9 @@ def _beside(
     last = set()
     for one in call.args:
         last |= builder.line(partial(_argument, builder, frame, [one]), point)
-    names = [node.id for one in call.args for node in ast.walk(one) if isinstance(node, ast.Name)]
-    if builder.beside:
+    held = [one for one in call.args if not any(isinstance(node, ast.Call) for node in ast.walk(one))]
+    names = [node.id for one in held for node in ast.walk(one) if isinstance(node, ast.Name)]
+    if names and builder.beside:
         last |= builder.waited(names, _aliases(frame))
     join = builder.control("join", frame.helper.file, call.lineno)
     builder.link(last | point, join)
@@ -325,7 +334,7 @@ def _argument(builder: Builder, frame: Frame, arguments: Iterable[ast.expr], bef
 def _spawn(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, holder: str) -> Frontier:
     for one in call.args[1:]:
         before = expression(builder, frame, one, before)
-    frame.spawned = True
+    frame.spawned += 1
     after: Frontier = set()
     found = frame.scope.meanings(call.args[0]) if call.args else []
     known: list[Workflow[..., Any] | None] = [one for one in found if isinstance(one, Workflow)]
