@@ -110,6 +110,7 @@ export async function takeToken() {
   const found = location.hash.match(/^#token=(.+)$/);
   if (!found) return;
   history.replaceState(null, "", `${location.pathname}#/runs`);
+  dispatchEvent(new Event("hashchange"));
   await signIn(decodeURIComponent(found[1]));
 }
 

@@ -35,7 +35,7 @@ function Drawing({ graph, chosen }) {
   const drag = useRef(null);
   const [x, y, wide, high] = held ?? begin(whole);
   const zoom = (by, px = 0.5, py = 0.5) => hold([x + wide * px * (1 - by), y + high * py * (1 - by), wide * by, high * by]);
-  useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(whole) }, { "+ - 0": "zoom in, out, all" }, [x, y, wide, high]);
+  useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(whole) }, { "+ - 0": "zoom in, out, all" });
   useEffect(() => {
     const at = /** @type {SVGSVGElement} */ (svg.current);
     const wheel = (event) => {

@@ -28,7 +28,6 @@ export function View({ here, server }) {
   useKeys(
     { j: () => move(1), k: () => move(-1), a: press("Allow once"), d: press("Deny"), "/": () => /** @type {any} */ (document.querySelector(".question.chosen input, .question.chosen textarea"))?.focus() },
     { "j k": "next, previous question", "a d": "go to Allow once, Deny", "/": "go to the answer" },
-    [at, items.length],
   );
   return html`<div class="page narrow">
     <div class="page-head"><h1>Inbox</h1>

@@ -2,19 +2,21 @@
  * The keyboard. A view says which keys it takes while it is shown (`useKeys`); the last one that takes a key gets it.
  * Keys typed into a field are the field's, except Escape, which leaves it.
  */
-import { useEffect } from "./vendor/preact.js";
+import { useEffect, useRef } from "./vendor/preact.js";
 
 /** @typedef {Record<string, (event: KeyboardEvent) => void>} Takes what each key does, by `event.key` */
 /** @type {{ takes: Takes, says: Record<string, string> }[]} */
 const layers = [];
 
-/** @param {Takes} takes @param {Record<string, string>} [says] words for the help, by key @param {any[]} [of] when to take it up anew */
-export function useKeys(takes, says = {}, of) {
+/** @param {Takes} takes as they are drawn: keys that follow each other quickly see what the one before did
+ * @param {Record<string, string>} [says] words for the help, by key */
+export function useKeys(takes, says = {}) {
+  const layer = useRef({ takes, says }).current;
+  Object.assign(layer, { takes, says });
   useEffect(() => {
-    const layer = { takes, says };
     layers.push(layer);
     return () => void layers.splice(layers.indexOf(layer), 1);
-  }, of);
+  }, []);
 }
 
 /** What the keys do here, those of the innermost view first. @returns {[string, string][]} */

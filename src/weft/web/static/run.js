@@ -34,7 +34,6 @@ export function View({ here, server }) {
       ...Object.fromEntries(TABS.map(([key], n) => [String(n + 1), () => amend({ tab: key })])),
     },
     { "1 … 6": TABS.map(([, words]) => words.toLowerCase()).join(", "), Esc: "close, back" },
-    [effect],
   );
   if (!data) return html`<div class="page"><${Trouble} error=${run.error} again=${run.again} /></div>`;
   return html`<div class="run">

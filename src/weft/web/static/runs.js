@@ -62,15 +62,18 @@ function Filters({ query, states }) {
   const typed = useRef(0);
   useKeys({ "/": () => field.current?.focus() }, { "/": "search" });
   useEffect(() => () => clearTimeout(typed.current), []);
+  const [text, setText] = useState(query.q ?? "");
   const type = (event) => {
+    const said = event.target.value;
+    setText(said);
     clearTimeout(typed.current);
-    typed.current = setTimeout(() => amend({ q: event.target.value.trim() }), 200);
+    typed.current = setTimeout(() => amend({ q: said.trim() }), 200);
   };
   const toggle = (one) =>
     amend({ state: (states.includes(one) ? states.filter((other) => other !== one) : [...states, one]).join(",") });
   const pick = (name) => (event) => amend({ [name]: event.target.value });
   return html`<search class="filters">
-    <input ref=${field} type="search" placeholder="Search id, workflow or error" aria-label="Search runs" value=${query.q ?? ""} onInput=${type} />
+    <input ref=${field} type="search" placeholder="Search id, workflow or error" aria-label="Search runs" value=${text} onInput=${type} />
     <select aria-label="Began" value=${query.since ?? ""} onChange=${pick("since")}>
       ${SINCE.map(([value, words]) => html`<option value=${value}>${words}</option>`)}
     </select>

@@ -7,7 +7,7 @@ import { useKeys } from "./keys.js";
 import { Overview } from "./overview.js";
 import { Pages } from "./pages.js";
 import { Empty, Trouble, useCalm } from "./parts.js";
-import { amend } from "./router.js";
+import { amend, place } from "./router.js";
 import { Waterfall } from "./waterfall.js";
 
 /** What the rows can be narrowed to. @type {Record<string, [string, Record<string, string>]>} */
@@ -120,7 +120,7 @@ export function Timeline({ id, chosen, only, live, server, hear }) {
     it.waterfall.again();
   }, [chosen]);
   useChosen(it, chosen);
-  useMoves(it, chosen, () => follow((on) => !on));
+  useMoves(it, () => follow((on) => !on));
   const { total, error } = it.pages;
   return html`<section class="timeline" aria-label="Timeline">
     <${Bar} it=${it} only=${only} following=${following} follow=${live ? follow : null} />
@@ -137,6 +137,7 @@ function Bar({ it, only, following, follow }) {
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
   const [missed, miss] = useState("");
   useKeys({ "/": () => field.current?.focus() }, { "/": "find" });
+  useEffect(() => miss(""), [only]);
   const find = async (event) => {
     if (event.key !== "Enter") return;
     const text = event.target.value.trim();
@@ -240,9 +241,9 @@ async function jump(it, what, back) {
   return true;
 }
 
-/** @param {Scene} it @param {string | null} chosen @param {() => void} follow */
-function useMoves(it, chosen, follow) {
-  const spot = () => it.pages.where(chosen);
+/** @param {Scene} it @param {() => void} follow */
+function useMoves(it, follow) {
+  const spot = () => it.pages.where(place().query.effect ?? null);
   const select = (index) => {
     const row = it.pages.row(index);
     it.at = index;
@@ -277,6 +278,5 @@ function useMoves(it, chosen, follow) {
       "[": () => pan(-0.25), "]": () => pan(0.25), f: follow,
     },
     { "j k": "next, previous row", "h l": "fold, unfold", "n N": "next, previous failure", "+ - 0": "zoom in, out, all", "[ ]": "earlier, later", f: "follow the end" },
-    [chosen],
   );
 }
