@@ -10,6 +10,9 @@ from weft.store.base import Store
 from weft.web.page.book import Book
 from weft.web.page.leaf import Leaf
 
+AHEAD = 8
+"""Segments that are read where one is asked for: who reads one effect often reads the next."""
+
 
 class Books:
     """The trees that were looked at last."""
@@ -56,8 +59,9 @@ class Books:
         id = leaf.row.id
         first, records = self._pieces.get(id, (0, []))
         if not 0 <= number - first < len(records):
-            for segment in await self.store.stretch(id, number, 1):
-                first, records = segment.first, decode_records(segment.records)
+            segments = await self.store.stretch(id, number, AHEAD)
+            first = segments[0].first if segments else number
+            records = [record for segment in segments for record in decode_records(segment.records)]
             self._pieces[id] = first, records
         self._pieces.move_to_end(id)
         while len(self._pieces) > self.MOST:

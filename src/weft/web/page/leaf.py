@@ -31,6 +31,8 @@ class Leaf:
         self.asides: dict[int, list[int]] = {}
         """By effect: numbers of the records that tell more of it (attempts, decisions, approvals, its begin)."""
         self.children: list[tuple[int, Leaf]] = []
+        self.rights: list[str] = []
+        """Those that it holds, as far as somebody has asked for them."""
         self.sums = Sums()
         self.size = 1
         self.last = 0.0
