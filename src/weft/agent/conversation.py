@@ -259,7 +259,7 @@ class Conversation(Generic[T]):
 
     async def _carried_out(self, calls: list[ToolCall]) -> list[ToolResult]:
         """What the calls of one reply come to, in their order; the model is told."""
-        mine = control(self.window, self.agent.context, calls, self.messages)
+        mine = control(self.window, self.agent, calls, self.messages)
         others = await self._by_tools([call for at, call in enumerate(calls) if at not in mine])
         results = [mine[at] if at in mine else others.pop(0) for at in range(len(calls))]
         self.messages.append(Message("tool", tuple(results)))

@@ -36,10 +36,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             if given is not None and (not isinstance(given, int) or given < least):
                 raise BadInput(f"Context({name}={given!r}): a number of at least {least}, or None")
 
-    @property
-    def page(self) -> int:
-        """Characters that are recalled at once: no more than half a prompt."""
-        return PAGE if self.tokens is None else min(PAGE, self.tokens)
+    def page(self, model: Asked, window: Window) -> int:
+        """Characters that are recalled at once: no more than about a third of a prompt."""
+        return min(PAGE, self.room(model, window, None) or PAGE)
 
     @property
     def reserved(self) -> tuple[ToolSpec, ...]:

@@ -8,7 +8,7 @@ a conversation that is gone on with, in whatever process, has it too. Method: do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weft.agent.context.window import Branch, Fold, Window, outermost
 from weft.core.content import ToolCall, ToolResult
@@ -18,7 +18,7 @@ from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset
 
 if TYPE_CHECKING:
-    from weft.agent.context.settings import Context
+    from weft.agent.agent import Agent
 
 DEPTH = 8
 """Subtasks that may be open in one another."""
@@ -60,10 +60,11 @@ TREE = Toolset(Tool(begin_subtask), Tool(conclude), Tool(recall))
 
 
 def control(
-    window: Window, context: Context, calls: Sequence[ToolCall], messages: Sequence[Message]
+    window: Window, agent: Agent[Any], calls: Sequence[ToolCall], messages: Sequence[Message]
 ) -> dict[int, ToolResult]:
     """The results of those calls that are about the context, by their place among all of one reply."""
-    mine = {at: call for at, call in enumerate(calls) if call.name in context.tools(window).tools}
+    context = agent.context
+    mine = {at: call for at, call in enumerate(calls) if call.name in context.tools(window)}
     changing = [at for at, call in mine.items() if call.name != "recall"]
     found = {}
     for at, call in mine.items():
@@ -72,7 +73,7 @@ def control(
             if at in changing and at != changing[0]:
                 raise BadInput("not done: one answer begins or concludes one subtask; go on with the next in the next")
             if call.name == "recall":
-                text = window.recalled(messages, given["id"], given.get("page", 1), context.page)
+                text = window.recalled(messages, given["id"], given.get("page", 1), context.page(agent.model, window))
             elif call.name == "begin_subtask":
                 text = _begun(window, given["goal"])
             else:
