@@ -56,14 +56,13 @@ class Summary(msgspec.Struct, frozen=True):
 
     async def __call__(self, gone: Sequence[Message], room: int, ask: Ask) -> str:
         order = ORDER.format(words=self.words)
-        most = max(1_000, 3 * (room - 3 * self.words))
+        answer = min(3 * self.words, room // 3)
+        most = max(1_000, 3 * (room - answer) - len(order))
         text = rendered(gone)
         if len(text) > most:
             text = f"{text[: most // 2]}\n[...]\n{text[-(most // 2) :]}"
         try:
-            reply = await ask(
-                Request(messages=[Message("system", order), Message("user", text)], max_tokens=3 * self.words)
-            )
+            reply = await ask(Request(messages=[Message("system", order), Message("user", text)], max_tokens=answer))
         except ModelError:
             return ""
         return reply.text.strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from weft.agent.context.compaction import Compaction, Summary
+from weft.agent.context.compaction import Compaction, Cut, Summary
 from weft.agent.context.subtasks import TREE
 from weft.agent.context.window import PAGE, Window
 from weft.core.content import ToolSpec
@@ -35,6 +35,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             given = getattr(self, name)
             if given is not None and (not isinstance(given, int) or given < least):
                 raise BadInput(f"Context({name}={given!r}): a number of at least {least}, or None")
+
+    @staticmethod
+    def usual(model: Asked) -> Context:
+        """That of an agent of which nothing is said. Summaries by the small models of the embedded engine mislead
+        them, so these get only the marker."""
+        return Context(compact=Cut()) if model.embedded else Context()
 
     def page(self, model: Asked, window: Window) -> int:
         """Characters that are recalled at once: no more than about a third of a prompt."""
