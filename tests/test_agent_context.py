@@ -12,19 +12,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft
 from tests.programs import drive, fresh, ran
-from weft.agent import Agent, Answer, Compacted, Context, Ended
+from weft.agent import Agent, Answer, Compacted, Context, Ended, Template
 from weft.agent.context import Cut, Summary
 from weft.agent.context.subtasks import DEPTH
 from weft.core.errors import BadInput, ModelBusy, PromptTooLong
 from weft.core.record import Outcome
-from weft.model import Message, Model, Reply, Request, Usage, script
+from weft.model import Message, Model, Reply, Request, Usage, local, script
 from weft.model.generate import length
+from weft.model.provider import Asked
 from weft.model.repair import repair
 from weft.tool import ToolCall, ToolResult, tool
 
@@ -446,7 +448,7 @@ def test_instructions_are_made_once_for_a_conversation_also_by_an_effect(store: 
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_the_model_does_prompts_are_sound_and_grow_at_their_end(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -488,6 +490,90 @@ def test_whatever_the_model_does_prompts_are_sound_and_grow_at_their_end(
 
 def shared(one: list[Message], other: list[Message]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def test_instructions_by_template_hold_memory_and_files(store: str, tmp_path: Path) -> None:
+    notes = weft.Memory("context.notes", str)
+    (tmp_path / "desk.md").write_text("It costs $$5. $day: ${notes}")
+
+    async def noted() -> str:
+        async with notes.operation() as op:
+            return await op.read("plan", "nothing")
+
+    template = Template(tmp_path / "desk.md", day="Monday", notes=noted)
+    helper, said = agent(["One.", "Two.", "Three."], "template", instructions=template)
+
+    @weft.workflow
+    async def talk() -> None:
+        talk = helper.conversation()
+        await talk.say("Go.")
+        async with notes.operation() as op:
+            op.write("plan", "owls")
+        await talk.say("Go on.")
+        await helper.conversation().say("Go.")
+
+    drive(store, lambda r: r.run(talk))
+    expected = ["It costs $5. Monday: nothing", "It costs $5. Monday: nothing", "It costs $5. Monday: owls"]
+    assert [one.messages[0].text for one in said.seen] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "why"),
+    [
+        ("$day", {}, r"place \$day, and no value"),
+        ("Hello", {"day": "Monday"}, r"no place \$day; it has none"),
+        ("It costs $5", {}, r"write \$\$"),
+        (Path("/nowhere/at/all"), {}, "can't be read"),
+    ],
+    ids=["no value", "no place", "dollar", "no file"],
+)
+def test_a_template_that_can_t_be_filled_is_refused(text: Any, values: dict[str, str], why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        Template(text, **values)
+
+
+def test_a_run_with_the_embedded_model_works_past_its_context(place: str) -> None:
+    """The real small model reads every prompt and says some words; which tool is called is scripted, for it can't
+    choose. More is said than its context holds, and what a finished subtask took is free again."""
+
+    @tool(effect="pure")
+    def glance(at: int) -> str:
+        """Look."""
+        ran.append(at)
+        return f"{at} is blue. " * 10
+
+    def glances(*at: int) -> list[ToolCall]:
+        return [ToolCall(id=f"{one}", name="glance", arguments={"at": one}) for one in at]
+
+    lines = [begin("All", "a"), *glances(1, 2), conclude("Blue", "b"), *glances(3, 4, 5, 6, 7)]
+    model = Driven(local("smollm2-135m", context=512), lines)
+    helper: Agent[str] = Agent(model, name="embedded", tools=[glance], context=Context(subtasks=True, compact=Cut()))
+    answer = drive(place, lambda r: r.run(helper, "Look at all things."))
+    assert answer.turns == len(lines) + 1 and ran == [*range(1, 8)]
+    assert length(Request(messages=answer.messages)) > 512 > max(model.prompts)
+    assert model.prompts[4] < model.prompts[3] - 100, "the subtask's steps are gone"
+
+
+class Driven(Asked):
+    """A real model, whose calls are scripted."""
+
+    def __init__(self, model: Model, lines: list[ToolCall]) -> None:
+        self.model, self.lines, self.spec = model, lines, model.spec
+        self.prompts: list[int] = []
+        """Tokens of each."""
+
+    @property
+    def embedded(self) -> bool:
+        return True
+
+    async def ask(self, request: Request, stream: str = "") -> Reply:
+        reply = await self.model.ask(msgspec.structs.replace(request, tools=[], max_tokens=4), stream)
+        self.prompts.append(reply.usage.input)
+        if len(self.prompts) > len(self.lines):
+            return reply
+        return msgspec.structs.replace(
+            reply, message=Message("assistant", [reply.text, self.lines[len(self.prompts) - 1]])
+        )
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

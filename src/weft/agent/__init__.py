@@ -10,8 +10,9 @@ from weft.agent.event import AgentEvent, Compacted, Ended, Heard, Modelled, Retu
 from weft.agent.guard import Tripped
 from weft.agent.handoff import Handoff
 from weft.agent.sub import SubAgent
+from weft.agent.template import Template
 
 __all__ = [
     "Agent", "AgentEvent", "Answer", "Compacted", "Context", "Conversation", "Ended", "Handoff", "Heard", "Modelled",
-    "Returned", "SubAgent", "Tripped", "TurnStarted",
+    "Returned", "SubAgent", "Template", "Tripped", "TurnStarted",
 ]  # fmt: skip
