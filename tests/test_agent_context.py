@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import weft
 from tests.programs import drive, fresh, ran
 from weft.agent import Agent, Answer, Compacted, Context, Ended, Template
-from weft.agent.context import Cut, Summary
+from weft.agent.context import Cut, Summary, rendered
 from weft.agent.context.subtasks import DEPTH
 from weft.core.errors import BadInput, ModelBusy, PromptTooLong
 from weft.core.record import Outcome
@@ -210,6 +210,24 @@ def test_undone_subtasks_are_open_again(place: str) -> None:
     drive(place, lambda r: r.run(talk))
     assert results(said.seen[5].messages)[0].text.startswith("s1 is finished: Blue")
     assert results(said.seen[7].messages)[0].text.startswith("s1 is finished: Red")
+
+
+def test_late_results_of_calls_outside_of_a_subtask_stay(place: str) -> None:
+    @tool(slow=True)
+    async def count(what: str) -> str:
+        """Count."""
+        return f"7 {what}"
+
+    def counting(what: str) -> ToolCall:
+        return ToolCall(id=f"c-{what}", name="count", arguments={"what": what})
+
+    waiting = ToolCall(id="w", name="wait", arguments={"until": "all"})
+    lines = [counting("owls"), begin("Mice"), [counting("mice"), waiting], conclude("7"), "Done."]
+    helper, said = agent(lines, "late", tools=[count])
+    drive(place, lambda r: r.run(helper, "Count."))
+    text = rendered(said.seen[-1].messages)
+    assert "s1 is finished: 7" in text and "7 owls" in text and "7 mice" not in text
+    assert repair(said.seen[-1].messages)[1] == []
 
 
 # --- compaction -------------------------------------------------------------------------------------------------------

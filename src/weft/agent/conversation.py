@@ -283,12 +283,14 @@ class Conversation(Generic[T]):
         """What came of calls that outlast their turn, told to the model."""
         message, results = self.handles.news()
         if message is not None:
-            self._note(message, results)
+            self._note(message)
+        for result in results:
+            self.window.came(len(self.messages), self.handles.of(result), result)
         return results
 
-    def _note(self, message: Message, about: Sequence[ToolResult] = ()) -> None:
-        """Tell the model something that no person says. `about`: the results that it tells of."""
-        self.messages.append(self.window.ours(message, about))
+    def _note(self, message: Message) -> None:
+        """Tell the model something that no person says."""
+        self.messages.append(self.window.ours(message))
 
     def _handed_over(self, call: ToolCall, over: ToolCall) -> ToolResult:
         if call is not over:

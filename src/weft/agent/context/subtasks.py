@@ -144,6 +144,5 @@ def _fold(window: Window, branch: Branch, conclusion: str, messages: Sequence[Me
     else:  # its beginning was compacted
         start = after = over.end
         begun, results = Message("assistant", branch.call), (told,)
-    own = {call.id for message in messages[branch.answer + 1 : end] for call in message.calls}
-    kept = (message for message in messages[after:end] if window.matters(message, own))
+    kept = window.outlasting(messages, after, end)
     return Fold(branch.id, branch.begin, start, end, (begun, Message("tool", results), *kept))

@@ -8,7 +8,7 @@ Folds may lie in one another; the outermost are seen. What a fold stands for is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -61,7 +61,8 @@ class Window:
         self.news: list[Fold] = []
         """Compactions that nobody was told of yet."""
         self._warned: set[str] = set()
-        self._ours: dict[int, tuple[Message, frozenset[str]]] = {}
+        self._ours: dict[int, Message] = {}
+        self._came: list[tuple[int, str, ToolResult]] = []
 
     # --- the view ---------------------------------------------------------------------------------------------------
 
@@ -90,24 +91,31 @@ class Window:
         """The conversation is only so many messages long again. Subtasks are read anew."""
         self.folds = [one for one in self.folds if one.id.startswith("c") and one.end <= length]
         self.open, self.begun, self.read = [], 0, 0
+        self._came = [one for one in self._came if one[0] <= length]
 
     # --- who said it ------------------------------------------------------------------------------------------------
 
-    def ours(self, message: Message, about: Iterable[ToolResult] = ()) -> Message:
-        """This message is in the user's place, but no person's; it tells of these results."""
-        self._ours[id(message)] = message, frozenset(one.id for one in about)
+    def ours(self, message: Message) -> Message:
+        """This message is in the user's place, but no person's."""
+        self._ours[id(message)] = message
         return message
 
     def persons(self, message: Message) -> bool:
         """Whether a person said it."""
         return message.role == "user" and id(message) not in self._ours
 
-    def matters(self, message: Message, calls: set[str]) -> bool:
-        """Whether what stands in the user's place is of use to who does not care for these calls."""
-        if message.role != "user":
-            return False
-        _, about = self._ours.get(id(message), (message, None))
-        return about is None or not about <= calls
+    def came(self, length: int, handle: str, result: ToolResult) -> None:
+        """A result was told later than its call, when the conversation was so many messages long."""
+        self._came.append((length, handle, result))
+
+    def outlasting(self, messages: Sequence[Message], start: int, end: int) -> Iterator[Message]:
+        """What of these messages matters to who does not see them: what people said, and late results of other calls
+        than theirs."""
+        yield from (message for message in messages[start:end] if self.persons(message))
+        own = {call.id for message in messages[start:end] for call in message.calls}
+        for length, handle, result in self._came:
+            if start <= length <= end and result.id not in own:
+                yield self.ours(Message("user", (Text(content=f"[{handle}] {result.name}:\n"), *result.response)))
 
     # --- handing in -------------------------------------------------------------------------------------------------
 
