@@ -21,7 +21,7 @@ import weft
 from tests.programs import drive, fresh, ran
 from weft.agent import Agent, Answer, Compacted, Context, Ended, Template
 from weft.agent.context import Cut, Summary, rendered
-from weft.agent.context.subtasks import DEPTH
+from weft.agent.context.subtasks import DEPTH, PAGES
 from weft.core.errors import BadInput, ModelBusy, PromptTooLong
 from weft.core.record import Outcome
 from weft.model import Message, Model, Reply, Request, Usage, local, script
@@ -168,6 +168,14 @@ def test_floods_are_refused(place: str) -> None:
     assert [one.error for one in first] == [False, True, True]
     last = results(said.seen[-1].messages)
     assert sum(not one.error for one in last) == DEPTH and "conclude s8 first" in last[-1].text
+
+
+def test_a_flood_of_recalls_is_refused(place: str) -> None:
+    many = [ToolCall(id=f"{n}", name="recall", arguments={"id": "s1"}) for n in range(70)]
+    helper, said = agent([begin("Sky"), conclude("Blue"), many, "Done."], "recalls")
+    drive(place, lambda r: r.run(helper, "Go."))
+    told = results(said.seen[-1].messages)[1:]
+    assert [one.error for one in told] == [False] * PAGES + [True] * (70 - PAGES)
 
 
 def test_a_subtask_is_concluded_alone_so_that_no_result_is_lost(place: str) -> None:

@@ -86,7 +86,7 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         self.instructions = instructions
         given = [*tools]
         self.handoffs = {one.spec.name: one.agent for one in given if isinstance(one, Handoff)}
-        self.context = context or Context.usual(self.model)
+        self.chosen = context
         self.tools = self.context.limited(Toolset(*(one for one in given if not isinstance(one, Handoff))))
         self.asynchronous = asynchronous
         self.outlasts = bool(asynchronous) or any(one.slow for one in self.tools)
@@ -104,6 +104,11 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         self.deps = deps
         self.settings = settings
         registry[name] = self
+
+    @property
+    def context(self) -> Context:
+        """What of a long conversation its model is shown."""
+        return self.chosen or Context.usual(self.model)
 
     @property
     def shown(self) -> str:

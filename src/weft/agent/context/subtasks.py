@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEPTH = 8
 """Subtasks that may be open in one another."""
+PAGES = 4
+"""Pages that one answer may recall."""
 
 
 async def begin_subtask(goal: str) -> str:
@@ -66,12 +68,15 @@ def control(
     context = agent.context
     mine = {at: call for at, call in enumerate(calls) if call.name in context.tools(window)}
     changing = [at for at, call in mine.items() if call.name != "recall"]
+    recalling = [at for at in mine if at not in changing][:PAGES]
     found = {}
     for at, call in mine.items():
         try:
             given = TREE[call.name].parameters.read(call.arguments)
             if at in changing and at != changing[0]:
                 raise BadInput("not done: one answer begins or concludes one subtask; go on with the next in the next")
+            if call.name == "recall" and at not in recalling:
+                raise BadInput(f"not done: one answer recalls at most {PAGES} pages")
             if call.name == "recall":
                 text = window.recalled(messages, given["id"], given.get("page", 1), context.page(agent.model, window))
             elif call.name == "begin_subtask":
