@@ -8,9 +8,10 @@ from weft.agent.conversation import Conversation
 from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped
 from weft.agent.handoff import Handoff
+from weft.agent.pace import Calibrated, Dynamic, Fixed, Pace, Taken
 from weft.agent.sub import SubAgent
 
 __all__ = [
-    "Agent", "AgentEvent", "Answer", "Conversation", "Ended", "Handoff", "Heard", "Modelled", "Returned", "SubAgent",
-    "Tripped", "TurnStarted",
+    "Agent", "AgentEvent", "Answer", "Calibrated", "Conversation", "Dynamic", "Ended", "Fixed", "Handoff", "Heard",
+    "Modelled", "Pace", "Returned", "SubAgent", "Taken", "Tripped", "TurnStarted",
 ]  # fmt: skip

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer, Ending
+from weft.agent.course import Course, Turn, now
 from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped, guarded_input, guarded_output
 from weft.agent.handles import Handles
+from weft.agent.sub import SubAgent, share
 from weft.core.content import ToolCall, ToolResult
-from weft.core.errors import AnswerMisfit
+from weft.core.errors import AnswerMisfit, BudgetExceeded
 from weft.model.answer import parse
 from weft.model.event import Finished, Restarted, TextDelta
 from weft.model.message import Message, conversation
@@ -31,6 +33,7 @@ from weft.model.provider import request_of
 from weft.model.request import Reply, Request, Usage
 from weft.model.stream import Stream
 from weft.runtime.effects import Mailbox
+from weft.tool.toolset import GIVEN_UP
 
 if TYPE_CHECKING:
     from weft.agent.agent import Agent, Prompt
@@ -47,6 +50,11 @@ LAST = (
 MOST = 64
 """Calls of one reply that are carried out."""
 TOO_MANY = f"not done: of one reply only the first {MOST} calls are carried out; ask again for what you still need"
+LEFT_OUT = "What your last calls returned is left out here: what may still be spent does not cover it."
+
+
+class _OutOfTime(Exception):
+    """The time of a turn is over, and its generation is not."""
 
 
 class Conversation(Generic[T]):
@@ -61,10 +69,12 @@ class Conversation(Generic[T]):
         self.money: float | None = 0.0
         self.handles = Handles()
         self._letter: asyncio.Task[str] | None = None
+        self._deadline: float | None = None
+        """When the generation under way must be over, by the body's clock."""
 
     async def say(self, prompt: Prompt) -> Answer[T]:
         """Say something, and wait for what is handed in. Raises what a generation or a tool raises that the model can't
-        be told: BudgetExceeded, ModelError, Tripped."""
+        be told: ModelError, Tripped."""
         async with aclosing(self._events(prompt, watched=False)) as events:
             async for event in events:
                 if isinstance(event, Ended):
@@ -86,62 +96,90 @@ class Conversation(Generic[T]):
             await self._stop_listening()
 
     async def _turns(self, watched: bool) -> AsyncGenerator[AgentEvent]:
-        number, mends = 0, self.agent.mends
+        course, mends = Course(), self.agent.mends
         while True:
             if self._spoken():
                 yield await self._heard()
-            number += 1
-            left = None if self.agent.turns is None else self.agent.turns - number
-            self.turns += 1
-            yield TurnStarted(number, self.agent.name, left)
-            for result in self._come():
+            come = self._come()
+            turn = await course.next(self.agent, self._request)
+            if turn is None:
+                yield Ended(self._answer(self._words() if self.agent.output is str else None, "limit"))
+                return
+            self.messages += [Message("user", turn.note)] if turn.note else []
+            yield TurnStarted(turn.number, self.agent.name, turn.left)
+            for result in come:
                 yield Returned(result)
             reply: Reply | None = None
-            request = self._request(last=left == 0)
-            async with aclosing(self._streamed(request) if watched else self._asked(request)) as events:
+            async with aclosing(self._generated(turn, course, watched)) as events:
                 async for event in events:
                     if isinstance(event, Reply):
                         reply = event
                     else:
                         yield event
-            if reply is None:  # somebody said something: that was no turn
-                number -= 1
+            if reply is None:  # somebody said something, or it could not be paid or waited for: that was no turn
                 continue
             self._count(reply)
             self.messages.append(reply.message)
-            calls = [call for call in reply.calls if left != 0]
+            agent, calls = self.agent, [] if turn.last else [*reply.calls]
+            results = await self._carried_out(calls, turn) if calls else []
+            course.over(agent, calls, [*come, *results])
+            for result in results:
+                yield Returned(result)
             if calls:
-                for result in await self._carried_out(calls):
-                    yield Returned(result)
                 continue
-            if left != 0 and not reply.refusal and self.handles.hold():
+            if not turn.last and not reply.refusal and self.handles.hold():
                 continue
             try:
                 output = await self._output(reply)
             except (AnswerMisfit, Tripped) as misfit:
                 told = misfit.told if isinstance(misfit, Tripped) else str(misfit)
-                if mends < 1 or left == 0 or not told or reply.finish == "length":
+                if mends < 1 or turn.last or not told or reply.finish == "length":
                     raise
                 mends -= 1
                 self.messages.append(Message("user", f"That can't be handed in: {told}"))
                 continue
-            if self._spoken() and left != 0:
+            if self._spoken() and not turn.last:
                 continue
-            yield Ended(self._answer(output, "refused" if reply.refusal else "limit" if left == 0 else "done"))
+            yield Ended(self._answer(output, "refused" if reply.refusal else "limit" if turn.last else "done"))
             return
 
     # --- the model --------------------------------------------------------------------------------------------------
 
-    def _request(self, last: bool) -> Request:
-        """What the model is asked in this turn."""
+    def _request(self, last: bool, short: bool = False, tokens: int | None = None) -> Request:
+        """What the model is asked in a turn: see `weft.agent.course.Ask`. `tokens`: the most that it may answer."""
         agent = self.agent
-        settings: dict[str, Any] = {**agent.settings}
-        messages = [*self._instructions(), *self.messages]
+        settings: dict[str, Any] = {**agent.settings} | ({"max_tokens": tokens} if tokens else {})
+        messages = [*self._instructions(), *(self._shortened() if short else self.messages)]
         if last and agent.specs:
             messages.append(Message("user", LAST))
             settings["tool_choice"] = "none"
         schema = None if agent.output is str else agent.output
         return request_of(messages, schema=schema, tools=agent.specs, **settings)
+
+    def _shortened(self) -> list[Message]:
+        """What was said, without the last calls and what they returned."""
+        said = next((at for at in reversed(range(len(self.messages))) if self.messages[at].role == "assistant"), 0)
+        words = [Message("assistant", text)] if (text := self.messages[said].text) else []
+        return [*self.messages[:said], *words, Message("user", LEFT_OUT)]
+
+    async def _generated(self, turn: Turn, course: Course, watched: bool) -> AsyncGenerator[AgentEvent | Reply]:
+        """The reply to what is asked in this turn, and what is to be seen of it; or what keeps it from being there."""
+        request = self._request(turn.last, turn.short, turn.tokens)
+        seconds = turn.seconds()
+        self._deadline = None if seconds is None else now() + seconds
+        try:
+            async with aclosing(self._streamed(request) if watched else self._asked(request)) as events:
+                async for event in events:
+                    if isinstance(event, Reply):
+                        course.answered(event)
+                    elif isinstance(event, Heard):
+                        course.interrupted()
+                    yield event
+        except BudgetExceeded:
+            course.refused()
+        except _OutOfTime:
+            course.interrupted()
+            course.refused()
 
     async def _asked(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
         """The reply to it; or what somebody said meanwhile."""
@@ -175,14 +213,17 @@ class Conversation(Generic[T]):
             yield await self._heard()
 
     async def _first(self, work: asyncio.Future[Any]) -> bool:
-        """Whether this ends before somebody says something; else it is given up."""
+        """Whether this ends before somebody says something; else it is given up. Raises _OutOfTime."""
         try:
-            await asyncio.wait({work, self._listening()}, return_when=asyncio.FIRST_COMPLETED)
+            seconds = None if self._deadline is None else max(0.0, self._deadline - now())
+            await asyncio.wait({work, self._listening()}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await _given_up(work)
             raise
         if not work.done():
             await _given_up(work)
+            if not self._spoken():
+                raise _OutOfTime
             return False
         return True
 
@@ -192,6 +233,7 @@ class Conversation(Generic[T]):
         return [Message("system", text)] if text else []
 
     def _count(self, reply: Reply) -> None:
+        self.turns += 1
         self.usage += reply.usage
         self.money = None if self.money is None or reply.money is None else self.money + reply.money
 
@@ -227,18 +269,36 @@ class Conversation(Generic[T]):
 
     # --- tools ------------------------------------------------------------------------------------------------------
 
-    async def _carried_out(self, calls: list[ToolCall]) -> list[ToolResult]:
+    async def _carried_out(self, calls: list[ToolCall], turn: Turn) -> list[ToolResult]:
         over = next((call for call in calls if call.name in self.agent.handoffs), None)
         if over is not None:
             results = [self._handed_over(call, over) for call in calls]
-        elif self.agent.outlasts:
-            results = await self.handles.carry_out(calls, self.agent, self.messages, self._listening())
         else:
-            made, refused = calls[:MOST], calls[MOST:]
-            results = await self.agent.tools.call_all(made, deps=self.agent.deps, until=self._listening())
-            results += [ToolResult.of(call.id, TOO_MANY, name=call.name, error=True) for call in refused]
+            most = int(min(turn.calls, len(calls) if self.agent.outlasts else MOST))
+            results = await self._called(calls[:most], turn)
+            results += [ToolResult.of(call.id, TOO_MANY, name=call.name, error=True) for call in calls[most:]]
         self.messages.append(Message("tool", tuple(results)))
         return results
+
+    async def _called(self, calls: list[ToolCall], turn: Turn) -> list[ToolResult]:
+        """What comes of these calls until somebody says something, or the time of the turn is over."""
+        agent, halt = self.agent, self._halt(turn.seconds(len(calls)))
+        children = sum(isinstance(agent.tools.tools.get(call.name), SubAgent) for call in calls)
+        share.set(turn.share_of(max(1, children)))
+        try:
+            if agent.outlasts:
+                return await self.handles.carry_out(calls, agent, self.messages, halt)
+            return await agent.tools.call_all(calls, deps=agent.deps, until=halt)
+        except BudgetExceeded as error:
+            return [ToolResult.of(call.id, f"{GIVEN_UP}: {error}", name=call.name, error=True) for call in calls]
+        finally:
+            if halt is not self._letter:
+                await _given_up(halt)
+
+    def _halt(self, seconds: float | None) -> asyncio.Future[Any]:
+        """Done when somebody says something, or when so many seconds have passed."""
+        listening = self._listening()
+        return listening if seconds is None else asyncio.create_task(asyncio.wait({listening}, timeout=seconds))
 
     def _come(self) -> list[ToolResult]:
         """What came of calls that outlast their turn, told to the model."""
@@ -263,6 +323,10 @@ class Conversation(Generic[T]):
         if agent.output is not str:
             value = parse(reply.text, agent.output, agent.name, reply.finish)
         return await guarded_output(agent.checks, value)
+
+    def _words(self) -> str:
+        """What it said last, for want of an answer."""
+        return next((one.text for one in reversed(self.messages) if one.role == "assistant" and one.text), "")
 
     def _answer(self, output: Any, ended: Ending) -> Answer[T]:
         return Answer(
