@@ -43,8 +43,9 @@ LEAST = 16
 """Tokens with which it is worth while to ask at all."""
 WORDS = 128
 """Tokens of what is said to the model about its limits, at most."""
-RESERVE = 0.1
-"""Share of its seconds that is kept for the last turn, or as long as its slowest generation took."""
+RESERVE, SECONDS = 0.1, 5.0
+"""What is kept of the seconds for the last turn: this share of them, or so many, or as many as the slowest generation
+took; never more than half."""
 
 Price = dict[str, float]
 """By kind."""
@@ -120,6 +121,8 @@ class Course:
         """Tokens of the prompt of this turn, as they were reckoned."""
         self._most: Price = {}
         """The most that this turn's generation can cost."""
+        self._seconds = 0.0, 0.0
+        """How many there were in all, by the policy and in the process's budget."""
         self._refusals = 0
         """How often something did not fit the budget any more."""
         self._noted = self._paid = 0
@@ -149,13 +152,14 @@ class Course:
                 mine = await budget_left()
             except BudgetExceeded:  # more is spent than there was, whoever did
                 mine = {"effects": 0.0}
+        self._seconds = limits.get("seconds", 0.0), max(self._seconds[1], mine.get("seconds", 0.0))
         return Left({kind: limit - spent[kind] for kind, limit in limits.items()}, mine)
 
     def _further(self, agent: Agent[Any], left: Left, ask: Ask) -> Turn | None:
         """A turn that need not be the last one."""
         if left.of("turns", 2) < 2 or left.of("effects", 3) < (3 if agent.specs else 2):
             return None
-        until, steps = self._kept(left.policy), self._kept(left.process)
+        until, steps = self._but_last(left.policy, self._seconds[0]), self._but_last(left.process, self._seconds[1])
         if min(until, steps) <= self.slowest:
             return None
         found = Turn(number=len(self.turns) + 1, calls=left.of("effects") - 2)
@@ -178,10 +182,11 @@ class Course:
             share={kind: max(0.0, spare[kind]) for kind in left.process},
         )
 
-    def _kept(self, left: Price) -> float:
-        """Seconds of it without those for the last turn."""
-        seconds = left.get("seconds", math.inf)
-        return seconds - max(self.slowest, RESERVE * seconds) if seconds < math.inf else seconds
+    def _but_last(self, left: Price, limit: float) -> float:
+        """Seconds of it without those for the last turn. `limit`: what there was in all."""
+        if "seconds" not in left:
+            return math.inf
+        return left["seconds"] - min(limit / 2, max(self.slowest, RESERVE * limit, SECONDS))
 
     def _last(self, agent: Agent[Any], left: Left, ask: Ask) -> Turn | None:
         """The last turn, in which nothing can be called, as far as what is left will do."""
@@ -229,7 +234,7 @@ class Course:
         if pace.told is not None and turn.left > pace.told:
             return ""
         self._noted = turn.number
-        return f"[{turn.left + 1} turns are left with this one; in the last one no tool can be called.{pace.hint}]"
+        return f"\n[{turn.left + 1} turns are left with this one; in the last one no tool can be called.{pace.hint}]"
 
     # --- after it ---------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,8 @@ def progress(signs: Signs, changed: bool) -> bool:
 
 class Dynamic(Pace):
     """A small limit at first, `start`; each turn that brings evidence moves the end to `more` after it, and never
-    beyond `most`. So an agent that comes on gets what it needs; one that stalls ends `more` after its last step.
+    beyond `most`. So an agent that comes on gets what it needs; one that stalls ends `more` after its last step, but
+    for an agent that has changed nothing yet not before `start`.
 
     It ends before that when it is done, which is when tests all passed after the last change and `quiet` turns have
     changed nothing since; and when it goes round in a circle: `LOOPS` turns of nothing but repeated calls."""
@@ -106,7 +107,9 @@ class Dynamic(Pace):
         limits = self.start.limits()
         brought = self._last(turns)
         if brought is not None:
-            limits = {kind: getattr(brought, kind) + more for kind, more in self.more.limits().items()}
+            further = {kind: getattr(brought, kind) + more for kind, more in self.more.limits().items()}
+            changed = any(one.signs.changed for one in turns)
+            limits = {kind: end if changed else max(end, limits[kind]) for kind, end in further.items()}
         if self.done(turns) or circling(turns):
             limits["turns"] = min(limits.get("turns", len(turns) + 1), len(turns) + 1)
         return tighter(Budget(**limits), self.most) or Budget()

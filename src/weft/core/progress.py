@@ -118,11 +118,6 @@ def outcome(text: str) -> tuple[int, int] | None:
     return (max(0, sum(ran) - broken) if ran else sum(passed)), broken
 
 
-def wasted(turns: Sequence[Signs]) -> int:
-    """Turns that called something and brought nothing."""
-    return sum(1 for one in turns if one.calls and not one.productive)
-
-
 def nearest_rank(values: Sequence[float], percentile: float) -> float:
     """The smallest of the values that at least so many per cent of them do not exceed. Raises BadInput without values,
     and for a percentile that is not above 0 and at most 100."""
