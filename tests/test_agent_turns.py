@@ -299,13 +299,10 @@ def test_tokens_are_kept_for_a_last_turn_and_never_overrun(store: str, whose: st
 
 @pytest.mark.parametrize("whose", ["policy", "process"])
 def test_money_is_kept_for_a_last_turn_and_never_overrun(
-    place: str, whose: str, monkeypatch: pytest.MonkeyPatch
+    place: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from weft.agent import course
-
-    monkeypatch.setattr(course, "money", lambda place, name, usage: 1e-6 * usage.input + 4e-6 * usage.output)
-    generate = sys.modules["weft.model.generate"]  # the package has the step under this name
-    monkeypatch.setattr(generate, "money", lambda place, name, usage: 1e-6 * usage.input + 4e-6 * usage.output)
+    (tmp_path / "prices.toml").write_text('[script]\n"*" = { input = 1.0, output = 4.0 }\n')
+    monkeypatch.setenv("WEFT_PRICES", str(tmp_path / "prices.toml"))
     model = Busy(output=100_000)
     agent = Agent(script(model), name="poor", tools=[look], turns=Fixed(Budget(money=0.01)) if whose == "policy" else 9)
     answer = go(place, agent if whose == "policy" else agent.options(budget=Budget(money=0.01)))

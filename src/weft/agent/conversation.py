@@ -179,6 +179,7 @@ class Conversation(Generic[T]):
             course.refused()
         except _OutOfTime:
             course.interrupted()
+            course.over(self.agent, (), ())
             course.refused()
 
     async def _asked(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
@@ -293,7 +294,7 @@ class Conversation(Generic[T]):
             return [ToolResult.of(call.id, f"{GIVEN_UP}: {error}", name=call.name, error=True) for call in calls]
         finally:
             if halt is not self._letter:
-                await _given_up(halt)
+                halt.cancel()
 
     def _halt(self, seconds: float | None) -> asyncio.Future[Any]:
         """Done when somebody says something, or when so many seconds have passed."""

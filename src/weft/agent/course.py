@@ -315,4 +315,5 @@ def _money(spec: str, usage: Usage) -> float:
         found = where(spec)
     except BadInput:  # a model of the user's own
         return 0.0
-    return money(found.place, found.name, usage) or 0.0
+    kept = msgspec.structs.replace(usage, cache_write=usage.input)  # some take more for a prompt that they keep
+    return max(money(found.place, found.name, one) or 0.0 for one in (usage, kept))

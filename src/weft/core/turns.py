@@ -80,6 +80,8 @@ def _drafts(records: Iterable[AnyRecord], payloads: Mapping[bytes, bytes]) -> It
 def _made(record: Outcome, payloads: Mapping[bytes, bytes]) -> Made | None:
     """The call of a tool or a sub-agent; None for a step that is none."""
     value = _plain(record.value, payloads)
+    if not record.ok and record.kind == "step" and record.role != "tool":
+        return None
     if not record.ok:
         return Made(record.name, _plain(record.args, payloads), str(value), error=True)
     if record.kind == "child":
