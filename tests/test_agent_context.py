@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import weft
 from tests.programs import drive, fresh, ran
-from weft.agent import Agent, Answer, Compacted, Context, Ended, Template
+from weft.agent import Agent, Answer, Compacted, Context, Ended, Fixed, Template
 from weft.agent.context import Cut, Summary, rendered
 from weft.agent.context.subtasks import DEPTH, PAGES
+from weft.core.budget import Budget
 from weft.core.errors import BadInput, ModelBusy, PromptTooLong
 from weft.core.record import Outcome
 from weft.model import Message, Model, Reply, Request, Usage, local, script
@@ -382,6 +383,23 @@ def test_a_subtask_whose_beginning_was_compacted_is_concluded_all_the_same(place
     assert [m.role for m in after] == ["user", "assistant", "tool"]
     assert after[2].results[0].text.startswith("s1 is finished: All blue")
     assert "thing 0 is blue" in results(said.seen[23].messages)[-1].text
+
+
+def test_under_a_limit_of_tokens_nothing_is_asked_besides(place: str) -> None:
+    """What was reckoned for a turn is what it costs: old turns are cut, not summed up."""
+    helper, said = agent(
+        [*turns(20), "Done."], "limited", context=Context(tokens=1500), turns=Fixed(Budget(tokens=40_000))
+    )
+
+    def model(request: Request) -> Any:
+        assert not request.messages[0].text.startswith("Sum up")
+        message = Message("assistant", said(request))
+        return Reply(message=message, usage=Usage(input=length(request), output=10), finish="stop")
+
+    script(model, name="limited")
+    answer = drive(place, lambda r: r.run(helper, "Look."))
+    assert answer.output == "Done." and "recall('c" in said.seen[-1].messages[0].text
+    assert answer.usage.input + answer.usage.output <= 40_000
 
 
 # --- after a crash, in a fork -----------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from weft.agent.conversation import Conversation
 from weft.agent.event import AgentEvent, Compacted, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped
 from weft.agent.handoff import Handoff
+from weft.agent.pace import Calibrated, Dynamic, Fixed, Pace, Taken
 from weft.agent.sub import SubAgent
 from weft.agent.template import Template
 
 __all__ = [
-    "Agent", "AgentEvent", "Answer", "Compacted", "Context", "Conversation", "Ended", "Handoff", "Heard", "Modelled",
-    "Returned", "SubAgent", "Template", "Tripped", "TurnStarted",
+    "Agent", "AgentEvent", "Answer", "Calibrated", "Compacted", "Context", "Conversation", "Dynamic", "Ended", "Fixed",
+    "Handoff", "Heard", "Modelled", "Pace", "Returned", "SubAgent", "Taken", "Template", "Tripped", "TurnStarted",
 ]  # fmt: skip

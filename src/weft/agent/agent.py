@@ -24,6 +24,7 @@ from weft.agent.controls import CONTROLS
 from weft.agent.conversation import Conversation
 from weft.agent.guard import InputGuard, OutputGuard
 from weft.agent.handoff import Handoff
+from weft.agent.pace import Pace, pace_of
 from weft.agent.sub import SubAgent
 from weft.core.budget import Budget
 from weft.core.declare import Workflow, registry
@@ -46,11 +47,12 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
 
     `model`: a spec or a model. `instructions`: its system prompt; a function makes it anew for each conversation.
     `tools`: what it may call: tools, toolsets, `Handoff(agent)`, `agent.as_tool()`. `output`: the type that it hands
-    in; a text if nothing is said. `turns`: how often the model may be asked. `guards`: see what is said to it;
-    `checks`: see what it hands in. `asynchronous`: each call gives a handle at once, and its result is told when it
-    comes (`weft.agent.handles`); "likely": calls of tools that took long in past runs do; calls of tools that are
-    declared slow always do. `context`: what of a long conversation the model is shown (`weft.agent.context`). `deps`:
-    given to tools' contexts, never written down. `settings`: of each generation (`temperature`, `max_tokens` ...).
+    in; a text if nothing is said. `turns`: how often the model may be asked, or a policy (`weft.agent.pace`) that
+    also limits what it may cost. `guards`: see what is said to it; `checks`: see what it hands in. `asynchronous`:
+    each call gives a handle at once, and its result is told when it comes (`weft.agent.handles`); "likely": calls of
+    tools that took long in past runs do; calls of tools that are declared slow always do. `context`: what of a long
+    conversation the model is shown (`weft.agent.context`). `deps`: given to tools' contexts, never written down.
+    `settings`: of each generation (`temperature`, `max_tokens`, `effort` ...).
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         instructions: Instructions = "",
         tools: Iterable[Tool[..., Any] | Toolset | Handoff] = (),
         output: type[T] = str,  # type: ignore[assignment]
-        turns: int | None = TURNS,
+        turns: Pace | int | None = TURNS,
         guards: Sequence[InputGuard] = (),
         checks: Sequence[OutputGuard] = (),
         mends: int = 2,
@@ -71,8 +73,7 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         deps: Any = None,
         **settings: Any,
     ) -> None:
-        if turns is not None and turns < 1:
-            raise BadInput(f"Agent(turns={turns!r}): the model is asked at least once; None for no limit")
+        self.pace = pace_of(turns)
 
         async def converse(prompt: Prompt, history: list[Message] | None = None) -> Answer[T]:
             return await self.conversation(history or ()).say(prompt)
@@ -97,7 +98,6 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise BadInput(f"Agent(tools=...): two tools are named {twice!r}; give one of them another name")
         self.output = output
-        self.turns = turns
         self.guards = tuple(guards)
         self.checks = tuple(checks)
         self.mends = mends

@@ -111,7 +111,7 @@ async def _compacted(talk: Conversation[Any], room: int, hard: bool) -> bool:
     return True
 
 
-@primitive(name="agent.compact", effect="pure", needs=())
+@primitive(name="agent.compact", effect="pure", needs=(), cost={"effects": 0})
 def took_out(id: str, start: int, end: int, tokens: int, text: str) -> str:
     """What the journal says of a compaction: messages `start` to before `end` of the conversation, which had about so
     many tokens, are `text` from now on, and recalled by `id`."""

@@ -17,6 +17,7 @@ from weft.core.errors import BadInput
 from weft.model.dialect.gather import text_of
 from weft.model.message import Message
 
+LEFT_OUT = "What your last calls returned is left out here: what may still be spent does not cover it."
 PAGE = 8_000
 """Characters of what was folded that are recalled at once."""
 
@@ -147,6 +148,15 @@ def _folded(messages: Sequence[Message], at: int, end: int, folds: Iterable[Fold
         found += fold.shown
         at = fold.end
     return [*found, *messages[at:end]]
+
+
+def without_results(said: list[Message]) -> list[Message]:
+    """What was said, without the last calls and what they returned."""
+    last = next((at for at in reversed(range(len(said))) if said[at].role == "assistant"), None)
+    if last is None:
+        return said
+    words = [Message("assistant", text)] if (text := said[last].text) else []
+    return [*said[:last], *words, Message("user", LEFT_OUT)]
 
 
 def rendered(messages: Iterable[Message]) -> str:
