@@ -596,6 +596,7 @@ def test_a_run_with_the_embedded_model_works_past_its_context(place: str) -> Non
     assert answer.turns == len(lines) + 1 and ran == [*range(1, 8)]
     assert length(Request(messages=answer.messages)) > 512 > max(model.prompts)
     assert model.prompts[4] < model.prompts[3] - 100, "the subtask's steps are gone"
+    assert model.kept[4] > model.prompts[4] / 2, "and what stood before them is still in the cells"
 
 
 class Driven(Asked):
@@ -605,6 +606,8 @@ class Driven(Asked):
         self.model, self.lines, self.spec = model, lines, model.spec
         self.prompts: list[int] = []
         """Tokens of each."""
+        self.kept: list[int] = []
+        """Those of them that the engine had already."""
 
     @property
     def embedded(self) -> bool:
@@ -613,6 +616,7 @@ class Driven(Asked):
     async def ask(self, request: Request, stream: str = "") -> Reply:
         reply = await self.model.ask(msgspec.structs.replace(request, tools=[], max_tokens=4), stream)
         self.prompts.append(reply.usage.input)
+        self.kept.append(reply.usage.cache_read)
         if len(self.prompts) > len(self.lines):
             return reply
         return msgspec.structs.replace(
