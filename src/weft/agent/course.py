@@ -75,10 +75,9 @@ class Left:
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What may be done in a turn. `began`: when it did, by the body's clock. `left`: turns after it, if limited.
     `tokens`: the most that may be answered; None: as many as the agent says. `calls`: the most that are carried out of
-    them. `until`: when it must be over; `steps`: seconds that all that it begins may run, together, and `kept` those that are
-    left then. `short`: what the
-    last calls returned does not fit, and is left out. `note`: what the model is told of its limits. `share`: what
-    sub-agents may spend."""
+    them. `until`: when it must be over; `steps`: seconds that all that it begins may run, together, and `kept`: those
+    that are left then. `short`: what the last calls returned does not fit, and is left out. `note`: what the model is
+    told of its limits. `share`: what sub-agents may spend."""
 
     number: int
     began: float
