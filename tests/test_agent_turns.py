@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import weft
 from tests.programs import drive, fresh, ran
 from weft.agent import Agent, Answer, Calibrated, Dynamic, Ended, Fixed, Pace, Taken, TurnStarted
-from weft.agent.conversation import LEFT_OUT, said
+from weft.agent.context.window import LEFT_OUT
+from weft.agent.conversation import said
 from weft.agent.past import spent_by
 from weft.core.budget import Budget
 from weft.core.errors import BadInput

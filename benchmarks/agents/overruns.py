@@ -1,9 +1,10 @@
 """Simulated agents under limits of all kinds: what they really spend is counted by the models and tools themselves.
 
-Each run draws its limits (of its policy, of its process's budget, or of both), how its model answers (how long, how many
-tokens, how many calls, when it hands in if ever, whether it heeds that it may call nothing any more), and what its tools
+Each run draws its limits (of its policy, of its process's budget, or of both), how its model answers (how long, how
+many tokens, how many calls, when it hands in, whether it heeds that it may call nothing any more), and what its tools
 return; a quarter have a sub-agent. Tokens are at most those that Weft reckons for a prompt (one for 3 bytes); an answer
-that was given up counts in full. The clock is virtual, so that seconds are exact: no run may pass a limit by anything.
+that was given up counts in full. In a fifth of the runs, calls and generations take time, by a virtual clock, so that
+seconds are exact. No run may pass a limit by anything.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ POLICY = ("turns", "tokens", "money", "seconds")
 PROCESS = (*POLICY, "effects")
 CHUNK = 100
 """Runs that share a store."""
+TIMED = 5
+"""Of so many runs one is limited in seconds: one after the other, as they share the clock."""
 console = Console(stderr=True)
 
 
@@ -91,10 +94,12 @@ class VirtualAlarms(Alarms):
 class Simulated:
     """One agent: its model, its tools, what it spent."""
 
-    def __init__(self, name: str, draw: random.Random, clock: VirtualClock, above: Simulated | None = None) -> None:
+    def __init__(
+        self, name: str, draw: random.Random, clock: VirtualClock | None, above: Simulated | None = None
+    ) -> None:
         self.name, self.draw, self.clock, self.above = name, draw, clock, above
         self.spent = Spent()
-        self.ends = draw.choice((draw.randint(1, 12), 10**9))
+        self.ends = draw.choice((draw.randint(1, 12), 30))
         """The turn at which it hands in."""
         self.deaf = draw.random() < 0.3
         self.long = draw.random() < 0.3
@@ -113,7 +118,9 @@ class Simulated:
             self.above.count(**amounts)
 
     async def work(self, seconds: float) -> None:
-        """Run for so long, unless given up before."""
+        """Run for so long, unless given up before; for no time in a run without a clock."""
+        if self.clock is None:
+            return
         began = self.clock.now
         try:
             await self.clock.sleep(seconds)
@@ -131,8 +138,10 @@ class Simulated:
         if turn >= self.ends or (request.tool_choice == "none" and not self.deaf):
             return Reply(message=Message("assistant", "x" * min(output, 3000)), usage=usage)
         names = ["look", *(["ask"] if self.child is not None else [])]
-        calls = [ToolCall(id=f"{turn}.{n}", name=self.draw.choice(names), arguments={"prompt": "x" * self.draw.randint(0, 50)})
-                 for n in range(self.draw.randint(1, 4))]  # fmt: skip
+        calls = []
+        for n in range(self.draw.randint(1, 4)):
+            arguments = {"prompt": "x" * self.draw.randint(0, 50)}
+            calls.append(ToolCall(id=f"{turn}.{n}", name=self.draw.choice(names), arguments=arguments))
         return Reply(message=Message("assistant", tuple(calls)), finish="tool_call", usage=usage)
 
     async def look(self, prompt: str) -> str:
@@ -149,13 +158,17 @@ class Simulated:
         return Agent(model, name=self.name, tools=tools, turns=turns, **said)
 
 
-def drawn(draw: random.Random, kinds: tuple[str, ...]) -> Budget:
-    """A limit of some of these kinds."""
+def drawn(draw: random.Random, kinds: tuple[str, ...], timed: bool) -> Budget:
+    """A limit of some of these kinds; of seconds in each run with a clock, and in no other."""
     amounts: dict[str, float] = {
-        "turns": draw.randint(1, 12), "tokens": int(10 ** draw.uniform(1.5, 4.5)), "money": 10 ** draw.uniform(-4, -0.5),
-        "seconds": 10 ** draw.uniform(0, 3), "effects": draw.randint(0, 25),
-    }  # fmt: skip
-    chosen = draw.sample(kinds, draw.randint(1, len(kinds)))
+        "turns": draw.randint(1, 12),
+        "tokens": int(10 ** draw.uniform(1.5, 4.5)),
+        "money": 10 ** draw.uniform(-4, -0.5),
+        "seconds": 10 ** draw.uniform(0, 3),
+        "effects": draw.randint(0, 25),
+    }
+    others = [kind for kind in kinds if kind != "seconds"]
+    chosen = draw.sample(others, draw.randint(0 if timed else 1, len(others))) + ["seconds"] * timed
     return Budget(**{kind: amounts[kind] for kind in chosen})
 
 
@@ -167,27 +180,32 @@ class Ran(msgspec.Struct):
     said: bool
 
 
-async def simulate(runtime: weft.Runtime, clock: VirtualClock, number: int, seed: int) -> Ran:
+async def simulate(runtime: weft.Runtime, clock: VirtualClock | None, number: int, seed: int) -> Ran:
     draw = random.Random(f"{seed}.{number}")
     one = Simulated(f"simulated.{number}", draw, clock)
-    policy = drawn(draw, POLICY) if draw.random() < 0.6 else None
-    process = drawn(draw, PROCESS) if policy is None or draw.random() < 0.5 else None
+    policy = drawn(draw, POLICY, clock is not None) if draw.random() < 0.6 else None
+    process = drawn(draw, PROCESS, clock is not None) if policy is None or draw.random() < 0.5 else None
     pace: Pace | None = None if policy is None else Fixed(policy)
     if policy is not None and draw.random() < 0.5:
         start = Budget(**{kind: most if kind == "turns" else most / 4 for kind, most in policy.limits().items()})
         pace = Dynamic(start, more=start, most=policy)
-    if pace is None and one.ends > 100 and not process:
-        one.ends = 10
     agent = one.agent(pace)
-    began = clock.now
+    began = clock.now if clock is not None else 0.0
     answer: Answer[str] = await runtime.run(agent.options(budget=process) if process else agent, "x" * 100)
     mine = msgspec.structs.replace(one.spent)
     if one.child is not None:  # a policy limits the agent's own generations
         for kind in ("turns", "tokens", "money"):
             setattr(mine, kind, getattr(mine, kind) - getattr(one.child.spent, kind))
-    mine.seconds = clock.now - began
+    mine.seconds = clock.now - began if clock is not None else 0.0
     over = [f"policy {kind}" for kind in mine.over(policy)] + [f"budget {kind}" for kind in one.spent.over(process)]
     return Ran(over, answer.ended == "limit", bool(answer.output))
+
+
+def _prices(folder: str) -> str:
+    """A file of prices in it."""
+    path = Path(folder, "prices.toml")
+    path.write_text(PRICES)
+    return str(path)
 
 
 async def runs(count: int, seed: int) -> list[Ran]:
@@ -195,15 +213,15 @@ async def runs(count: int, seed: int) -> list[Ran]:
     found: list[Ran] = []
     for at in track(range(0, count, CHUNK), "simulated agents", console=console):
         with tempfile.TemporaryDirectory(prefix="weft-overruns-") as folder:
-            prices = Path(folder, "prices.toml")
-            prices.write_text(PRICES)
-            os.environ["WEFT_PRICES"] = str(prices)
+            os.environ["WEFT_PRICES"] = _prices(folder)
             runtime = weft.Runtime(Path(folder, "journal.db"), durability="process", policy=weft.Policy(base="all"))
             async with runtime:
+                numbers = range(at, min(count, at + CHUNK))
+                work = (simulate(runtime, None, number, seed) for number in numbers if number % TIMED)
+                found += await asyncio.gather(*work)
                 clock = Patient()
                 runtime.clock = clock.time
                 runtime.alarms = VirtualAlarms(runtime, clock)
-                for number in range(at, min(count, at + CHUNK)):
-                    found.append(await simulate(runtime, clock, number, seed))
+                found += [await simulate(runtime, clock, number, seed) for number in numbers if not number % TIMED]
             del os.environ["WEFT_PRICES"]
     return found

@@ -136,7 +136,7 @@ class Conversation(Generic[T]):
             self._count(reply)
             self.messages.append(reply.message)
             agent, calls = self.agent, [] if turn.last else [*reply.calls]
-            results = await self._carried_out(calls, turn) if calls else []
+            results = await self._carried_out(calls, turn, course) if calls else []
             course.over(agent, calls, [*come, *results])
             for result in results:
                 yield Returned(result)
@@ -301,27 +301,28 @@ class Conversation(Generic[T]):
 
     # --- tools ------------------------------------------------------------------------------------------------------
 
-    async def _carried_out(self, calls: list[ToolCall], turn: Turn) -> list[ToolResult]:
+    async def _carried_out(self, calls: list[ToolCall], turn: Turn, course: Course) -> list[ToolResult]:
         """What the calls of one reply come to, in their order; the model is told."""
         mine = control(self.window, self.agent, calls, self.messages)
-        others = await self._by_tools([call for at, call in enumerate(calls) if at not in mine], turn)
+        rest = [call for at, call in enumerate(calls) if at not in mine]
+        others = await self._by_tools(rest, turn, course) if rest else []
         results = [mine[at] if at in mine else others.pop(0) for at in range(len(calls))]
         self.messages.append(Message("tool", tuple(results)))
         if self.agent.context.subtasks:
             follow(self.window, self.messages)
         return results
 
-    async def _by_tools(self, calls: list[ToolCall], turn: Turn) -> list[ToolResult]:
+    async def _by_tools(self, calls: list[ToolCall], turn: Turn, course: Course) -> list[ToolResult]:
         over = next((call for call in calls if call.name in self.agent.handoffs), None)
         if over is not None:
             results = [self._handed_over(call, over) for call in calls]
         else:
             most = int(min(turn.calls, len(calls) if self.agent.outlasts else MOST))
-            results = await self._called(calls[:most], turn)
+            results = await self._called(calls[:most], turn, course)
             results += [ToolResult.of(call.id, TOO_MANY, name=call.name, error=True) for call in calls[most:]]
         return results
 
-    async def _called(self, calls: list[ToolCall], turn: Turn) -> list[ToolResult]:
+    async def _called(self, calls: list[ToolCall], turn: Turn, course: Course) -> list[ToolResult]:
         """What comes of these calls until somebody says something, or the time of the turn is over."""
         agent, halt = self.agent, self._halt(turn.seconds(len(calls)))
         children = sum(isinstance(agent.tools.tools.get(call.name), SubAgent) for call in calls)
@@ -334,6 +335,8 @@ class Conversation(Generic[T]):
             return [ToolResult.of(call.id, f"{GIVEN_UP}: {error}", name=call.name, error=True) for call in calls]
         finally:
             if halt is not self._letter:
+                if halt.done() and not self._spoken():
+                    course.given_up(turn)
                 halt.cancel()
 
     def _halt(self, seconds: float | None) -> asyncio.Future[Any]:

@@ -73,18 +73,21 @@ class Left:
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be done in a turn. `left`: turns after it, if they are limited. `tokens`: the most that may be answered;
-    None: as many as the agent says. `calls`: the most that are carried out of them. `until`: when it must be over, by
-    the body's clock; `steps`: seconds that all that it begins may run, together. `short`: what the last calls returned
-    does not fit, and is left out. `note`: what the model is told of its limits. `share`: what sub-agents may spend."""
+    """What may be done in a turn. `began`: when it did, by the body's clock. `left`: turns after it, if limited.
+    `tokens`: the most that may be answered; None: as many as the agent says. `calls`: the most that are carried out of
+    them. `until`: when it must be over; `steps`: seconds that all that it begins may run, together, and `kept`: those
+    that are left then. `short`: what the last calls returned does not fit, and is left out. `note`: what the model is
+    told of its limits. `share`: what sub-agents may spend."""
 
     number: int
+    began: float
     left: int | None = None
     last: bool = False
     tokens: int | None = None
     calls: float = math.inf
     until: float | None = None
     steps: float | None = None
+    kept: float = math.inf
     short: bool = False
     note: str = ""
     share: dict[str, float] = {}
@@ -92,12 +95,21 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self, at_once: int = 1) -> float | None:
         """How long what begins now may take."""
         found = [] if self.until is None else [self.until - now()]
-        found += [] if self.steps is None else [self.steps / at_once]
+        found += [] if self.steps is None else [(self.steps - self._gone) / at_once]
         return max(0.0, min(found)) if found else None
+
+    @property
+    def _gone(self) -> float:
+        """Seconds that its generation has taken."""
+        return now() - self.began
 
     def share_of(self, children: int) -> Budget | None:
         """What each of so many sub-agents may spend."""
-        return Budget(**{kind: amount / children for kind, amount in self.share.items()}) if self.share else None
+        if not self.share:
+            return None
+        gone = {"seconds": self._gone}
+        share = {kind: max(0.0, amount - gone.get(kind, 0.0)) / children for kind, amount in self.share.items()}
+        return Budget(**share)
 
 
 Ask = Callable[[bool, bool], Request]
@@ -123,6 +135,8 @@ class Course:
         """The most that this turn's generation can cost."""
         self._seconds = 0.0, 0.0
         """How many there were in all, by the policy and in the process's budget."""
+        self._unbooked = math.inf
+        """Seconds of the budget that are left at least, while what was given up may not be booked yet."""
         self._refusals = 0
         """How often something did not fit the budget any more."""
         self._noted = self._paid = 0
@@ -152,6 +166,9 @@ class Course:
                 mine = await budget_left()
             except BudgetExceeded:  # more is spent than there was, whoever did
                 mine = {"effects": 0.0}
+        if "seconds" in mine:
+            mine["seconds"] = min(mine["seconds"], self._unbooked)
+        self._unbooked = math.inf
         self._seconds = limits.get("seconds", 0.0), max(self._seconds[1], mine.get("seconds", 0.0))
         return Left({kind: limit - spent[kind] for kind, limit in limits.items()}, mine)
 
@@ -162,7 +179,7 @@ class Course:
         until, steps = self._but_last(left.policy, self._seconds[0]), self._but_last(left.process, self._seconds[1])
         if min(until, steps) <= self.slowest:
             return None
-        found = Turn(number=len(self.turns) + 1, calls=left.of("effects") - 2)
+        found = Turn(number=len(self.turns) + 1, began=now(), calls=left.of("effects") - 2)
         spare = {**left.process, "effects": found.calls, "turns": left.of("turns") - 2, "seconds": steps}
         if left.priced:
             prompt, last = self._tokens(ask(False, False)), self._tokens(ask(True, False))
@@ -179,6 +196,7 @@ class Course:
             left=math.floor(left.of("turns")) - 1 if left.of("turns") < math.inf else None,
             until=now() + until if until < math.inf else None,
             steps=steps if steps < math.inf else None,
+            kept=left.process.get("seconds", math.inf) - steps if steps < math.inf else math.inf,
             share={kind: max(0.0, spare[kind]) for kind in left.process},
         )
 
@@ -194,7 +212,12 @@ class Course:
             return None
         until, steps = left.policy.get("seconds"), left.process.get("seconds")
         found = Turn(
-            number=len(self.turns) + 1, left=0, last=True, steps=steps, until=None if until is None else now() + until
+            number=len(self.turns) + 1,
+            began=now(),
+            left=0,
+            last=True,
+            steps=steps,
+            until=None if until is None else now() + until,
         )
         if not left.priced:
             return found
@@ -250,6 +273,10 @@ class Course:
         """The generation was given up: nobody knows what it did cost, so it counts as the most that it could."""
         self.tokens += int(self._most.get("tokens", 0))
         self.money += self._most.get("money", 0.0)
+
+    def given_up(self, turn: Turn) -> None:
+        """Calls were given up as the time of the turn is over. Sub-agents that end now book what they took later."""
+        self._unbooked = turn.kept
 
     def refused(self) -> None:
         """The budget did not allow what was to be done: what comes now is the last turn, or the end."""
