@@ -12,14 +12,19 @@ way is left (what was read of a stream is kept), calls under way are given up, a
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer, Ending
-from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
+from weft.agent.context.compaction import fitted
+from weft.agent.context.subtasks import control, follow
+from weft.agent.context.window import Window
+from weft.agent.event import AgentEvent, Compacted, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped, guarded_input, guarded_output
 from weft.agent.handles import Handles
 from weft.core.content import ToolCall, ToolResult
@@ -50,8 +55,8 @@ TOO_MANY = f"not done: of one reply only the first {MOST} calls are carried out;
 
 
 class Conversation(Generic[T]):
-    """One conversation with an agent. `messages`: all that was said, the instructions first. One thing is said at a
-    time; a `with` block or `close` ends the listening for letters."""
+    """One conversation with an agent. `messages`: all that was said; `window`: what of it the model is shown. One thing
+    is said at a time."""
 
     def __init__(self, agent: Agent[T], history: Sequence[Message] = ()) -> None:
         self.agent: Agent[Any] = agent
@@ -60,7 +65,12 @@ class Conversation(Generic[T]):
         self.usage = Usage()
         self.money: float | None = 0.0
         self.handles = Handles()
+        self.window = Window()
+        self._system: list[Message] = []
+        self._instructed: Agent[Any] | None = None
         self._letter: asyncio.Task[str] | None = None
+        if agent.context.subtasks:
+            follow(self.window, self.messages)
 
     async def say(self, prompt: Prompt) -> Answer[T]:
         """Say something, and wait for what is handed in. Raises what a generation or a tool raises that the model can't
@@ -97,8 +107,9 @@ class Conversation(Generic[T]):
             for result in self._come():
                 yield Returned(result)
             reply: Reply | None = None
-            request = self._request(last=left == 0)
-            async with aclosing(self._streamed(request) if watched else self._asked(request)) as events:
+            last = left == 0
+            await self._instruct()
+            async with aclosing(self._streamed(last) if watched else self._asked(last)) as events:
                 async for event in events:
                     if isinstance(event, Reply):
                         reply = event
@@ -114,7 +125,7 @@ class Conversation(Generic[T]):
                 for result in await self._carried_out(calls):
                     yield Returned(result)
                 continue
-            if left != 0 and not reply.refusal and self.handles.hold():
+            if left != 0 and not reply.refusal and self._held():
                 continue
             try:
                 output = await self._output(reply)
@@ -123,7 +134,7 @@ class Conversation(Generic[T]):
                 if mends < 1 or left == 0 or not told or reply.finish == "length":
                     raise
                 mends -= 1
-                self.messages.append(Message("user", f"That can't be handed in: {told}"))
+                self._note(Message("user", f"That can't be handed in: {told}"))
                 continue
             if self._spoken() and left != 0:
                 continue
@@ -136,30 +147,35 @@ class Conversation(Generic[T]):
         """What the model is asked in this turn."""
         agent = self.agent
         settings: dict[str, Any] = {**agent.settings}
-        messages = [*self._instructions(), *self.messages]
-        if last and agent.specs:
+        messages = [*self._system, *self.window.shown(self.messages)]
+        tools = (*agent.specs, *agent.context.tools(self.window).specs)
+        if last and tools:
             messages.append(Message("user", LAST))
             settings["tool_choice"] = "none"
         schema = None if agent.output is str else agent.output
-        return request_of(messages, schema=schema, tools=agent.specs, **settings)
+        return request_of(messages, schema=schema, tools=tools, **settings)
 
-    async def _asked(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
+    async def _asked(self, last: bool) -> AsyncGenerator[AgentEvent | Reply]:
         """The reply to it; or what somebody said meanwhile."""
-        asked = asyncio.create_task(self.agent.model.ask(request))
+        asked = asyncio.create_task(fitted(self, partial(self._request, last)))
         if await self._first(asked):
+            for event in self._compacted():
+                yield event
             yield asked.result()
         else:
             yield await self._heard()
 
-    async def _streamed(self, request: Request) -> AsyncGenerator[AgentEvent | Reply]:
+    async def _streamed(self, last: bool) -> AsyncGenerator[AgentEvent | Reply]:
         """The same, event by event."""
         words: list[str] = []
-        model = self.agent.model
-        async with Stream(lambda key: model.ask(request, key), lambda reply: reply) as stream:
+        request = partial(self._request, last)
+        async with Stream(lambda key: fitted(self, request, key), lambda reply: reply) as stream:
             events = aiter(stream)
             try:
                 while await self._first(following := asyncio.ensure_future(anext(events))):
                     event = following.result()
+                    for told in self._compacted():
+                        yield told
                     if isinstance(event, Finished):
                         yield event.reply
                         return
@@ -186,10 +202,24 @@ class Conversation(Generic[T]):
             return False
         return True
 
-    def _instructions(self) -> list[Message]:
-        given = self.agent.instructions
-        text = given() if callable(given) else given
-        return [Message("system", text)] if text else []
+    async def _instruct(self) -> None:
+        """Make the instructions, once for each agent that speaks here: prompts keep their beginning."""
+        if self._instructed is not self.agent:
+            given = self.agent.instructions
+            text = given() if callable(given) else given
+            text = await text if inspect.isawaitable(text) else text
+            self._instructed, self._system = self.agent, [Message("system", text)] if text else []
+
+    async def ask_besides(self, request: Request) -> Reply:
+        """Ask the model something that is no turn of the conversation. It counts."""
+        reply = await self.agent.model.ask(request)
+        self._count(reply)
+        return reply
+
+    def _compacted(self) -> list[Compacted]:
+        """What was taken out of the prompt since the last time."""
+        news, self.window.news = self.window.news, []
+        return [Compacted(fold.id, fold.start, fold.end, fold.shown) for fold in news]
 
     def _count(self, reply: Reply) -> None:
         self.usage += reply.usage
@@ -228,6 +258,16 @@ class Conversation(Generic[T]):
     # --- tools ------------------------------------------------------------------------------------------------------
 
     async def _carried_out(self, calls: list[ToolCall]) -> list[ToolResult]:
+        """What the calls of one reply come to, in their order; the model is told."""
+        mine = control(self.window, self.agent, calls, self.messages)
+        others = await self._by_tools([call for at, call in enumerate(calls) if at not in mine])
+        results = [mine[at] if at in mine else others.pop(0) for at in range(len(calls))]
+        self.messages.append(Message("tool", tuple(results)))
+        if self.agent.context.subtasks:
+            follow(self.window, self.messages)
+        return results
+
+    async def _by_tools(self, calls: list[ToolCall]) -> list[ToolResult]:
         over = next((call for call in calls if call.name in self.agent.handoffs), None)
         if over is not None:
             results = [self._handed_over(call, over) for call in calls]
@@ -237,14 +277,20 @@ class Conversation(Generic[T]):
             made, refused = calls[:MOST], calls[MOST:]
             results = await self.agent.tools.call_all(made, deps=self.agent.deps, until=self._listening())
             results += [ToolResult.of(call.id, TOO_MANY, name=call.name, error=True) for call in refused]
-        self.messages.append(Message("tool", tuple(results)))
         return results
 
     def _come(self) -> list[ToolResult]:
         """What came of calls that outlast their turn, told to the model."""
         message, results = self.handles.news()
-        self.messages += [message] if message is not None else []
+        if message is not None:
+            self._note(message)
+        for result in results:
+            self.window.came(len(self.messages), self.handles.of(result), result)
         return results
+
+    def _note(self, message: Message) -> None:
+        """Tell the model something that no person says."""
+        self.messages.append(self.window.ours(message))
 
     def _handed_over(self, call: ToolCall, over: ToolCall) -> ToolResult:
         if call is not over:
@@ -253,6 +299,20 @@ class Conversation(Generic[T]):
         return ToolResult.of(call.id, f"{self.agent.name} goes on from here.", name=call.name)
 
     # --- handing in -------------------------------------------------------------------------------------------------
+
+    def _held(self) -> bool:
+        """The model hands in: whether it is told something first, of calls under way and of subtasks that are open."""
+        open = self.window.hold()
+        if open is not None:
+            self._note(open)
+        return self.handles.hold() or open is not None
+
+    def undo(self, length: int) -> None:
+        """Forget all but the first so many messages."""
+        del self.messages[length:]
+        self.window.undone(length)
+        if self.agent.context.subtasks:
+            follow(self.window, self.messages)
 
     async def _output(self, reply: Reply) -> Any:
         """What is handed in. Raises AnswerMisfit, Tripped."""

@@ -225,6 +225,10 @@ class Handles:
                 one.task.result()
         return sorted((one for one in mine if one.result is not None), key=lambda one: one.over)
 
+    def of(self, result: ToolResult) -> str:
+        """The id of the handle that it is the result of."""
+        return next((id for id, one in self.known.items() if one.result is result), result.id)
+
     def under_way(self) -> list[Handle]:
         """Those that are not over, in the order in which they were asked for."""
         return [one for one in self.open if one.id and one.result is None]
