@@ -161,11 +161,11 @@ class Simulated:
 def drawn(draw: random.Random, kinds: tuple[str, ...], timed: bool) -> Budget:
     """A limit of some of these kinds; of seconds in each run with a clock, and in no other."""
     amounts: dict[str, float] = {
-        "turns": draw.randint(1, 12),
-        "tokens": int(10 ** draw.uniform(1.5, 4.5)),
-        "money": 10 ** draw.uniform(-4, -0.5),
-        "seconds": 10 ** draw.uniform(0, 3),
-        "effects": draw.randint(0, 25),
+        "turns": draw.randint(1, 20),
+        "tokens": int(10 ** draw.uniform(1.5, 6)),
+        "money": 10 ** draw.uniform(-4, 1),
+        "seconds": 10 ** draw.uniform(0, 4.5),
+        "effects": draw.randint(0, 60),
     }
     others = [kind for kind in kinds if kind != "seconds"]
     chosen = draw.sample(others, draw.randint(0 if timed else 1, len(others))) + ["seconds"] * timed

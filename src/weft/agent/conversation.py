@@ -77,6 +77,8 @@ class Conversation(Generic[T]):
         self._system: list[Message] = []
         self._instructed: Agent[Any] | None = None
         self._letter: asyncio.Task[str] | None = None
+        self._before = 0
+        """How many messages there were when the last thing was said."""
         self._deadline: float | None = None
         """When the generation under way must be over, by the body's clock."""
         self._bounded = False
@@ -98,6 +100,7 @@ class Conversation(Generic[T]):
         return self._events(prompt, watched=True)
 
     async def _events(self, prompt: Prompt, watched: bool) -> AsyncGenerator[AgentEvent]:
+        self._before = len(self.messages)
         self.messages += await guarded_input(self.agent.guards, conversation(prompt))
         try:
             async with aclosing(self._turns(watched)) as events:
@@ -390,8 +393,9 @@ class Conversation(Generic[T]):
         return await guarded_output(agent.checks, value)
 
     def _words(self) -> str:
-        """What it said last, for want of an answer."""
-        return next((one.text for one in reversed(self.messages) if one.role == "assistant" and one.text), "")
+        """What it said last, for want of an answer; nothing of what was before it was asked."""
+        said = reversed(self.messages[self._before :])
+        return next((one.text for one in said if one.role == "assistant" and one.text), "")
 
     def _answer(self, output: Any, ended: Ending) -> Answer[T]:
         return Answer(
