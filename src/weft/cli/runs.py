@@ -129,10 +129,16 @@ def show_(
 def export(
     run: RunId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="DIR", help="The page with this run in it, to open from a disk.")
+    ] = None,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
-    """Write a run, its journal and its children as JSON lines."""
+    """Write a run, its journal and its children as JSON lines, or as a folder that a browser opens."""
+    if page is not None:
+        _save_page(run, page, store, json)
+        return
     import json as js
 
     from weft.cli.host import say
@@ -160,6 +166,22 @@ def export(
     except OSError as error:
         raise BadInput(f"{output} could not be written: {error}") from None
     say({"file": str(output), "lines": len(lines)}, f"{len(lines):,} lines in {output}", json)
+
+
+def _save_page(run: str, folder: Path, store: str | None, json: bool) -> None:
+    from weft.cli.host import say
+    from weft.core.errors import BadInput
+    from weft.web.page.saved import save
+
+    async def look(opened: Store) -> int:
+        return await save(opened, (await find_run(opened, run)).id, folder)
+
+    try:
+        spans = ask(store, look)
+    except OSError as error:
+        raise BadInput(f"{folder} could not be written: {error}") from None
+    file = folder / "index.html"
+    say({"file": str(file), "spans": spans}, f"{spans:,} spans; open {file} in a browser", json)
 
 
 def _cut(text: str, width: int = 300) -> str:

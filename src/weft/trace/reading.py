@@ -173,12 +173,13 @@ async def read_effects(
         elif type(record) is Outcome:
             open.pop(record.effect, None)
             if timers or record.kind != "timer":
-                yield await _ended(store, run, number, record)
+                yield await node_of(store, run, number, record)
     for number, begun in open.values():
-        yield _flying(run, number, begun, over)
+        yield flying_node(run, number, begun, over)
 
 
-async def _ended(store: Store, run: str, number: int, record: Outcome) -> Node:
+async def node_of(store: Store, run: str, number: int, record: Outcome) -> Node:
+    """The effect whose outcome is record `number`."""
     kind = kind_of(record.kind, record.role, record.name)
     spent = record.spent or {}
     model, usage = "", (0, 0)
@@ -196,7 +197,8 @@ async def _ended(store: Store, run: str, number: int, record: Outcome) -> Node:
     )  # fmt: skip
 
 
-def _flying(run: str, number: int, record: Started, over: float | None) -> Node:
+def flying_node(run: str, number: int, record: Started, over: float | None = None) -> Node:
+    """The effect that is known to be in flight since record `number`; `over`: its process ended then."""
     kind = kind_of(record.kind, record.role, record.name)
     return Node(
         run=run, effect=record.effect, seq=number, parent=run, kind=kind, exact=record.kind, name=record.name,
