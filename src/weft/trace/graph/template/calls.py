@@ -356,6 +356,7 @@ def _map(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, holde
     with builder.perhaps(repeated=True):
         for mean in meanings(builder, frame, call.args[0]) if call.args else []:
             last |= builder.line(partial(_made, builder, frame, call, mean), point)
+    builder.edges += [Edge(one, next(iter(point)), "back") for one in sorted(last - point, key=int)]
     if not waits:
         builder.start(holder, last)
         return point
