@@ -147,7 +147,7 @@ function Budget({ name, one }) {
   if (one.limit == null) return null;
   const say = name === "money" ? money : short;
   const part = Math.min(1, one.spent / (one.limit || 1));
-  return html`<div><dt>Budget: ${name}</dt><dd title=${`${say(one.reserved)} more set apart`}>
+  return html`<div><dt>Budget: ${name}</dt><dd>
     <meter min="0" max="1" high="0.8" optimum="0" value=${part} aria-label=${`Budget of ${name}`}></meter> ${say(one.spent)} of ${say(one.limit)}</dd></div>`;
 }
 
