@@ -154,7 +154,7 @@ function Budget({ name, one }) {
 /** What a reader should know first. @param {{ run: any, asks: any[], server: any }} props */
 function Notes({ run, asks, server }) {
   return html`
-    ${run.error && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
+    ${run.error && run.state === "failed" && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
       ${run.traceback && html`<details><summary>Traceback</summary><pre>${run.traceback}</pre></details>`}</div>`}
     ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code></div>`}
     ${asks.map((one) => html`<${Question} key=${one.id} one=${one} server=${server} within />`)}
