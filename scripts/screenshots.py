@@ -39,6 +39,7 @@ def main() -> int:
 def make(client, elsewhere) -> dict[str, str]:  # type: ignore[no-untyped-def]
     """Runs in every state, by the name under which they are shown."""
     import library
+
     from tests.servers.page import Elsewhere, until
 
     died = Elsewhere(elsewhere.place)

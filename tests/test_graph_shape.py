@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.core.errors import BadInput
@@ -49,6 +49,7 @@ def paths(of: Graph) -> list[list[str]]:
     return found
 
 
+@settings(max_examples=40)
 @given(graphs())
 def test_numbers_are_those_of_all_paths(of: Graph) -> None:
     found = measure(of)
@@ -64,6 +65,7 @@ def test_numbers_are_those_of_all_paths(of: Graph) -> None:
     assert found.parallelism >= 1 or found.work == 0
 
 
+@settings(max_examples=40)
 @given(graphs())
 def test_contraction_keeps_who_comes_before_whom(of: Graph) -> None:
     small = contracted(of, lambda vertex: vertex.kind == "hidden")
@@ -79,6 +81,7 @@ def test_contraction_keeps_who_comes_before_whom(of: Graph) -> None:
             assert (b in small.successors[a]) == direct
 
 
+@settings(max_examples=40)
 @given(graphs())
 def test_drawings_show_every_vertex(of: Graph) -> None:
     order = in_order(of)

@@ -43,6 +43,12 @@ async def family(count: int) -> list[int]:
 
 
 @weft.workflow
+async def long(count: int) -> None:
+    for _ in range(count):
+        weft.random()
+
+
+@weft.workflow
 async def fails(number: int) -> str:
     large = await shaky(0)
     return large[:number] + await shaky(number)
@@ -253,6 +259,27 @@ def test_memory_has_its_cells_and_their_history(store: str) -> None:
         assert client.get("/api/memory/value?cell=page-notes/count")["body"]["value"] == 2
         run = client.get("/api/runs")["items"][0]["id"]
         assert client.get(f"/api/runs/{run}/memory")["cells"]
+
+
+def test_the_first_rows_of_a_long_run_come_while_the_rest_is_read(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.web.page.app.PATIENCE", 0.001)
+
+    async def go(runtime: weft.Runtime) -> str:
+        run = await runtime.start(long, 6_000)
+        await run
+        return run.id
+
+    id = drive(store, go, durability="process")
+    with page(store) as client:
+        first = client.get(f"/api/runs/{id}/rows")
+        assert len(first["rows"]) == 200 and (first["reading"] or first["total"] == 6_001)
+        with client.events(f"/api/runs/{id}/live") as events:
+            told = list(events)
+        assert told[0].name == "hello" and told[-1].name == "end"
+        if first["reading"]:
+            assert any(one.name == "reset" or (one.name == "spans" and one.data["more"]) for one in told)
+        last = client.get(f"/api/runs/{id}/rows?from=5990")
+        assert (last["reading"], last["total"], len(last["rows"])) == (False, 6_001, 11)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from weft.web.page import cells, costs, people, shape
 from weft.web.page.actions import Actions, Hands
 from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, refusal
 from weft.web.page.body import in_full
-from weft.web.page.book import Book, Books
+from weft.web.page.book import Book
+from weft.web.page.books import Books
 from weft.web.page.effect import locate, one_effect, whole_value
 from weft.web.page.feed import Feed
 from weft.web.page.live import live_run, live_runs

@@ -15,7 +15,8 @@ from weft.store.base import Store
 from weft.trace.reading import Node, read_records
 from weft.web.page.answer import Refused
 from weft.web.page.body import body, in_full, plain_of, shortened
-from weft.web.page.book import Books, Leaf, span
+from weft.web.page.books import Books
+from weft.web.page.leaf import Leaf, span
 from weft.web.page.people import asked
 
 GRANTS = 10_000

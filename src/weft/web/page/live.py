@@ -29,7 +29,8 @@ async def live_run(feed: Feed, id: str, request: Request) -> Response:
     """`/api/runs/RUN/live`."""
     _admit(feed)
     watched = await feed.watch(id)
-    return _stream(watched.ring, request, {"at": time(), "revision": watched.book.revision})
+    book = watched.book
+    return _stream(watched.ring, request, {"at": time(), "revision": book.revision}, book.partly and not book.reading)
 
 
 def _admit(feed: Feed) -> None:
@@ -37,12 +38,15 @@ def _admit(feed: Feed) -> None:
         raise Refused(429, "too_many", f"{VIEWERS:,} viewers watch already; close some pages")
 
 
-def _stream(ring: Ring, request: Request, hello: dict[str, Any]) -> Response:
-    """What this ring has from where the viewer stands, and all that comes. The viewer was counted in already."""
+def _stream(ring: Ring, request: Request, hello: dict[str, Any], partly: bool = False) -> Response:
+    """What this ring has from where the viewer stands, and all that comes. The viewer was counted in already. `partly`:
+    what it has read before it came may have been a part."""
     last = request.headers.get("last-event-id") or request.query_params.get("last")
     known = ring.known(last) if last else None
     number = ring.number - ring.ended if known is None else known  # that it has ended everybody hears
-    first = ring.frame("reset" if last and known is None else "hello", hello, number)
+    first = b"" if last and known is None else ring.frame("hello", hello, number)
+    if not first or partly:
+        first += ring.frame("reset", {}, number)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _Events(_frames(ring, number, first), ring, headers)
 
