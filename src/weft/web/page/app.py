@@ -9,6 +9,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -63,7 +64,7 @@ class Page:
             *self._lists(),
             *self._of_runs(),
             *self._changes(),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", GZipMiddleware(StaticFiles(directory=STATIC), minimum_size=1_024, compresslevel=6)),
             _get("/{path:path}", self._index),
         ]
         guard = Middleware(Guard, access=self.access, clock=time)

@@ -14,7 +14,7 @@ export function Graph({ id, chosen, hear }) {
   const again = useCalm(answer.again, 1500);
   useEffect(() => hear((data) => !data?.tokens && which === "graph" && again()), [which]);
   const graph = answer.data;
-  const none = graph === null ? null : !graph.nodes?.length;
+  const none = answer.ready && !graph?.nodes?.length;
   return html`<section class="graph" aria-label="Graph">
     <div class="bar-line"><div class="chips" role="group" aria-label="Which graph">
       <button aria-pressed=${String(which === "graph")} onClick=${() => setWhich("graph")}>What ran</button>
@@ -22,7 +22,7 @@ export function Graph({ id, chosen, hear }) {
       ${graph?.nodes && html`<span class="dim">${plural(graph.nodes.length, "node")}, ${plural(graph.edges.length, "edge")}${graph.folded ? ", equal neighbours folded" : ""}</span>`}
     </div>
     <${Trouble} error=${answer.error} again=${answer.again} />
-    ${none && html`<${Empty} title="No graph">${which === "template" ? "The source of this workflow can't be read here." : "Nothing has happened in this run yet."}</${Empty}>`}
+    ${none && html`<${Empty} title="No graph">${which === "template" ? "The source of this workflow can't be read here." : "Nothing has happened in this run yet, or too much to draw it."}</${Empty}>`}
     ${graph?.nodes?.length > 0 && html`<${Drawing} graph=${graph} chosen=${chosen} /><${Report} report=${graph.report} />`}
   </section>`;
 }

@@ -147,14 +147,14 @@ function Budget({ name, one }) {
   if (one.limit == null) return null;
   const say = name === "money" ? money : short;
   const part = Math.min(1, one.spent / (one.limit || 1));
-  return html`<div><dt>Budget: ${name}</dt><dd title=${`${say(one.reserved)} more set apart`}>
+  return html`<div><dt>Budget: ${name}</dt><dd>
     <meter min="0" max="1" high="0.8" optimum="0" value=${part} aria-label=${`Budget of ${name}`}></meter> ${say(one.spent)} of ${say(one.limit)}</dd></div>`;
 }
 
 /** What a reader should know first. @param {{ run: any, asks: any[], server: any }} props */
 function Notes({ run, asks, server }) {
   return html`
-    ${run.error && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
+    ${run.error && run.state === "failed" && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
       ${run.traceback && html`<details><summary>Traceback</summary><pre>${run.traceback}</pre></details>`}</div>`}
     ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code></div>`}
     ${asks.map((one) => html`<${Question} key=${one.id} one=${one} server=${server} within />`)}

@@ -124,7 +124,7 @@ function Row({ row, selected, open, now }) {
     <td class="what">
       <a href=${to(["run", row.id])}><${Name} name=${row.workflow} /></a>
       ${row.forked && html` <span class="dim">fork</span>`}
-      ${row.error && html`<div class="bad cut">${row.error.type}: ${row.error.message}</div>`}
+      ${row.error && row.state === "failed" && html`<div class="bad cut">${row.error.type}: ${row.error.message}</div>`}
     </td>
     <td class="wide mono dim" title=${row.id}>…${row.id.slice(-8)}</td>
     <td class="nowrap"><${Ago} at=${row.created} /></td>
