@@ -95,10 +95,10 @@ function useRun(run, server) {
     run: (data) => run.put((old) => (old.id === data.id ? { ...old, ...data } : old)),
     inbox: ({ items }) => ask(items),
     tokens: (data) => {
-      const before = data.restarted ? undefined : words.get(data.id);
+      const before = data.restarted ? undefined : words.get(data.stream); // which generation it is may be known later
       const now = { text: before?.text ?? "", reasoning: before?.reasoning ?? "", done: data.done };
       now[data.reasoning ? "reasoning" : "text"] += data.text;
-      words.set(data.id, now);
+      for (const key of [data.stream, data.id]) if (key) words.set(key, now);
       tell({ tokens: data.id });
     },
     end: () => (run.again(), tell(null)),
