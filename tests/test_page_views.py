@@ -160,6 +160,13 @@ def test_effects_are_found_and_narrowed(shown: Page, site: Site) -> None:
     shown.get_by_label("Show", exact=True).select_option("failed")
     shown.get_by_text("1 row", exact=True).wait_for()
     assert "only=failed" in shown.url
+    shown.get_by_label("Show", exact=True).select_option("process")
+    shown.get_by_text("3 rows", exact=True).wait_for()
+    rows = shown.locator(".row:not([hidden])")
+    assert rows.all_inner_texts()[0].startswith("everything") and not rows.first.get_attribute("aria-expanded")
+    shown.get_by_label("Find an effect").fill("look")
+    shown.get_by_label("Find an effect").press("Enter")  # it is none of these: all are shown again
+    shown.locator(".row[aria-selected=true]", has_text="look").wait_for()
 
 
 def test_an_effect_tells_all_of_itself(shown: Page, site: Site) -> None:
