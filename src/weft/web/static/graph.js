@@ -11,8 +11,8 @@ import { group } from "./waterfall.js";
 export function Graph({ id, chosen, hear }) {
   const [which, setWhich] = useState("graph");
   const answer = useGet(`/api/runs/${id}/${which}`);
-  const again = useCalm(answer.again, 1500);
-  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again()), [which]);
+  const again = useCalm(answer.again, 1500, 0.2);
+  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again(data?.total)), [which]);
   const graph = answer.data;
   const none = answer.ready && !graph?.nodes?.length;
   return html`<section class="graph" aria-label="Graph">
@@ -32,7 +32,7 @@ function Drawing({ graph, chosen }) {
   const svg = useRef(/** @type {SVGSVGElement | null} */ (null));
   const whole = useMemo(() => bounds(graph.nodes), [graph]);
   const [held, hold] = useState(/** @type {number[] | null} */ (null));
-  const drag = useRef(null);
+  const drag = useRef(/** @type {any[] | null} */ (null));
   const [x, y, wide, high] = held ?? begin(whole);
   const zoom = (by, px = 0.5, py = 0.5) => hold([x + wide * px * (1 - by), y + high * py * (1 - by), wide * by, high * by]);
   useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(whole) }, { "+ - 0": "zoom in, out, all" });

@@ -105,7 +105,6 @@ function List({ rows, now }) {
       x: () => rows[at] && go(to(["compare"], { a: rows[at].id, b: rows[at].forked?.split("@")[0] })),
     },
     { "j k": "next, previous run", Enter: "open it", x: "compare it" },
-    [at, rows],
   );
   return html`<div class="sheet"><table class="runs">
     <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th><th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
