@@ -18,6 +18,7 @@ from weft.store.base import FINISHED, Store
 from weft.trace.reading import Node, flying_node, node_of
 from weft.web.page.leaf import Leaf, span, start_of
 from weft.web.page.sums import PIECE
+from weft.web.page.words import STREAMS
 
 LAST = 1 << 60
 """More rows than there are."""
@@ -35,7 +36,7 @@ class News:
         """There was something before there was a watcher."""
         self.changes: dict[tuple[str, int], tuple[Leaf, int]] = {}
         self.records: list[tuple[str, AnyRecord]] = []
-        """These two are for the watcher, and empty without one."""
+        """Those that tell of words. These two are for the watcher, and empty without one."""
         self.begun: dict[str, tuple[str, int]] = {}
         """Processes that were started: by which process, and which of its effects."""
 
@@ -138,7 +139,7 @@ class Book:
             leaf = self.leaves[segment.process]
             records = decode_records(segment.records)
             for number, record in enumerate(records, segment.first):
-                if self.watcher is not None:
+                if self.watcher is not None and isinstance(record, Outcome | Started) and record.name in STREAMS:
                     news.records.append((segment.process, record))
                 if effect := await self._take(leaf, number, record, news):
                     self._tell(news, leaf, effect)

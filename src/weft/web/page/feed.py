@@ -67,8 +67,9 @@ class Watched:
                 },
             )  # fmt: skip
             self.ring.push("run", line(root.row, root.state, sums_of(root)))
-        for words in self.words.heard(fresh):
-            self.ring.push("tokens", words)
+        for words in list(self.words.heard(fresh)):
+            if not missed:  # else they are of the past
+                self.ring.push("tokens", words)
 
     def ask(self, questions: Sequence[Question]) -> None:
         """What is asked in the store now."""

@@ -12,6 +12,8 @@ from weft.model.channel import Batch
 from weft.model.event import ReasoningDelta, RefusalDelta, Restarted, TextDelta
 
 GENERATES, HEARD = "generate", "generate.events"
+STREAMS = frozenset({GENERATES, HEARD})
+"""Names of the steps that tell of words."""
 
 
 class Words:
