@@ -120,7 +120,8 @@ export class Pages {
       if (age !== this.age) return;
       this.total = total;
       this.pages.clear();
-      for (let n = 0; n * SIZE < rows.length; n++) this.pages.set(first / SIZE + n, rows.slice(n * SIZE, (n + 1) * SIZE));
+      for (let n = 0; n * SIZE < rows.length; n++)
+        this.pages.set(first / SIZE + n, rows.slice(n * SIZE, (n + 1) * SIZE));
       this.error = null;
     } catch (error) {
       this.error = error;

@@ -27,7 +27,10 @@ export class Scene {
     this.timer = 0;
     this.timed = this.buckets; // those that the axis was made with
     this.changed = changed;
-    this.pages = new Pages((from, count) => this.fetch(from, count), () => this.arrived());
+    this.pages = new Pages(
+      (from, count) => this.fetch(from, count),
+      () => this.arrived(),
+    );
     this.waterfall = /** @type {Waterfall | null} */ (null);
     this.overview = /** @type {Overview | null} */ (null);
   }
@@ -68,7 +71,9 @@ export class Scene {
 
   async count() {
     this.buckets = await get(`/api/runs/${this.run}/buckets`, { n: 200 });
-    this.rests = this.end === null && !(await get(`/api/runs/${this.run}/rows`, { status: ["running", "retrying"], count: 1 })).total;
+    this.rests =
+      this.end === null &&
+      !(await get(`/api/runs/${this.run}/rows`, { status: ["running", "retrying"], count: 1 })).total;
     if (this.overview) this.overview.data = this.buckets;
     this.retime();
   }
@@ -107,18 +112,24 @@ export class Scene {
 
   /** Find out where the folded rows are now. */
   async refold() {
-    const ask = async ({ id }) => (await get(`/api/runs/${this.run}/rows`, { at: id, count: 1 })).rows.find((row) => row.id === id);
+    const ask = async ({ id }) =>
+      (await get(`/api/runs/${this.run}/rows`, { at: id, count: 1 })).rows.find((row) => row.id === id);
     const found = await Promise.all(this.pages.folds.slice(0, FOLDS).map(ask));
-    this.pages.folds = found.filter(Boolean).map((row) => ({ at: row.index, below: row.below, id: row.id })).sort((a, b) => a.at - b.at);
+    this.pages.folds = found
+      .filter(Boolean)
+      .map((row) => ({ at: row.index, below: row.below, id: row.id }))
+      .sort((a, b) => a.at - b.at);
   }
 
   /** Bring a span into sight. @param {string} id */
   async show(id) {
     await this.ready;
     const here = this.pages.where(id);
-    const found = here >= 0 || this.narrowed ? here : (await get(`/api/runs/${this.run}/rows`, { at: id, count: 1 })).found;
+    const found =
+      here >= 0 || this.narrowed ? here : (await get(`/api/runs/${this.run}/rows`, { at: id, count: 1 })).found;
     if (found == null || found < 0) return;
-    for (const fold of this.pages.outer()) if (found > fold.at && found <= fold.at + fold.below) this.pages.toggle(fold.at);
+    for (const fold of this.pages.outer())
+      if (found > fold.at && found <= fold.at + fold.below) this.pages.toggle(fold.at);
     this.waterfall?.reveal(found);
   }
 
@@ -126,7 +137,11 @@ export class Scene {
    * @param {string | undefined} from id of a span @param {boolean} back @returns {Promise<string | null>} its id */
   async find(what, from, back) {
     const at = this.pages.row(this.pages.where(from ?? null))?.index ?? this.found;
-    const { index, id } = await get(`/api/runs/${this.run}/find`, { ...what, from: back ? Math.max(0, at) : at + 1, back: back ? 1 : null });
+    const { index, id } = await get(`/api/runs/${this.run}/find`, {
+      ...what,
+      from: back ? Math.max(0, at) : at + 1,
+      back: back ? 1 : null,
+    });
     if (id !== null) this.found = index;
     return id;
   }

@@ -72,7 +72,8 @@ function Bar({ it, only, following, follow }) {
     </select>
     <span class="dim" role="status">${missed || (it.start ? plural(it.pages.total, "row") : "")}</span>
     <span class="zoom">
-      ${follow && html`<label class="tick"><input type="checkbox" checked=${following} onChange=${(e) => follow(e.target.checked)} /> follow</label>`}
+      ${follow && html`<label class="tick">
+        <input type="checkbox" checked=${following} onChange=${(e) => follow(e.target.checked)} /> follow</label>`}
       <button class="plain" onClick=${zoom(1.6)} aria-label="Zoom out" title="Zoom out (-)">−</button>
       <button class="plain" onClick=${zoom(1 / 1.6)} aria-label="Zoom in" title="Zoom in (+), or Ctrl and the wheel">+</button>
       <button class="plain" onClick=${zoom(0)} title="All of it (0)">All</button>
@@ -158,14 +159,36 @@ function useMoves(it, follow) {
   const pan = (by) => (it.axis.pan(by), it.retime());
   useKeys(
     {
-      j: () => step(1), k: () => step(-1), ArrowDown: () => step(1), ArrowUp: () => step(-1),
-      l: () => fold(false), h: () => fold(true), ArrowRight: () => fold(false), ArrowLeft: () => fold(true),
-      PageDown: () => step(25), PageUp: () => step(-25),
-      Home: () => select(0), End: () => select(it.pages.total - 1), G: () => select(it.pages.total - 1),
-      n: () => jump(it, { status: "failed" }, false), N: () => jump(it, { status: "failed" }, true),
-      "+": () => zoom(1 / 1.6), "=": () => zoom(1 / 1.6), "-": () => zoom(1.6), "0": () => (it.axis.show(0, it.axis.size), it.retime()),
-      "[": () => pan(-0.25), "]": () => pan(0.25), f: follow,
+      j: () => step(1),
+      k: () => step(-1),
+      ArrowDown: () => step(1),
+      ArrowUp: () => step(-1),
+      l: () => fold(false),
+      h: () => fold(true),
+      ArrowRight: () => fold(false),
+      ArrowLeft: () => fold(true),
+      PageDown: () => step(25),
+      PageUp: () => step(-25),
+      Home: () => select(0),
+      End: () => select(it.pages.total - 1),
+      G: () => select(it.pages.total - 1),
+      n: () => jump(it, { status: "failed" }, false),
+      N: () => jump(it, { status: "failed" }, true),
+      "+": () => zoom(1 / 1.6),
+      "=": () => zoom(1 / 1.6),
+      "-": () => zoom(1.6),
+      0: () => (it.axis.show(0, it.axis.size), it.retime()),
+      "[": () => pan(-0.25),
+      "]": () => pan(0.25),
+      f: follow,
     },
-    { "j k": "next, previous row", "h l": "fold, unfold", "n N": "next, previous failure", "+ - 0": "zoom in, out, all", "[ ]": "earlier, later", f: "follow the end" },
+    {
+      "j k": "next, previous row",
+      "h l": "fold, unfold",
+      "n N": "next, previous failure",
+      "+ - 0": "zoom in, out, all",
+      "[ ]": "earlier, later",
+      f: "follow the end",
+    },
   );
 }
