@@ -196,10 +196,7 @@ class Feed:
             return  # nobody has seen anything yet
         changed = [row for id, row in rows.items() if id in grown or before.get(id) != seen[id]]
         if changed:
-            self.runs.push("runs", {"runs": await self._told(changed)})
-
-    async def _told(self, rows: Sequence[ProcessRow]) -> list[dict[str, Any]]:
-        return await lines(self.store, self.sums, rows)
+            self.runs.push("runs", {"runs": await lines(self.store, self.sums, changed)})
 
     def _look_at_inbox(self, questions: Sequence[Question]) -> None:
         now = [f"{one.id} {hash(one.body)}" for one in questions]
