@@ -17,7 +17,7 @@ from weft.cli.look import states_of
 from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
-from weft.store.base import FINISHED, UNFINISHED, ProcessRow, Question, Store
+from weft.store.base import FINISHED, UNFINISHED, Question, Store
 from weft.web.page.book import Book
 from weft.web.page.books import Books
 from weft.web.page.leaf import Leaf, span
