@@ -134,6 +134,8 @@ function hurry() {
   ahead("/api/about");
   CODE[name]?.().catch(() => {}); // said when it is shown
   if (name !== "run" || !id) return;
+  import("./timeline.js").catch(() => {});
+  import("./scene.js").catch(() => {});
   ahead(`/api/runs/${id}`);
   ahead(`/api/runs/${id}/rows`, { from: 0, count: 200 });
 }

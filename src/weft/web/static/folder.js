@@ -120,7 +120,7 @@ async function rows(query) {
 
 /** @param {Record<string, any>} query */
 async function find(query) {
-  const row = await first(fitting(query), Number(query.from ?? 0), Boolean(query.back));
+  const row = await first(fitting(query), Number(query.from ?? 0) - (query.back ? 1 : 0), Boolean(query.back));
   return { index: row?.index ?? null, id: row?.id ?? null };
 }
 
