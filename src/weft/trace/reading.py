@@ -272,7 +272,7 @@ def _row_error(row: ProcessRow) -> str:
     if row.error is None:
         return ""
     value = from_column(row.error)
-    return "an error of many words" if isinstance(value, Blob) else error_text(value)
+    return "(a large error)" if isinstance(value, Blob) else error_text(value)
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -152,7 +153,7 @@ def _call(
         return _wait(builder, frame, call.func.value, before)
     one = partial(_made, builder, frame, call)
     after: Frontier = set()
-    with builder.perhaps() if len(means) > 1 else _certainly():
+    with builder.perhaps() if len(means) > 1 else nullcontext():
         for mean in means:
             if waits or (isinstance(mean, Effect) and mean.at_once) or (isinstance(mean, Helper) and not mean.is_async):
                 after |= one(mean, before)
@@ -167,11 +168,6 @@ def _call(
             [n.id for a in call.args for n in ast.walk(a) if isinstance(n, ast.Name)], _aliases(frame)
         )
     return after
-
-
-class _certainly:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 def meanings(builder: Builder, frame: Frame, node: ast.expr) -> list[Meaning]:
