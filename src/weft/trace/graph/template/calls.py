@@ -21,10 +21,8 @@ DEEPEST = 30
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 
 
-def expression(
-    builder: Builder, frame: Frame, node: ast.expr, before: Frontier, *, holder: str = "", streamed: bool = False
-) -> Frontier:
-    """`holder`: the name that the value is assigned to. `streamed`: it is what `async for` goes over."""
+def expression(builder: Builder, frame: Frame, node: ast.expr, before: Frontier, *, holder: str = "") -> Frontier:
+    """`holder`: the name that the value is assigned to."""
     walk = partial(expression, builder, frame)
     match node:
         case ast.Await(value=ast.Call() as call):
@@ -32,7 +30,7 @@ def expression(
         case ast.Await(value=value):
             return _wait(builder, frame, value, walk(value, before))
         case ast.Call():
-            return _call(builder, frame, node, before, waits=False, holder=holder, streamed=streamed)
+            return _call(builder, frame, node, before, waits=False, holder=holder)
         case ast.BoolOp(values=[first, *rest]):
             before = walk(first, before)
             for one in rest:
@@ -71,7 +69,7 @@ def _comprehension(
             before = expression(builder, frame, one, before, holder=holder)
         return before
     first, rest = generators[0], generators[1:]
-    before = expression(builder, frame, first.iter, before, streamed=bool(first.is_async))
+    before = expression(builder, frame, first.iter, before)
     head = builder.control(
         "loop", frame.helper.file, node.lineno, "running" if first.is_async else frame.times.of(first.iter)
     )
@@ -134,9 +132,8 @@ def _aliases(frame: Frame) -> dict[str, set[str]]:
 
 
 def _call(
-    builder: Builder, frame: Frame, call: ast.Call, before: Frontier, *, waits: bool, holder: str = "",
-    streamed: bool = False,
-) -> Frontier:  # fmt: skip
+    builder: Builder, frame: Frame, call: ast.Call, before: Frontier, *, waits: bool, holder: str = ""
+) -> Frontier:
     means = meanings(builder, frame, call.func)
     beside = next((one for one in means if isinstance(one, Beside)), None)
     if beside is None and _attribute(call.func) == "create_task":
