@@ -85,6 +85,7 @@ def submit(
     Its rights are settled here, as for `weft run`; paths mean this folder, wherever it is executed.
     """
     import asyncio
+    import os
 
     from weft.cli.load import arguments, find
     from weft.cli.render import out
@@ -92,12 +93,14 @@ def submit(
     from weft.core.codec import to_plain
     from weft.core.errors import Divergence, RunMoved, StoreError
     from weft.core.queue import find_queue
+    from weft.core.traceparent import told_by
     from weft.runtime.runtime import Runtime
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
     workflow = find(target)
     args, kwargs = arguments(workflow, list(input or ()))
-    chosen = workflow.options(key=key, queue=find_queue(queue), priority=priority, tenant=tenant)
+    caller = told_by(os.environ.get("TRACEPARENT"))
+    chosen = workflow.options(key=key, queue=find_queue(queue), priority=priority, tenant=tenant, caller=caller)
 
     async def main() -> tuple[str, Any]:
         async with Runtime(store or default_store(), policy=policy) as runtime:
