@@ -79,7 +79,7 @@ def _cost(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] = ()) -> 
     return {"tokens": usage.input + usage.output} | ({"money": price} if price else {})
 
 
-@primitive(name="threads", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="threads", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] = ()) -> Woven:
     """Threads by the embedded engine: a journaled step. `Model.threads` calls it. Without `heads`, the model outlines
     what it writes at the same time. Raises EngineUnfit, OutOfCells, ModelCrashed."""
@@ -105,7 +105,7 @@ async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] =
     return woven
 
 
-@primitive(name="complete", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="complete", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def complete(spec: str, prompt: str, asked: Asked) -> Written:
     """A text goes on, at a server's completions: a journaled step. Special tokens in the prompt mean what they name.
     Raises BadInput for a dialect that has no completions, and what a generation raises."""
