@@ -11,6 +11,7 @@ from weft.cli.bench_model import bench_model
 from weft.cli.chat import chat
 from weft.cli.checkpoint import checkpoints
 from weft.cli.execute import fork, resume, run
+from weft.cli.export import export
 from weft.cli.inbox import answer, inbox
 from weft.cli.mcp import serve_mcp
 from weft.cli.mcp import servers as mcp_servers
@@ -18,7 +19,7 @@ from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
 from weft.cli.rights import revoke
-from weft.cli.runs import export, ps, show_
+from weft.cli.runs import ps, show_
 from weft.cli.serve_model import serve_model
 from weft.cli.signals import signal
 from weft.cli.steer import cancel, send

@@ -28,7 +28,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """One span. Times are nanoseconds since 1970; `parent` is a span's id or None; `failed`: its status is an error."""
+    """One span. Times are nanoseconds since 1970; `parent` is a span's id or None; `failed`: its status is an error,
+    and `why` what it says of that; `kind`: OTLP's number (1 internal, 2 server, 3 client)."""
 
     trace: str
     id: str
@@ -39,6 +40,8 @@ class Span(msgspec.Struct, frozen=True):
     attributes: dict[str, Any]
     events: tuple[Event, ...] = ()
     failed: bool = False
+    why: str = ""
+    kind: int = 1
 
 
 def is_spans(value: Any) -> bool:
