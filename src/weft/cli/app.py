@@ -18,6 +18,7 @@ from weft.cli.mcp import servers as mcp_servers
 from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
+from weft.cli.query import query
 from weft.cli.rights import revoke
 from weft.cli.runs import ps, show_
 from weft.cli.serve_model import serve_model
@@ -41,8 +42,8 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
-    "export": export, "revoke": revoke, "models": models, "serve-model": serve_model, "bench-model": bench_model,
-    "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
+    "export": export, "query": query, "revoke": revoke, "models": models, "serve-model": serve_model,
+    "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)
