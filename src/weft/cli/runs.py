@@ -8,6 +8,8 @@ import typer
 
 from weft.cli.failures import reported
 from weft.cli.look import ask, find_run, records_of, state_of
+from weft.cli.picture import Form
+from weft.cli.views import View, view
 from weft.cli.words import AsJson, RunId, StorePlace
 
 if TYPE_CHECKING:
@@ -58,10 +60,25 @@ def ps(
 def show_(
     run: RunId,
     effects: Annotated[int, typer.Option("--effects", min=0, help="How many effects to show.")] = 100,
+    graph: Annotated[bool, typer.Option("--graph", help="What came after what, and its numbers.")] = False,
+    form: Annotated[Form, typer.Option("--as", help="With --graph: text, dot, mermaid or svg.")] = "text",
+    timeline: Annotated[bool, typer.Option("--timeline", help="When what was done.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Effects and children below their process.")] = False,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
     """Show a run: its state, its input and result, and every effect in the order it reached the program."""
+    from weft.core.errors import BadInput
+
+    views: dict[View, bool] = {"graph": graph, "timeline": timeline, "tree": tree}
+    wanted = [name for name, is_wanted in views.items() if is_wanted]
+    if len(wanted) > 1:
+        raise BadInput("say one of --graph, --timeline and --tree")
+    if wanted:
+        view(run, wanted[0], form, effects, store, json)
+        return
+    if form != "text":
+        raise BadInput(f"--as {form} goes with --graph")
     from weft.cli.render import age, journal_table, out, plain_column, plain_record, plain_row, show
     from weft.runtime.inbox import questions
     from weft.store.handover import gone

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from weft.cli.failures import reported
+from weft.cli.graphs import graphs, template
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from weft.trace.anomalies import Finding
     from weft.trace.history import Operation
 
-traces = typer.Typer(help="Judge traces of agents.", no_args_is_help=True)
+traces = typer.Typer(help="Judge and measure traces of agents.", no_args_is_help=True)
+traces.command(name="graphs")(graphs)
+traces.command(name="template")(template)
 
 SHOWN = 50
 """Findings that are printed for a person."""

@@ -109,7 +109,7 @@ def forked(
                 encode(value),
                 role=chosen.role,
                 issued=chosen.issued,
-                strand=chosen.strand,
+                line=chosen.line,
                 after=chosen.after,
             )
         )

@@ -89,7 +89,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What its commands took of the machine."""
     child: str = ""
     """Of a spawn and of the wait for a child: the process."""
-    strand: int = 0
+    line: tuple[int, ...] = ()
     after: int = 0
     """As in `weft.core.record.Outcome`."""
 
@@ -199,7 +199,7 @@ async def _ended(store: Store, run: str, number: int, record: Outcome) -> Node:
         status="ok" if record.ok else "failed",
         error="" if record.ok else error_text(await bytes_of(store, record.value)),
         attempts=record.attempts, spent=spent, input_tokens=usage[0], output_tokens=usage[1], model=model,
-        usage=record.usage, child=_child(record), strand=record.strand, after=record.after,
+        usage=record.usage, child=_child(record), line=record.line, after=record.after,
     )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def _flying(run: str, number: int, record: Started, over: float | None) -> Node:
     return Node(
         run=run, effect=record.effect, seq=number, parent=run, kind=kind, exact=record.kind, name=record.name,
         place=record.place, issued=record.issued or record.at, started=record.at, ended=over,
-        status="running" if over is None else "cancelled", strand=record.strand, after=record.after,
+        status="running" if over is None else "cancelled", line=record.line, after=record.after,
     )  # fmt: skip
 
 
