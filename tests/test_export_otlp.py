@@ -113,7 +113,7 @@ def test_content_is_exported_only_if_asked_for(tmp_path: Path) -> None:
 
 def test_secrets_are_redacted_from_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLD_API_KEY", "sk-abcdefghijklmnop")
-    assert Content().text({"a": "key sk-abcdefghijklmnop."}) == '{"a": "key [secret:TOLD_API_KEY]."}'
+    assert Content().text({"a": "key sk-abcdefghijklmnop."}) == '{"a":"key [secret:TOLD_API_KEY]."}'
     assert Content(longest=10).text("x" * 20) == "x" * 10 + "… (20 characters)"
 
 

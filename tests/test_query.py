@@ -126,7 +126,7 @@ def test_answers_are_printed_and_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert "tests.told.told_add" in weft_("query", asked, *place).stdout
     for name in ("a.parquet", "a.csv", "a.json"):
         assert "2 rows in" in weft_("query", f"{asked};", "-o", name, *place).stdout
-        assert rows("journal.db", "select 1") == [(1,)]
+        assert "2 rows in" in weft_("query", asked, "-o", name, *place).stdout
     import duckdb
 
     for name in ("a.parquet", "a.csv", "a.json"):

@@ -6,10 +6,11 @@ and whatever fits a pattern of the caller's.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from weft.core.errors import BadInput
 from weft.core.secret import Redactor
@@ -17,6 +18,7 @@ from weft.core.secret import Redactor
 LONGEST = 64_000
 """Characters of one value that are exported."""
 REDACTED = "[redacted]"
+_encode = msgspec.json.Encoder().encode
 
 
 class Content:
@@ -30,15 +32,14 @@ class Content:
 
     def text(self, value: Any) -> str:
         """A value as JSON (a text as it is)."""
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        text = self._redactor.redact_text(text)
+        text = self._redactor.redact_text(value if isinstance(value, str) else _encode(value).decode())
         for pattern in self._patterns:
             text = pattern.sub(REDACTED, text)
         return text if len(text) <= self.longest else f"{text[: self.longest]}… ({len(text):,} characters)"
 
     def messages(self, messages: Iterable[Mapping[str, Any]]) -> str:
         """Messages as the JSON of OpenTelemetry's conventions; what is too long in one is cut, and it stays JSON."""
-        return json.dumps([self._message(one) for one in messages], ensure_ascii=False)
+        return _encode([self._message(one) for one in messages]).decode()
 
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         named = {"name": message["name"]} if message.get("name") else {}

@@ -18,6 +18,7 @@ behind them, so the names stand here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Any
 
 from weft.core.codec import decode_plain
@@ -92,11 +93,11 @@ async def spans_of_process(
 ) -> AsyncIterator[Span]:
     """The spans of its effects, and then its own. `at`: its trace, and the span above it."""
     over = row.updated if row.state in FINISHED else None
-    total = _Total()
+    total, own = _Total(), Caller(at.trace, span_of(row.id))
     async for node, record in read_with_records(store, row.id, over=over):
         total.add(node)
         if node.kind not in LEFT_OUT and node.ended is not None:
-            yield await _effect(store, at.trace, node, record, content)
+            yield await _effect(store, own, node, record, content)
     node = process_node(row)
     if node.ended is not None:
         yield await _process(store, row, node, at, total, content)
@@ -141,7 +142,7 @@ async def _process(
     return _span(node, at.trace, span_of(row.id), at.span or None, f"{operation} {node.name}", attributes)
 
 
-async def _effect(store: Store, trace: str, node: Node, record: Outcome | Started, content: Content | None) -> Span:
+async def _effect(store: Store, own: Caller, node: Node, record: Outcome | Started, content: Content | None) -> Span:
     name, kind = f"{node.exact} {node.name}" if node.exact != node.name else node.name, INTERNAL
     attributes: dict[str, Any] = {}
     value = record.value if type(record) is Outcome else None
@@ -162,7 +163,7 @@ async def _effect(store: Store, trace: str, node: Node, record: Outcome | Starte
         if value is not None:
             attributes["weft.output"] = content.text(decode_plain(await bytes_of(store, value)))
     attributes |= _ours(node)
-    return _span(node, trace, span_of(node.run, node.effect), span_of(node.run), name, attributes, kind)
+    return _span(node, own.trace, span_of(node.run, node.effect), own.span, name, attributes, kind)
 
 
 def _span(
@@ -195,10 +196,13 @@ def _ours(node: Node) -> dict[str, Any]:
         found["weft.money"] = node.money
     if node.usage is not None:
         found |= {"weft.cpu_seconds": node.usage.cpu_seconds, "weft.memory_peak": node.usage.memory_peak}
-    file, colon, line = node.place.rpartition(":")
-    if colon and line.isdigit():
-        found |= {"code.file.path": file, "code.line.number": int(line)}
-    return found
+    return found | _code(node.place)
+
+
+@lru_cache(1000)
+def _code(place: str) -> dict[str, Any]:
+    file, colon, line = place.rpartition(":")
+    return {"code.file.path": file, "code.line.number": int(line)} if colon and line.isdigit() else {}
 
 
 # --- generations and calls of tools -------------------------------------------------------------------------------

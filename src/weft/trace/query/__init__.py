@@ -10,12 +10,14 @@ store is only read. The question sees nothing else: no files, no network, no ext
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from weft.core.errors import BadInput, MissingExtra
 from weft.store.base import Store
+from weft.trace.export.files import written
 from weft.trace.query.filling import fill
 from weft.trace.query.tables import TABLES
 
@@ -41,25 +43,25 @@ async def ask(store: Store, question: str, *, run: str | None = None, into: Path
     if into is not None and into.suffix not in FORMS:
         raise BadInput(f"{into} is neither .parquet, .csv nor .json, so what to write is unknown")
     with tempfile.TemporaryDirectory(prefix="weft-query-") as scratch:
-        connection = _opened(Path(scratch), into)
+        connection = _opened(Path(scratch))
         try:
             named = _named(connection, question)
             await fill(store, connection, named, Path(scratch), run)
-            return _answer(connection, question, into)
+            if into is None:
+                return _answered(connection, question)
+            return Answer([], [], _written(connection, question, Path(scratch) / f"answer{into.suffix}", into))
         finally:
             connection.close()
 
 
-def _opened(scratch: Path, into: Path | None) -> DuckDBPyConnection:
-    """A database of its own, with empty tables, that reaches the scratch folder and the answer's file."""
+def _opened(scratch: Path) -> DuckDBPyConnection:
+    """A database of its own, with empty tables, that reaches the scratch folder and nothing else."""
     duckdb = _library()
     connection: DuckDBPyConnection = duckdb.connect(":memory:", config={"temp_directory": str(scratch / "spilled")})
     for name, columns in TABLES.items():
         shape = ", ".join(f'"{key}" {kind}' for key, kind in columns.items())
         connection.execute(f"create table {name} ({shape})")
     connection.execute(f"set allowed_directories = [{_quoted(scratch)}]")
-    if into is not None:
-        connection.execute(f"set allowed_paths = [{_quoted(into.absolute())}]")
     for setting in ("enable_external_access = false", "TimeZone = 'UTC'", "lock_configuration = true"):
         connection.execute(f"set {setting}")
     return connection
@@ -77,18 +79,27 @@ def _named(connection: DuckDBPyConnection, question: str) -> set[str]:
     return {*re.findall(r"\w+", question.lower())} & TABLES.keys()
 
 
-def _answer(connection: DuckDBPyConnection, question: str, into: Path | None) -> Answer:
+def _answered(connection: DuckDBPyConnection, question: str) -> Answer:
     duckdb = _library()
     try:
-        if into is not None:
-            done = connection.execute(f"copy ({question.strip().rstrip(';')}) to {_quoted(into)} {FORMS[into.suffix]}")
-            written = done.fetchone()
-            return Answer([], [], written[0] if written else 0)
         found = connection.execute(question)
         rows = found.fetchall()
-        return Answer([column[0] for column in found.description or ()], rows, len(rows))
     except duckdb.Error as error:
         raise BadInput(_said(error)) from None
+    return Answer([column[0] for column in found.description or ()], rows, len(rows))
+
+
+def _written(connection: DuckDBPyConnection, question: str, beside: Path, into: Path) -> int:
+    """Write the answer into a file; returns how many rows it has."""
+    duckdb = _library()
+    try:
+        asked = question.strip().rstrip(";")
+        done = connection.execute(f"copy ({asked}) to {_quoted(beside)} {FORMS[into.suffix]}").fetchone()
+    except duckdb.Error as error:
+        raise BadInput(_said(error)) from None
+    with beside.open("rb") as made, written(into) as out:
+        shutil.copyfileobj(made, out)
+    return int(done[0]) if done else 0
 
 
 def _said(error: Exception) -> str:
