@@ -80,9 +80,11 @@ def test_a_chrome_trace_lays_what_ran_at_once_in_rows_of_their_own(store: str, t
     rows: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for one in slices:
         assert one["dur"] >= 0 and one["ts"] >= 0
+        if one["cat"] == "process":
+            continue  # its first row lies inside it
         rows.setdefault((one["pid"], one["tid"]), []).append((one["ts"], one["ts"] + one["dur"]))
     for row in rows.values():
-        assert all(end <= start + 0.01 for (_, end), (start, _) in zip(sorted(row), sorted(row)[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in zip(sorted(row), sorted(row)[1:], strict=False))
     arrows = [(one["ph"], one["id"]) for one in events if one["ph"] in "sf"]
     assert sorted(ph for ph, _ in arrows) == ["f", "s"] and len({id for _, id in arrows}) == 1
     names = {one["name"] for one in slices}

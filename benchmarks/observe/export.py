@@ -23,6 +23,7 @@ from typing import Any
 
 import weft
 from benchmarks.report import Measure, Report
+from weft.cli.export import write_lines
 from weft.core.content import ToolCall
 from weft.model import Message, Model
 from weft.model.request import Reply, Usage
@@ -100,6 +101,7 @@ def _forms() -> dict[str, Form]:
 
     found: dict[str, Form] = {
         "reading alone": lambda store, run, path: _read(store, run),
+        "jsonl": lambda store, run, path: write_lines(store, [run], path),
         "otlp json": lambda store, run, path: otlp.write(genai.spans_of_run(store, run), path),
         "otlp with content": lambda store, run, path: otlp.write(genai.spans_of_run(store, run, Content()), path),
         "chrome": lambda store, run, path: chrome.write(store, [run], path),

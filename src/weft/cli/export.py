@@ -99,7 +99,7 @@ async def _chosen(store: Store, runs: Sequence[str], every: bool, workflow: str 
 
 async def _write(store: Store, runs: list[str], form: Form, output: Path | None, content: Content | None) -> int:
     if form == "jsonl":
-        return await _lines(store, runs, output)
+        return await write_lines(store, runs, output)
     if form == "otlp":
         from weft.trace.export.otlp import write
 
@@ -128,7 +128,7 @@ async def _send(spans: AsyncIterator[Span], address: str) -> int:
     return count
 
 
-async def _lines(store: Store, runs: Sequence[str], output: Path | None) -> int:
+async def write_lines(store: Store, runs: Sequence[str], output: Path | None) -> int:
     """Each process and each record of its journal as a line of JSON."""
     from weft.cli.look import state_of
     from weft.cli.render import plain_record, plain_row

@@ -1,6 +1,6 @@
 """A run as a trace of Chrome's format, which Perfetto (ui.perfetto.dev) and speedscope show.
 
-Each process is a process there, and its effects lie in as many rows as ran at once. Spawning draws an arrow from the
+Each process is a process there; its effects lie inside it, in as many rows as ran at once. Spawning draws an arrow from the
 effect that spawned to the child's first row. Times are microseconds since the first run was started.
 """
 
@@ -64,8 +64,8 @@ def _lanes(nodes: list[Node]) -> Iterator[tuple[int, Node]]:
         if free:
             lane = heapq.heappop(free)
         else:
-            rows += 1
             lane = rows
+            rows += 1
         heapq.heappush(busy, (node.ended if node.ended is not None else float("inf"), lane))
         yield lane, node
 
@@ -81,7 +81,7 @@ def _slice(node: Node, number: int, lane: int, end: float, origin: float) -> dic
         args["attempts"] = node.attempts
     return {
         "ph": "X", "pid": number, "tid": lane, "name": node.name, "cat": node.kind, "ts": _us(node.started, origin),
-        "dur": max(0.0, round((end - node.started) * 1e6, 3)), "args": args,
+        "dur": max(0, _us(end, origin) - _us(node.started, origin)), "args": args,
     }  # fmt: skip
 
 
@@ -93,5 +93,5 @@ def _arrow(phase: str, child: str, number: int, at: float, origin: float, lane: 
     }  # fmt: skip
 
 
-def _us(at: float, origin: float) -> float:
-    return round((at - origin) * 1e6, 3)
+def _us(at: float, origin: float) -> int:
+    return round((at - origin) * 1e6)  # whole ones, so that what follows in a row doesn't overlap by a rounding
