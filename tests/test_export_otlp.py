@@ -198,6 +198,14 @@ def test_a_collector_that_is_busy_is_asked_again(collector: Collector, monkeypat
     assert collector.headers["authorization"] == "Bearer abc" and collector.headers["x-team"] == "weft"
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_collector_of_traces_alone_is_fine(status: int, tmp_path: Path, collector: Collector) -> None:
+    collector.answers = [200, status]
+    place = str(tmp_path / "journal.db")
+    exported(place, told.run(place), "--otlp", collector.url)
+    assert "chat told" in {span.name for span in collector.spans} and not collector.metrics
+
+
 def test_a_collector_that_refuses_or_rejects_is_an_error(collector: Collector) -> None:
     collector.answers = [401]
     with pytest.raises(ExportFailed, match="/v1/traces answers 401"):

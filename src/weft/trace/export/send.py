@@ -27,6 +27,8 @@ from weft.trace.spans import Span
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 AGAIN = frozenset({429, 502, 503, 504})
 """Answers after which OTLP has a request repeated."""
+LACKING = frozenset({404, 405, 501})
+"""Answers of a collector that takes traces and no metrics."""
 TRIES = 5
 LONGEST = 30.0
 """Seconds that are waited before another try, at most."""
@@ -67,8 +69,8 @@ class Collector:
                     self._checked(answer.read(), answer.headers.get("Content-Type", ""))
                 return
             except urllib.error.HTTPError as error:
-                if may_lack and error.code == 404:
-                    return  # it takes traces only
+                if may_lack and error.code in LACKING:
+                    return
                 if error.code not in AGAIN or attempt == TRIES:
                     raise ExportFailed(f"{mask(self.base)}{path} answers {error.code} {error.reason}") from None
                 wait = error.headers.get("Retry-After", "")
