@@ -30,6 +30,7 @@ from weft.cli.store import stores
 from weft.cli.top import top
 from weft.cli.trace import traces
 from weft.cli.upkeep import doctor, gc
+from weft.cli.web import web
 from weft.cli.work import submit, worker
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
-    "diff": diff_, "logs": logs, "export": export, "query": query, "revoke": revoke, "models": models,
+    "diff": diff_, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke, "models": models,
     "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():

@@ -44,10 +44,16 @@ def export(
     redact: Annotated[
         list[str] | None, typer.Option(metavar="REGEX", help="With --content: what fits is left out; repeat.")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="DIR", help="The page with one run in it, to open from a disk.")
+    ] = None,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
-    """Write runs, each with its children, in one of several forms."""
+    """Write runs, each with its children, in one of several forms, or one as a folder that a browser opens."""
+    if page is not None:
+        _save_page(runs or [], page, store, json)
+        return
     from weft.cli.host import say
     from weft.cli.look import ask
 
@@ -69,6 +75,26 @@ def export(
 
         unit, shown = {"jsonl": "lines", "otlp": "spans"}.get(form, "events"), mask(str(where))
         say({"to" if address else "file": shown, unit: count}, f"{count:,} {unit} in {shown}", json)
+
+
+def _save_page(runs: Sequence[str], folder: Path, store: str | None, json: bool) -> None:
+    from weft.cli.host import say
+    from weft.cli.look import ask, find_run
+    from weft.core.errors import BadInput
+    from weft.web.page.saved import save
+
+    if len(runs) != 1:
+        raise BadInput("--page is of one run: give its id")
+
+    async def look(opened: Store) -> int:
+        return await save(opened, (await find_run(opened, runs[0])).id, folder)
+
+    try:
+        spans = ask(store, look)
+    except OSError as error:
+        raise BadInput(f"{folder} could not be written: {error}") from None
+    file = folder / "index.html"
+    say({"file": str(file), "spans": spans}, f"{spans:,} spans; open {file} in a browser", json)
 
 
 def _content(form: Form, content: bool, redact: Sequence[str]) -> Content | None:

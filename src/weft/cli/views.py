@@ -52,7 +52,12 @@ def _json(nodes: list[Node], which: View) -> None:
     from weft.trace.graph.realised import graph_of
 
     if which != "graph":
-        out([{"id": node.id, **msgspec.to_builtins(node)} for node in nodes])
+        out(
+            [
+                {"id": node.id, **msgspec.structs.asdict(node), "usage": msgspec.to_builtins(node.usage)}
+                for node in nodes
+            ]
+        )
         return
     graph = graph_of(nodes)
     out({**plain_graph(graph), "metrics": msgspec.structs.asdict(measure(graph))})

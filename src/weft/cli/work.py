@@ -40,6 +40,9 @@ def worker(
     otlp: Annotated[
         str | None, typer.Option(metavar="URL", help="Send the spans of what ends here to this collector.")
     ] = None,
+    web: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve the page, too, at this port of --host.")
+    ] = None,
 ) -> None:
     """Execute what is submitted, and what the dead have left, until SIGTERM; then drain and hand the rest back."""
     import asyncio
@@ -54,7 +57,7 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     given = {
         "queues": names, "slots": slots, "store": store, "durability": durability, "heartbeat": heartbeat,
-        "grace": grace, "host": host, "port": port, "otlp": otlp,
+        "grace": grace, "host": host, "port": port, "web": web, "otlp": otlp,
     }  # fmt: skip
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")

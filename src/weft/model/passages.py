@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 from weft.core.crossing import crossing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput
+from weft.core.whole import write_whole
 from weft.model.catalogue import models_dir
 from weft.model.engine.calibrate import Known, calibrated, machine
 from weft.model.engine.exact import Exact, Generation
@@ -231,9 +231,6 @@ def _keep(path: Path, cells: bytes) -> None:
     """For this user's eyes only. It may be lost: then the cells are computed again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{os.getpid()}.partial")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(cells)
-        part.replace(path)
+        write_whole(path, cells)
     except OSError:
         path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ MANY = 200
 """Processes that are written at once."""
 
 
-class Report(NamedTuple):
+class Imported(NamedTuple):
     """Ids of the runs, and how many processes and effects they have; `known`: runs that were there already."""
 
     runs: list[str]
@@ -44,14 +44,14 @@ class Report(NamedTuple):
     known: list[str]
 
 
-async def import_spans(store: Store, spans: Sequence[Span], source: str) -> Report:
+async def import_spans(store: Store, spans: Sequence[Span], source: str) -> Imported:
     """Write the traces of these spans into a store, as runs that are over. `source` is what they say that they come
     from. Raises BadInput if there is no span."""
     if not spans:
         raise BadInput(f"{source} holds no span")
     tree = _Tree(spans)
     await store.register(f"{COPY}{new_id()}", {})  # it writes, and executes nothing
-    report = Report([], 0, 0, [])
+    report = Imported([], 0, 0, [])
     batch, key = Batch(), audit_key()
     for root in tree.roots:
         if await store.row(_id(root)) is not None:

@@ -1,7 +1,7 @@
 """A run as a trace of Chrome's format, which Perfetto (ui.perfetto.dev) and speedscope show.
 
-Each process is a process there; its effects lie inside it, in as many rows as ran at once. Spawning draws an arrow from the
-effect that spawned to the child's first row. Times are microseconds since the first run was started.
+Each process is a process there; its effects lie inside it, in as many rows as ran at once. Spawning draws an arrow
+from the effect that spawned to the child's first row. Times are microseconds since the first run was started.
 """
 
 from __future__ import annotations

@@ -93,10 +93,9 @@ def _wait(builder: Builder, frame: Frame, value: ast.expr, before: Frontier) -> 
     """`await` of something that was called before: a task, a coroutine, a child."""
     names = [node.id for node in ast.walk(value) if isinstance(node, ast.Name)]
     child = frame.spawned and any(_is_child(frame, name) for name in names)
-    over = builder.waited(names, _aliases(frame)) if builder.beside else set()
-    if not over and not child and not frame.spawned and not builder.beside:
-        return before
+    over = builder.waited(names, _aliases(frame))
     if child:
+        frame.awaited += 1
         return builder.effect("child", "*", frame, value, before | over)
     return before | over
 
@@ -311,8 +310,9 @@ def _beside(
     last = set()
     for one in call.args:
         last |= builder.line(partial(_argument, builder, frame, [one]), point)
-    names = [node.id for one in call.args for node in ast.walk(one) if isinstance(node, ast.Name)]
-    if builder.beside:
+    held = [one for one in call.args if not any(isinstance(node, ast.Call) for node in ast.walk(one))]
+    names = [node.id for one in held for node in ast.walk(one) if isinstance(node, ast.Name)]
+    if names and builder.beside:
         last |= builder.waited(names, _aliases(frame))
     join = builder.control("join", frame.helper.file, call.lineno)
     builder.link(last | point, join)
@@ -334,7 +334,7 @@ def _argument(builder: Builder, frame: Frame, arguments: Iterable[ast.expr], bef
 def _spawn(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, holder: str) -> Frontier:
     for one in call.args[1:]:
         before = expression(builder, frame, one, before)
-    frame.spawned = True
+    frame.spawned += 1
     after: Frontier = set()
     found = frame.scope.meanings(call.args[0]) if call.args else []
     known: list[Workflow[..., Any] | None] = [one for one in found if isinstance(one, Workflow)]
@@ -356,6 +356,7 @@ def _map(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, holde
     with builder.perhaps(repeated=True):
         for mean in meanings(builder, frame, call.args[0]) if call.args else []:
             last |= builder.line(partial(_made, builder, frame, call, mean), point)
+    builder.edges += [Edge(one, next(iter(point)), "back") for one in sorted(last - point, key=int)]
     if not waits:
         builder.start(holder, last)
         return point

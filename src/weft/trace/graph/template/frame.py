@@ -45,7 +45,8 @@ class Frame:
         self.loops: list[Loop] = []
         self.entry = self.leave = ""
         """Vertices that a recursive call leads to, and comes back from."""
-        self.spawned = False
+        self.spawned = self.awaited = 0
+        """How many children it starts in its text, and for how many it waits."""
 
 
 class Builder:
@@ -111,7 +112,7 @@ class Builder:
     def line(self, walk: Callable[[Frontier], Frontier], before: Frontier) -> Frontier:
         """Walk what is another line of control; what it started beside and did not wait for is its end, too."""
         around, self.beside = self.beside, {}
-        last = walk(before) | self.loose()
+        last = walk(before | {id for lasts in around.values() for id in lasts}) | self.loose()
         self.beside = around
         return last
 
@@ -119,14 +120,15 @@ class Builder:
         self.beside.setdefault(holder, set()).update(last)
 
     def waited(self, holders: Iterable[str], aliases: dict[str, set[str]]) -> Frontier:
-        """Those that run beside under one of these names, which are over now; all of them if no name is known."""
+        """Those that run beside under one of these names, which are over now. If no name is known it may be any one,
+        and each may still go on."""
         wanted = {other for name in holders for other in (name, *aliases.get(name, ()))}
-        known = [name for name in self.beside if name in wanted] or list(self.beside)
-        return {id for name in known for id in self.beside.pop(name)}
+        known = [name for name in self.beside if name in wanted]
+        return {id for name in known for id in self.beside.pop(name)} if known else self.loose()
 
     def end_children(self, frame: Frame, last: Frontier) -> Frontier:
         """A process ends after its children: the waits that nobody wrote."""
-        if not frame.spawned:
+        if frame.spawned <= frame.awaited:
             return last
         node = ast.Pass(lineno=0, end_lineno=0)
         with self.perhaps(repeated=True):
