@@ -31,7 +31,7 @@ async def _figures(report: Report, quick: bool) -> None:
     try:
         for shape, bar in list(SHAPES.items())[: 1 if quick else 2]:
             await _splice(report, engine, shape, bar, rounds=1 if quick else 5)
-        await _tree(report, engine, *((3, 6, 0) if quick else (7, 150, 2)))
+        await _tree(report, engine, *((3, 5, 0) if quick else (7, 150, 2)))
     finally:
         await engine.close()
 
