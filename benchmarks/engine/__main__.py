@@ -8,7 +8,6 @@ a busy machine is fair; `--quick` takes less of each, and two parts at a time.
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.engine import measured
 from benchmarks.report import Report
 
 PARTS = ("core", "threads", "pruning", "programs", "traffic", "exact", "streams")
@@ -50,12 +50,6 @@ def two_at_a_time(parts: tuple[str, ...]) -> Report:
         done = {part: pool.submit(measured, part, True) for part in LONGEST_FIRST if part in parts}
         for part in parts:
             _join(report, done[part].result())
-    return report
-
-
-def measured(part: str, quick: bool) -> Report:
-    report = Report(part)
-    importlib.import_module(f"benchmarks.engine.{part}").figures(report, quick)
     return report
 
 

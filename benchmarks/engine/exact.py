@@ -53,7 +53,7 @@ async def _figures(report: Report, size: Size) -> None:
     whole = size.prompts == 8
     async with _opened(await asyncio.to_thread(convert, MODEL, "bf16")) as engine:
         began = engine.cpu()
-        known = await (calibrate(engine) if whole else calibrate(engine, (1, 2, 3), (1, 2), window=8))
+        known = await (calibrate(engine) if whole else calibrate(engine, (1, 3), (1, 2), window=4))
         name = "classes of batches whose bits agree, BF16"
         report.add(name, Measure(name="rows", unit="classes", runs=[len(known.rows)]))
         report.add(name, Measure(name="chunks", unit="classes", runs=[len(known.chunks)]))

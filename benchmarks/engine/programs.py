@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 def figures(report: Report, quick: bool) -> None:
-    asyncio.run(_figures(report, Size(4, 3, 36, 6, 2) if quick else Size(6, 5, 200, 24, 6), quick))
+    asyncio.run(_figures(report, Size(4, 3, 60, 8, 2) if quick else Size(6, 5, 200, 24, 6), quick))
 
 
 async def _figures(report: Report, size: Size, quick: bool) -> None:
