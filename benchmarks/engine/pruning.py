@@ -83,5 +83,6 @@ async def _tree(report: Report, engine: LocalEngine, depth: int, tasks: int, sta
     whole = tasks >= 100
     report.bar(figure, "text, times the cells", out.emitted / ROOM, least=8.0 if whole else None, unit="×")
     share = 100 * out.pruned / out.emitted
-    report.bar(figure, "of the text's cells given back", share, least=85.0 if whole else None, unit="%", why="the moonshot: 90")
+    least = 85.0 if whole else None
+    report.bar(figure, "of the text's cells given back", share, least=least, unit="%", why="the moonshot: 90")
     report.bar(figure, "cells at once", out.most, most=ROOM)

@@ -150,7 +150,9 @@ class Llama:
             raise Refused("a step feeds a sequence twice")
         for part in parts:
             self._forget(part.sequence)
-        order = sorted(range(len(parts)), key=lambda n: parts[n].sequence)  # else the library computes it in parts
+        order = list(range(len(parts)))
+        if not self.unified:  # the library would compute sequences that are out of order one by one
+            order.sort(key=lambda n: parts[n].sequence)
         rows = [(n, i) for n in order for i in range(len(parts[n].tokens))]
         told: list[_Heard] = [_Heard() for _ in parts]
         for begin in range(0, len(rows), self._batch):
