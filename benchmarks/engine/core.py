@@ -35,7 +35,7 @@ def figures(report: Report, quick: bool) -> None:
 async def _measure(report: Report, quick: bool) -> None:
     engine = await open_engine(weft.model.fetch(MODEL), cells=4096, sequences=16)
     try:
-        await _decoding(report, engine, rounds=3 if quick else 7, tokens=10 if quick else 64)
+        await _decoding(report, engine, rounds=5 if quick else 7, tokens=12 if quick else 64)
         await _saved(report, engine, length=100 if quick else 1000)
         await _crashed(report, engine)
     finally:
