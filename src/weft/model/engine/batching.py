@@ -23,7 +23,8 @@ import msgspec
 from weft.core.errors import BadInput
 from weft.model.engine.policies import Fcfs
 from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence
-from weft.model.engine.scheduling import Admit, Counts, Evict, Plan, Preempt, Scheduler, Turn
+from weft.model.engine.scheduling import Scheduler
+from weft.model.engine.turns import Admit, Counts, Evict, Plan, Preempt, Turn
 
 Finish = Literal["stop", "length", "cancelled"]
 

@@ -150,7 +150,10 @@ class Llama:
             raise Refused("a step feeds a sequence twice")
         for part in parts:
             self._forget(part.sequence)
-        rows = [(n, i) for n, part in enumerate(parts) for i in range(len(part.tokens))]
+        order = list(range(len(parts)))
+        if not self.unified:  # the library would compute sequences that are out of order one by one
+            order.sort(key=lambda n: parts[n].sequence)
+        rows = [(n, i) for n in order for i in range(len(parts[n].tokens))]
         told: list[_Heard] = [_Heard() for _ in parts]
         for begin in range(0, len(rows), self._batch):
             chunk = rows[begin : begin + self._batch]

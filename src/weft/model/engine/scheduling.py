@@ -10,133 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from weft.core.errors import BadInput, OutOfCells
 from weft.model.engine.policies import Fcfs
+from weft.model.engine.turns import Admit, Counts, Evict, Held, Plan, Preempt, Program, Turn
 
 REMEMBERED = 4096
 """How many programs are known at once, or more if more of them hold something."""
-
-
-@dataclass(eq=False, slots=True)
-class Turn:
-    """One request. A token is *known* once it is in the prompt or drawn, and *fed* once it is in a cell."""
-
-    program: str
-    prompt: int
-    """Its tokens."""
-    common: int = 0
-    """How many of them, from the start, are those that the program's earlier turns left."""
-    most: int = 1
-    """How many tokens it may draw."""
-    priority: int = 0
-    """Larger goes first."""
-    last: bool = False
-    """The program will make no turn after it."""
-    arrived: float = 0.0
-    entered: float = 0.0
-    """When its program made its first turn."""
-    first: float = math.nan
-    """When it had drawn its first token."""
-    queued: float = 0.0
-    """Since when it waits: its arrival, or when it was preempted."""
-    fed: int = 0
-    drawn: int = 0
-    reused: int = 0
-    """How many tokens it found in cells."""
-    admitted: bool = False
-    """It has run, though it may have been preempted since."""
-
-    @property
-    def pending(self) -> int:
-        return self.prompt + self.drawn - self.fed
-
-    @property
-    def target(self) -> int:
-        """The cells that it has or is about to fill, with the next token."""
-        return max(self.fed, self.prompt + self.drawn) + 1
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """What a program left, while it makes no turn."""
-
-    cells: int
-    tool: str
-    since: float
-    until: float
-    """Pinned up to then."""
-
-
-class Evict(NamedTuple):
-    """Give the cells of an idle program back; `store`: save them first."""
-
-    program: str
-    store: bool
-
-
-class Preempt(NamedTuple):
-    """Stop a turn, and give its cells back (`store`: save them first); it will be admitted again."""
-
-    turn: Turn
-    store: bool
-
-
-class Admit(NamedTuple):
-    """Begin a turn with the first `reuse` cells that its program holds (`stored`: load them first), and no others."""
-
-    turn: Turn
-    reuse: int
-    stored: bool
-
-
-class Plan(NamedTuple):
-    """What to do before the next step, in order; then how many tokens each turn feeds in it."""
-
-    acts: list[Evict | Preempt | Admit]
-    feeds: list[tuple[Turn, int]]
-
-
-@dataclass
-class Counts:
-    """What has happened, in tokens and turns."""
-
-    turns: int = 0
-    """Admitted for the first time."""
-    prompted: int = 0
-    """Tokens of their prompts."""
-    reused: int = 0
-    """Of these, found in cells."""
-    reencoded: int = 0
-    """Tokens computed again that had been in cells before: what evictions and preemptions cost."""
-    evicted: int = 0
-    preempted: int = 0
-    stored: int = 0
-    loaded: int = 0
-    unpinned: int = 0
-    """Pins that gave way, for nothing else could."""
-    starved: int = 0
-    """Turns that went ahead because they had waited longer than `patience`."""
-
-    @property
-    def hits(self) -> float:
-        """The share of known tokens that were found in cells."""
-        known = self.reused + self.reencoded
-        return self.reused / known if known else 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Program:
-    entered: float
-    turns: int = 0
-    left: int = 0
-    """How many tokens it had in cells at most, after its last turn or preemption."""
-    stored: int = 0
-    used: float = 0.0
-    """When it last ran."""
-    away: tuple[str, float] | None = None
-    """The tool that it waits for, and since when."""
 
 
 @dataclass
@@ -157,7 +37,7 @@ class Scheduler:
     running: list[Turn] = field(default_factory=list)
     held: dict[str, Held] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
-    _programs: dict[str, _Program] = field(default_factory=dict)
+    _programs: dict[str, Program] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cells < 2 or self.slots < 1 or self.chunk < 1 or self.store < 0 or not self.patience > 0:
@@ -190,14 +70,14 @@ class Scheduler:
         turn.entered = program.entered
         self.waiting.append(turn)
 
-    def _program(self, name: str, now: float) -> _Program:
+    def _program(self, name: str, now: float) -> Program:
         """What is known of a program; the longest unused that hold nothing are forgotten when there are too many."""
         if name not in self._programs and len(self._programs) >= REMEMBERED:
             busy = {turn.program for turn in (*self.waiting, *self.running)} | self.held.keys()
             idle = [each for each, known in self._programs.items() if each not in busy and not known.stored]
             for each in sorted(idle, key=lambda one: self._programs[one].used)[: REMEMBERED // 2]:
                 del self._programs[each]
-        return self._programs.setdefault(name, _Program(now))
+        return self._programs.setdefault(name, Program(now))
 
     def knows(self, name: str) -> bool:
         """Whether a program has made a turn and is neither over nor forgotten."""
