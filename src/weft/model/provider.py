@@ -83,8 +83,8 @@ class Asked:
         `schema` (a type or a JSON schema) is enforced, and `.data` holds the value; an answer that does not fit goes
         back to the model with what is wrong, up to `mends` times. `tools` may be called: `.calls` holds the calls,
         nothing is carried out. The other settings are those of `weft.model.Request`: `tool_choice`, `parallel`,
-        `max_tokens`, `temperature`, `top_p`, `top_k`, `stop`, `seed`, `effort`, `logprobs`, `score`, `timeout` (in
-        seconds), `cached`, `extra`.
+        `max_tokens`, `temperature`, `top_p`, `top_k`, `stop`, `seed`, `effort`, `deterministic`, `logprobs`,
+        `score`, `timeout` (in seconds), `cached`, `extra`.
 
         Raises PromptTooLong, ModelTimeout, ModelBusy, ModelCrashed (the next call starts the engine again),
         ModelUnavailable, KeyRefused, UnknownModel, AnswerMisfit for answers that do not fit, and ModelError for other

@@ -112,7 +112,7 @@ async def complete(spec: str, prompt: str, asked: Asked) -> Written:
     found = where(spec)
     match found:
         case Local():
-            address = await asyncio.to_thread(lambda: found.engine().address())
+            address = await asyncio.to_thread(lambda: found.server().address())
             server = Server(f"{address.url}/v1", address.key, found.name, asked.timeout)
             spoken: Dialect = Embedded()
         case Remote(speaks="openai"):

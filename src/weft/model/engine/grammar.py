@@ -15,6 +15,9 @@ from weakref import WeakKeyDictionary
 
 from weft.core.errors import BadInput, MissingExtra
 
+COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How JSON is spaced: in one way, so that a small model can't lose itself in blanks."""
+
 
 class Worded(Protocol):
     """An engine that tells what its tokens are."""
@@ -71,6 +74,11 @@ class Grammar:
         """The next token is this one. Raises BadInput if it may not be."""
         if not self._matcher.consume_token(token):
             self._check(f"token {token} does not fit the grammar here")
+
+    @property
+    def ignored(self) -> list[str]:
+        """What of the schema is not enforced, in words; only a schema that is `lenient` has any."""
+        return [*self._matcher.get_grammar_warnings()]
 
     def rollback(self, count: int) -> None:
         """Take the last `count` tokens back."""

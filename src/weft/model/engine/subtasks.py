@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput, OutOfCells
-from weft.model.engine.grammar import Grammar
+from weft.model.engine.grammar import COMPACT, Grammar
 from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence
 
 _STRING = r'([^"\\\x00-\x1f\x7f]|\\["\\/bfnrt])*"'
@@ -367,7 +367,6 @@ async def _result(tool: Tool, parameters: dict[str, Any]) -> str:
 
 
 def _compact(tool: Tool, engine: Engine) -> Grammar:
-    spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     if tool.parameters.get("type") != "object":
         raise BadInput(f"the parameters of the tool {tool.name!r} must be the schema of an object")
-    return Grammar(engine, schema={**tool.parameters, "x-guidance": spaces})  # type: ignore[arg-type]
+    return Grammar(engine, schema={**tool.parameters, "x-guidance": COMPACT})  # type: ignore[arg-type]
