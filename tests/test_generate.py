@@ -43,7 +43,15 @@ from weft.model import (
 )
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
-WAIT = ToolSpec("wait", "Wait.", {"type": "object", "properties": {"for": {"$ref": "#/$defs/S"}}, "$defs": {"S": {}}})
+WAIT = ToolSpec(
+    "wait",
+    "Wait.",
+    {
+        "type": "object",
+        "properties": {"for": {"$ref": "#/$defs/S"}},
+        "$defs": {"S": {"type": "integer", "maximum": 60}},
+    },
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

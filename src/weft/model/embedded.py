@@ -25,7 +25,7 @@ from weft.model.channel import Channel
 from weft.model.dialect.likelihood import scored
 from weft.model.engine import kept
 from weft.model.engine.asked import Ask
-from weft.model.engine.grammar import COMPACT, Grammar
+from weft.model.engine.grammar import Grammar, for_answers
 from weft.model.engine.host import Host
 from weft.model.engine.prompt import prompted
 from weft.model.engine.protocol import Sampling
@@ -124,7 +124,7 @@ class _Work:
         turn = batcher.generate(
             Ask(
                 prompt=prompt, most=most, program=program, sampling=self.sampling, priority=extra.priority,
-                last=extra.last, rules=rules, likely=max(self.likely, self.request.logprobs is not None),
+                last=extra.last, rules=rules, likely=max(self.likely, int(self.request.logprobs is not None)),
                 frequency=extra.frequency_penalty, presence=extra.presence_penalty,
                 calls=self._called if program else None,
             )
@@ -212,7 +212,7 @@ def _thinking(request: Request) -> dict[str, Any]:
 
 
 def _rules(host: Host, schema: dict[str, Any]) -> Grammar:
-    return Grammar(host.engine, schema={**schema, "x-guidance": {**COMPACT, "lenient": True}})
+    return Grammar(host.engine, schema=for_answers(schema))
 
 
 def _plain(message: Message, name: str) -> dict[str, Any]:

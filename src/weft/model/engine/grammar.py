@@ -111,6 +111,34 @@ class Grammar:
             raise BadInput(f"{what}: {reason}")
 
 
+def for_answers(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as models are held to it: spaced in one way, without properties that it does not name (a small model
+    would make some up for ever), and without what cannot be enforced (see `Grammar.ignored`)."""
+    return {**_closed(schema), "x-guidance": {**COMPACT, "lenient": True}}
+
+
+_NAMED = ("properties", "$defs", "definitions")
+_VALUES = ("enum", "const", "default", "examples")
+_OPEN = ("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames", "allOf", "$ref")
+
+
+def _closed(schema: Any, part: bool = False) -> Any:
+    """`part`: it is one of several that an object must fit together."""
+    if isinstance(schema, list):
+        return [_closed(each, part) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, dict):
+            closed[key] = {name: _closed(each) for name, each in value.items()}
+        else:
+            closed[key] = value if key in _VALUES else _closed(value, key == "allOf")
+    if isinstance(schema.get("properties"), dict) and not part and not schema.keys() & {*_OPEN}:
+        closed["additionalProperties"] = False
+    return closed
+
+
 _tokenizers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
