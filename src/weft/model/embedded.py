@@ -180,7 +180,7 @@ def _check(request: Request, extra: Extra, likely: int) -> None:
         raise BadInput("stop holds an empty text; leave it out")
     if request.deterministic and (likely or request.logprobs is not None or extra != Extra()):
         raise BadInput(
-            "a deterministic generation tells no likelihoods and knows no penalties, programs and priorities; leave "
+            "a deterministic generation tells no likelihoods and has no penalties, programs and priorities; leave "
             "logprobs, score and extra out"
         )
 

@@ -2,6 +2,7 @@
 
     {"prompt": "...", "weft": {"program": "agent-7", "priority": 1}}           what it said before stays in cells
     {"prompt": "...", "weft": {"threads": ["\\n1. First,", "\\n2. Then,"]}}    several places at once
+    {"prompt": "...", "weft": {"streams": [{"name": "user", "open": "User:", "say": "Hi"}, ...]}}   a row at a time
     {"prompt": "...", "weft": {"deterministic": true}}                         the same whatever else goes on
 
 POST /v1/programs/NAME {"tool": "run_tests"} tells what a program waits for, so that its cells are kept for as long as
@@ -26,18 +27,25 @@ from weft.model.engine.resumed import resumed
 from weft.model.engine.words import Words
 from weft.model.provider import Model
 from weft.model.spec import Local
+from weft.model.streams import Column
 from weft.web.chat_answer import framed
-from weft.web.chat_question import Refused
+from weft.web.chat_question import Hints, Refused
 
 
-class Hints(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The field `weft`."""
+class Streamed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One of several streams: `say` is to be read in one that the model does not write."""
 
-    program: str = ""
-    priority: int = 0
-    last: bool = False
-    deterministic: bool = False
-    threads: list[str] = []
+    name: str
+    open: str
+    writes: bool = False
+    say: str = ""
+
+
+class Several(Hints, frozen=True):
+    """The field `weft` of a completion: several texts at once, too."""
+
+    threads: tuple[str, ...] = ()
+    streams: tuple[Streamed, ...] = ()
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -59,7 +67,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     stream_options: StreamOptions | None = None
     n: int | None = None
     user: str | None = None
-    weft: Hints = Hints()
+    weft: Several = Several()
 
     @property
     def most(self) -> int:
@@ -85,16 +93,20 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "n": self.n not in (None, 1),
             "stop": len(self.stops) > 4 or not all(self.stops),
             "weft.threads": not len(self.weft.threads) <= 16 or not all(self.weft.threads),
+            "weft.streams": not len(self.weft.streams) <= 16
+            or any(each.say and each.writes for each in self.weft.streams),
             "stream_options": self.stream_options is not None and not self.stream,
         }
         for param, bad in wrong.items():
             if bad:
                 raise Refused(400, f"{param} is out of range", param=param)
-        kinds = [bool(self.weft.program or self.weft.priority), self.weft.deterministic, bool(self.weft.threads)]
-        if sum(kinds) > 1:
-            raise Refused(400, "use one of program, deterministic and threads", param="weft")
-        if self.weft.threads and self.stream:
-            raise Refused(400, "threads are answered whole; leave stream out", param="stream")
+        hints = self.weft
+        if sum(map(bool, (hints.extra, hints.deterministic, hints.threads, hints.streams))) > 1:
+            raise Refused(400, "use one of program, deterministic, threads and streams", param="weft")
+        if (hints.threads or hints.streams) and self.stream:
+            raise Refused(400, "threads and streams are answered whole; leave stream out", param="stream")
+        if hints.streams and self.stops:
+            raise Refused(400, "streams have no stop; leave it out", param="stop")
 
 
 class Usage(msgspec.Struct):
@@ -123,6 +135,8 @@ class Completions:
         """A text completion."""
         if wanted.weft.threads:
             return await self._threads(wanted)
+        if wanted.weft.streams:
+            return await self._streams(wanted)
         usage, text, finish = Usage(), "", "stop"
         async with aclosing(self._written(wanted, usage)) as written:
             async for piece, ended in written:
@@ -194,6 +208,26 @@ class Completions:
         choice = {"index": 0, "text": woven.text, "logprobs": None, "finish_reason": finish}
         threads = [{"text": each.text, "tokens": each.count, "finish": each.finish} for each in woven.threads]
         more = {"usage": Usage(drawn=woven.count).plain(), "weft": {"threads": threads, "longest": woven.longest}}
+        return {**self._head(), "choices": [choice], **more}
+
+    async def _streams(self, wanted: Wanted) -> dict[str, Any]:
+        """Rows, `max_tokens` at most. The text of the answer is that of the first stream that is written."""
+        asked, sampling = wanted.weft.streams, wanted.sampling
+        columns = [
+            Column(each.name, each.open, each.writes, temperature=sampling.temperature, seed=sampling.seed + number)
+            for number, each in enumerate(asked)
+        ]
+        texts, rows = {each.name: "" for each in asked if each.writes}, 0
+        async with self._model.streams(columns, wanted.prompt) as grid:
+            for each in asked:
+                if each.say:
+                    grid.say(each.name, each.say)
+            async for some in grid.rows(wanted.most):
+                rows += len(some.rows)
+                texts = {name: text + some.texts[name] for name, text in texts.items()}
+            finish = "stop" if grid.idle else "length"
+        choice = {"index": 0, "text": next(iter(texts.values()), ""), "logprobs": None, "finish_reason": finish}
+        more = {"usage": Usage(drawn=rows * len(texts)).plain(), "weft": {"streams": texts, "rows": rows}}
         return {**self._head(), "choices": [choice], **more}
 
     async def _host(self) -> Host:
