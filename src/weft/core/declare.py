@@ -95,6 +95,8 @@ class Step(Generic[P, R]):
     """What it does in its middle is checked too."""
     approval: Any = False
     """Whether a person is asked first: of a tool."""
+    role = ""
+    """What it is for who reads a run: "tool", "generation", or nothing more than a step."""
 
     def __init__(
         self,
@@ -212,7 +214,9 @@ class Step(Generic[P, R]):
             raise BadInput(f"{self.name}.options() takes {', '.join(_STEP_OPTIONS)}; not {', '.join(sorted(unknown))}")
         if "executor" in changes and changes["executor"] is None:
             changes.setdefault("resources", None)
-        return type(self)(self.fn, **{**settings, **changes})
+        changed = type(self)(self.fn, **{**settings, **changes})
+        changed.role = self.role
+        return changed
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Those of a call by name, defaults too. Raises TypeError if they do not fit."""
@@ -256,8 +260,9 @@ class Primitive(Step[P, R]):
     action = None
     watched = False
 
-    def __init__(self, fn: Callable[P, Any], **settings: Any) -> None:
+    def __init__(self, fn: Callable[P, Any], *, role: str = "", **settings: Any) -> None:
         super().__init__(fn, **settings)
+        self.role = role
         if self.executor is not None:
             raise BadInput(f"{self.name} acts where it was allowed to, on this machine: it can't be sent to Ray")
 
@@ -426,7 +431,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
 
 
 def primitive(*, name: str, effect: Effect, needs: Needs, **options: Any) -> _Decorator:
-    """Declare a primitive: a step by Weft that does what `needs` asks for, and nothing else."""
+    """Declare a primitive: a step by Weft that does what `needs` asks for, and nothing else. `role`: see `Step`."""
     declare: Any = lambda fn: Primitive(fn, name=name, effect=effect, needs=needs, **options)  # noqa: E731
     return cast(_Decorator, declare)
 

@@ -91,6 +91,18 @@ class Outcome(Record, tag="o"):
     """Place of its effects among those of the operation, in the order in which they took place, from 1."""
     usage: Usage | None = None
     """Of a step: what the commands that it started took of the machine; None: it started none in a group."""
+    role: str = ""
+    """Of a step, what it is for who reads the run: tool, generation, or nothing more (`Step.role`)."""
+    issued: float = 0.0
+    """When the body issued it, by the body's clock: `at` of the last outcome that the body had seen by then."""
+    strand: int = 0
+    """The line of control (an asyncio task of the body) that issued it: number of the first effect of that line. 0: not
+    told, as in journals of an older Weft and for timers."""
+    after: int = 0
+    """Number of the effect that was issued before it in the same line; of the first in a line: the last one issued by
+    whoever started the line, before that. 0: none."""
+    spent: dict[str, float] | None = None
+    """Of a step: what it said that it spent (`weft.charge`), by kind; None: it said nothing."""
 
 
 class Started(Record, tag="s"):
@@ -104,7 +116,11 @@ class Started(Record, tag="s"):
     intent: bool = False
     """True if this was durable before the effect began."""
     impact: str = ""
-    """As in Outcome."""
+    role: str = ""
+    issued: float = 0.0
+    strand: int = 0
+    after: int = 0
+    """These as in Outcome."""
 
 
 class Attempt(Record, tag="a"):

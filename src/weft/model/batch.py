@@ -69,7 +69,7 @@ def offered(spec: str) -> bool:
     return isinstance(found, Remote) and found.speaks in OFFERED and found.place in OFFERED
 
 
-@primitive(name="generate.batch", effect="at_most_once", needs=_needs, cost=_cost)
+@primitive(name="generate.batch", role="generation", effect="at_most_once", needs=_needs, cost=_cost)
 async def hand_in(spec: str, requests: list[Request]) -> Handed:
     """Give a provider a batch. Of a budget it takes what was reserved, until the replies are there to be counted."""
     server, dialect = _server(spec)

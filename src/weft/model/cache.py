@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from weft.core.secret import Redactor
+from weft.core.whole import write_whole
 from weft.model.request import Reply, Request
 
 log = logging.getLogger("weft.model")
@@ -88,8 +88,7 @@ class Replies:
             data = _sealed(reply)
             if len(data) > self.most // _SHARE or Redactor().redact(data) is not None:
                 return False
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(path, data)
+            write_whole(path, data)
             self._make_room(len(data))
         except (OSError, TypeError, ValueError, RecursionError) as error:  # the disk; values that have no such form
             log.warning("a reply was not kept in %s: %s", self.folder, error)
@@ -141,16 +140,3 @@ def _unsealed(data: bytes) -> Reply | None:
         return msgspec.msgpack.decode(body, type=Reply)
     except (msgspec.MsgspecError, RecursionError):  # of another version of Weft
         return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it, or nothing. Not forced to the disk: a file that the machine's death cuts short is not found."""
-    beside = path.with_suffix(f".{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise

@@ -81,7 +81,7 @@ def length(request: Request) -> int:
     return sum(len(text.encode()) // 3 + 8 for text in texts) + tools
 
 
-@primitive(name="generate", effect="pure", needs=_needs, cost=cost_of)
+@primitive(name="generate", role="generation", effect="pure", needs=_needs, cost=cost_of)
 async def generate(spec: str, request: Request, stream: str = "") -> Reply:
     """The generation itself: a journaled step, which needs the right to the model: `model:local/NAME` for the embedded
     engine, `model:PROVIDER/NAME`, or `model:HOST/NAME`. `Model.chat` calls it; `spec` says which model, `stream` is the

@@ -97,7 +97,7 @@ _SLACK = 16
 """A window may end this much after a passage."""
 
 
-@primitive(name="generate.passage", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="generate.passage", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def _passage(spec: str, asked: Asked, so_far: SoFar) -> SoFar:
     desk = await _desk(spec)
     async with desk.places:

@@ -94,7 +94,7 @@ def _cost(
     return {"tokens": begin + count * len(opened.columns)}
 
 
-@primitive(name="streams", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="streams", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def look(spec: str, key: str, number: int, opened: Opened, said: list[tuple[str, str]], count: int) -> Rows:
     """The next rows of a grid, at most `count`: look number `number` at it, after these words were said. `Grid.rows`
     calls it. Raises EngineUnfit, OutOfCells, ModelCrashed."""

@@ -91,7 +91,7 @@ def _cost(spec: str, key: str, number: int, asked: Asked, **_: object) -> dict[s
     return {"tokens": begin + 4 * asked.limits.words}
 
 
-@primitive(name="subtasks", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="subtasks", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def stretch(
     spec: str, key: str, number: int, asked: Asked, tools: tuple[tuple[str, dict[str, Any]], ...], result: Result | None
 ) -> Called | Ended:

@@ -91,7 +91,7 @@ async def engine_of(found: Local) -> LocalEngine:
         raise
 
 
-@primitive(name="threads", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="threads", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] = ()) -> Woven:
     """Threads by the embedded engine: a journaled step. `Model.threads` calls it. Without `heads`, the model outlines
     what it writes at the same time. Raises EngineUnfit, OutOfCells, ModelCrashed."""
@@ -111,7 +111,7 @@ async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] =
     return woven
 
 
-@primitive(name="complete", effect="pure", needs=_needs, cost=_cost)
+@primitive(name="complete", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def complete(spec: str, prompt: str, asked: Asked) -> Written:
     """A text goes on, at a server's completions: a journaled step. Special tokens in the prompt mean what they name.
     Raises BadInput for a dialect that has no completions, and what a generation raises."""

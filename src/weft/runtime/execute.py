@@ -73,8 +73,8 @@ class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
     __slots__ = (
-        "announced", "call", "closed", "dead", "idle", "process", "refused", "seen", "step", "task", "ticket",
-        "usage", "watched",
+        "announced", "call", "closed", "dead", "idle", "process", "refused", "seen", "spent", "step", "task",
+        "ticket", "usage", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,7 @@ class Execution(Pending):
         if process.account is not None:
             self.price = price_of(self)
         self.usage = None
+        self.spent = None
         self.dead = False
         self.announced = False
         """It is written down that it begins."""
@@ -123,6 +124,10 @@ class Execution(Pending):
     @property
     def impact(self) -> str:  # type: ignore[override]
         return self.step.impact
+
+    @property
+    def role(self) -> str:  # type: ignore[override]
+        return self.step.role
 
     def arguments(self) -> dict[str, Any]:
         """By name, defaults too."""
@@ -233,6 +238,8 @@ class Execution(Pending):
         self.usage = usage if self.usage is None else self.usage.and_then(usage)
 
     def charge(self, spent: Mapping[str, float]) -> None:
+        before = self.spent or {}
+        self.spent = before | {kind: before.get(kind, 0) + amount for kind, amount in spent.items()}
         if self.bill is not None:
             self.bill.charge(spent)
         if self.ticket is not None:

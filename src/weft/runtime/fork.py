@@ -107,6 +107,10 @@ def forked(
                 chosen.place,
                 chosen.args,
                 encode(value),
+                role=chosen.role,
+                issued=chosen.issued,
+                strand=chosen.strand,
+                after=chosen.after,
             )
         )
     return kept

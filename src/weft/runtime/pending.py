@@ -10,6 +10,7 @@ from weft.core.codec import encode_args
 from weft.core.label import PUBLIC, Label
 from weft.core.sealed import SEAL, held
 from weft.runtime.loop import Timer
+from weft.runtime.strand import NOWHERE
 
 if TYPE_CHECKING:
     from weft.core.capability import Request
@@ -50,8 +51,8 @@ class Load:
 
 class Pending:
     __slots__ = (
-        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "kind", "launch", "load", "name",
-        "noted", "number", "parkable", "place", "price", "protected", "started", "timer", "turn",
+        "args", "attempts", "bill", "by", "deadline", "future", "holder", "host", "issued", "kind", "launch", "line",
+        "load", "name", "noted", "number", "parkable", "place", "price", "protected", "started", "timer", "turn",
     )  # fmt: skip
 
     action: str | None = None
@@ -64,6 +65,10 @@ class Pending:
     """It is carried out where nobody watches what it does."""
     impact: str = ""
     """What it leaves behind outside, if it is a step."""
+    role: str = ""
+    """What it is for who reads the run, if it is a step."""
+    spent: dict[str, float] | None = None
+    """What it said that it spent, if it is a step."""
     usage: Usage | None = None
     """What the commands that it started took of the machine, if it is a step."""
     future: asyncio.Future[Any]
@@ -84,6 +89,9 @@ class Pending:
         self.deadline: float | None = None
         self.host: Any = None
         """Whatever works on it; has `cancel()`."""
+        self.issued = 0.0
+        self.line = NOWHERE
+        """Its line of control, and the effect before it there (`runtime.strand`)."""
         self.started = 0.0
         self.attempts = 1
         self.noted = False

@@ -38,6 +38,7 @@ from weft.runtime.protect import check, launch
 from weft.runtime.replay import replay
 from weft.runtime.rights import Holder, narrowed
 from weft.runtime.signals import Signals
+from weft.runtime.strand import follow
 from weft.runtime.turns import turning
 from weft.runtime.writing import Writing
 from weft.store.base import FAILED, ProcessRow
@@ -148,6 +149,9 @@ class Process(Writing):
         if self.stopping:
             raise Stopped
         self.issued = pending.number = self.issued + 1
+        pending.issued = self.clock
+        if pending.timer is None:
+            pending.line = follow(self.id, pending.number)
         pending.future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
         self.pending[pending.number] = pending
         self.busy += not pending.parkable
@@ -186,6 +190,7 @@ class Process(Writing):
                 and not self.stopping
             ):
                 self.issued += 1
+                follow(self.id, self.issued)
                 history.cursor += 1
                 self.clock = record.at
                 if record.label is not None:
@@ -221,6 +226,7 @@ class Process(Writing):
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
+        line, issued = follow(self.id, number), self.clock
         record = self.history.next()
         if record is not None:
             if (
@@ -242,10 +248,10 @@ class Process(Writing):
             by = check(self, kind, name, args)
             value = make(number)
         except WeftError as error:
-            self.record(number, kind, name, place, args, encode(error), False)
+            self.record(number, kind, name, place, args, encode(error), False, issued=issued, line=line)
             raise
         data = self.runtime.journal.value(self.id, encode(value))
-        self.record(number, kind, name, place, args, data, True, by=by, label=label)
+        self.record(number, kind, name, place, args, data, True, by=by, label=label, issued=issued, line=line)
         if label is not None:
             self.mark |= label
         if also is not None:
@@ -375,7 +381,8 @@ class Process(Writing):
         self.record(
             pending.number, pending.kind, pending.name, pending.place, pending.args, stored, ok, pending.started,
             pending.attempts, pending.by, label, pending.impact,
-            (0, 0) if pending.turn is None else pending.turn.said(), pending.usage,
+            (0, 0) if pending.turn is None else pending.turn.said(), pending.usage, pending.role, pending.issued,
+            pending.line, pending.spent,
         )  # fmt: skip
         if pending.turn is not None:
             self.runtime.journal.when_durable(pending.turn.over)

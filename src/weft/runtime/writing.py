@@ -8,6 +8,7 @@ from weft.core.label import Label
 from weft.core.record import AnyRecord, Outcome, Started, Value
 from weft.core.resources import Usage
 from weft.runtime.pending import Pending
+from weft.runtime.strand import NOWHERE, Line
 from weft.store.base import ProcessRow
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Writing:
         self, number: int, kind: str, name: str, place: str, args: bytes, value: Value, ok: bool,
         started: float = 0.0, attempts: int = 1, by: tuple[int, ...] = (), label: Label | None = None,
         impact: str = "",
-        turn: tuple[int, int] = (0, 0), usage: Usage | None = None,
+        turn: tuple[int, int] = (0, 0), usage: Usage | None = None, role: str = "", issued: float = 0.0,
+        line: Line = NOWHERE, spent: dict[str, float] | None = None,
     ) -> None:  # fmt: skip
         given = self.runtime.journal.value(self.id, args)
         if self.row.strikes:
@@ -51,6 +53,10 @@ class Writing:
             impact,
             *turn,
             usage,
+            role,
+            issued,
+            *line,
+            spent,
         )
         self.append(record)
 
@@ -65,7 +71,7 @@ class Writing:
         self.append(
             Started(
                 self.runtime.clock(), pending.number, pending.kind, pending.name, pending.place, args, intent,
-                pending.impact,
+                pending.impact, pending.role, pending.issued, *pending.line,
             )
         )  # fmt: skip
 

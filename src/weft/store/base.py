@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 from weft.core.errors import StoreError
 from weft.core.memory import Level
 from weft.core.queue import Queue
+from weft.core.record import length_of
 from weft.store.ledger import Account, Charge, Refusal
 from weft.store.memory import Commit, Hold, Look, Object, Operation, Past, Retraction, Space, Verdict
 
@@ -97,6 +98,12 @@ class Segment(msgspec.Struct):
     records: bytes
     chain: bytes = b""
     """Its link (`weft.core.chain`); empty in journals of an older Weft."""
+
+
+def holding(first: int, segments: list[Segment]) -> list[Segment]:
+    """These of one journal without the first of them, if record number `first` comes only after it."""
+    skip = bool(segments) and segments[0].first + length_of(segments[0].records) <= first
+    return segments[1:] if skip else segments
 
 
 class Message(msgspec.Struct):
@@ -347,6 +354,10 @@ class Store(Protocol):
 
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         """Of all these processes; those of each in order of `first`."""
+
+    async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
+        """At most so many of one journal, in order, from the one that holds record number `first` on; none if it is
+        shorter than that."""
 
     async def payload(self, hash: bytes) -> bytes: ...
     async def inbox(self, ids: Sequence[str]) -> list[Message]:

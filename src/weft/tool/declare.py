@@ -61,6 +61,7 @@ class Tool(Step[P, R]):
 
     __weft__ = "tool"
     action = "tool.call"
+    role = "tool"
 
     def __init__(
         self,

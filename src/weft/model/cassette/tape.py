@@ -14,8 +14,6 @@ the client's error. A file that breaks off is refused.
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from weft.core.errors import WeftError
+from weft.core.whole import write_whole
 from weft.model.cassette import secrets
 
 _VERSION = 1
@@ -131,19 +130,7 @@ _Any = _Head | _Request | _Answer | _Chunk | _End
 def write(path: Path, exchanges: Sequence[Exchange]) -> None:
     """Make the file, in one step."""
     lines = [msgspec.json.encode(line) for line in _lines(exchanges)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(b"\n".join([*lines, b""]))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(path, b"\n".join([*lines, b""]), mode=0o644, durable=True)
 
 
 def _lines(exchanges: Sequence[Exchange]) -> Iterator[_Any]:

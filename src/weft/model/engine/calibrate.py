@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import platform
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from weft.core.errors import BadInput, ModelError
+from weft.core.whole import write_whole
 from weft.model.catalogue import models_dir
 from weft.model.engine import abi
 from weft.model.engine.opening import open_engine
@@ -167,8 +167,5 @@ async def calibrated(engine: LocalEngine) -> Known:
     finally:
         await own.close()
     with suppress(OSError):  # it is found again then
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.partial")
-        part.write_bytes(msgspec.json.encode(known))
-        part.replace(kept)
+        write_whole(kept, msgspec.json.encode(known))
     return known

@@ -5,11 +5,11 @@ A file that is lost, damaged or of another engine is no file: then the cells are
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from weft.core.whole import write_whole
 from weft.model.catalogue import models_dir
 
 _LONG = 7 * 86400.0
@@ -32,11 +32,7 @@ def read(path: Path) -> bytes:
 def keep(path: Path, cells: bytes) -> None:
     """Keep this in its place, whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{os.getpid()}.partial")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(cells)
-        part.replace(path)
+        write_whole(path, cells)
         _forget_old(path.parent)
     except OSError:
         path.unlink(missing_ok=True)

@@ -6,7 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.core.errors import StoreCorrupt, StoreError
-from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.base import (
+    ENDED,
+    FINISHED,
+    Batch,
+    Family,
+    Message,
+    ProcessRow,
+    QueueStats,
+    Segment,
+    Stats,
+    holding,
+)
 from weft.store.past import filled, pieces
 from weft.store.postgres.checkpoints import Checkpoints, subtree
 from weft.store.postgres.commit import ROW
@@ -79,6 +90,11 @@ class Reading(Checkpoints, Recall):
         query = """SELECT process, first, records, chain FROM weft.segments WHERE process = ANY($1::text[])
             ORDER BY process, first"""
         return [Segment(*row) for row in await self._fetch(query, list(ids))]
+
+    async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
+        query = """SELECT process, first, records, chain FROM weft.segments WHERE process = $1 AND first >= coalesce(
+            (SELECT max(first) FROM weft.segments WHERE process = $1 AND first <= $2), 0) ORDER BY first LIMIT $3"""
+        return holding(first, [Segment(*row) for row in await self._fetch(query, id, first, limit)])
 
     async def payload(self, hash: bytes) -> bytes:
         found = await self._fetch("SELECT data FROM weft.payloads WHERE hash = $1", hash)

@@ -7,7 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
-from weft.store.base import ENDED, FINISHED, Batch, Family, Message, ProcessRow, QueueStats, Segment, Stats
+from weft.store.base import (
+    ENDED,
+    FINISHED,
+    Batch,
+    Family,
+    Message,
+    ProcessRow,
+    QueueStats,
+    Segment,
+    Stats,
+    holding,
+)
 from weft.store.past import filled, pieces
 from weft.store.sqlite.checkpoints import Checkpoints
 from weft.store.sqlite.memory import Recall
@@ -74,6 +85,11 @@ class Reading(Checkpoints, Recall):
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         query = f"SELECT process, first, records, chain FROM segments WHERE process IN {IDS} ORDER BY process, first"
         return [Segment(*values) for values in self._read(query, _list(ids))]
+
+    async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
+        query = """SELECT process, first, records, chain FROM segments WHERE process = ?1 AND first >= coalesce(
+            (SELECT max(first) FROM segments WHERE process = ?1 AND first <= ?2), 0) ORDER BY first LIMIT ?3"""
+        return holding(first, [Segment(*values) for values in self._read(query, id, first, limit)])
 
     async def payload(self, hash: bytes) -> bytes:
         found = self._read("SELECT data FROM payloads WHERE hash = ?", hash)

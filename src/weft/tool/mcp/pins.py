@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.core.whole import write_whole
 
 AROUND = 60
 """Characters that are shown of each side of a difference."""
@@ -98,9 +98,7 @@ def approve(workspace: str, server: str, offers: Sequence[Offer]) -> None:
             pins[offer.name] = _Pin(offer.digest, offer.description, offer.schema)
         lock.servers[server] = dict(sorted(pins.items()))
         lock.servers = dict(sorted(lock.servers.items()))
-        new = path.with_suffix(f".{os.getpid()}.new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(lock), indent=1) + b"\n")
-        new.replace(path)
+        _write(path, lock)
 
 
 def forget(workspace: str, server: str) -> bool:
@@ -112,7 +110,7 @@ def forget(workspace: str, server: str) -> bool:
         lock = _read(path)
         if lock.servers.pop(server, None) is None:
             return False
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(lock), indent=1) + b"\n")
+        _write(path, lock)
         return True
 
 
@@ -126,6 +124,10 @@ def _alone(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock-held").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+def _write(path: Path, lock: _Lock) -> None:
+    write_whole(path, msgspec.json.format(msgspec.json.encode(lock), indent=1) + b"\n", mode=0o644)
 
 
 def _read(path: Path) -> _Lock:
