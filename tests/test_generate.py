@@ -270,6 +270,16 @@ def test_a_server_that_ignores_even_a_schema_is_an_error() -> None:
         chat(weft.model.open(server.url, "m"), "Go on.", tools=[LOOK], tool_choice="required")
 
 
+def test_who_can_not_promise_the_same_tokens_can_be_asked_all_the_same() -> None:
+    with chat_server(lambda body, n: said("Yes.")) as server:
+        model = weft.model.open(server.url, "m")
+        with pytest.raises(BadInput, match="can't promise the same tokens"):
+            chat(model, "Go on.", deterministic=True)
+        reply = chat(model, "Go on.", deterministic="try")
+    assert reply.text == "Yes." and "the same tokens every time can't be promised here" in reply.lost
+    assert len(server.requests) == 1 and "deterministic" not in server.requests[0]
+
+
 @pytest.mark.parametrize(("choice", "called"), [("required", True), ("wait", True), ("none", False)])
 def test_the_embedded_engine_keeps_to_every_choice(choice: str, called: bool) -> None:
     model = weft.model.local("smollm2-135m", context=1024)

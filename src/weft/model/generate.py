@@ -46,6 +46,7 @@ from weft.runtime.guard import exempt
 
 log = logging.getLogger("weft.model")
 
+_NOT_EXACT = "the same tokens every time can't be promised here"
 ANSWER = 4096
 """Tokens that are reserved for the answer of a hosted model if no `max_tokens` is given."""
 TRANSIENT = (ModelBusy, ModelUnavailable, ModelTimeout, ModelCrashed)
@@ -145,7 +146,7 @@ async def _reply(found: Where, request: Request, told: channel.Channel | None) -
                 )
             reply = await _remote(found, asked, told)
     if request.deterministic == "try" and not isinstance(found, Local | Script):
-        mended = [*mended, f"{found.place} can't promise the same tokens every time"]
+        mended = [*mended, _NOT_EXACT]
     return msgspec.structs.replace(reply, lost=(*reply.lost, *mended)) if mended else reply
 
 
@@ -159,7 +160,8 @@ async def _local(found: Local, request: Request, told: channel.Channel | None) -
         if request.deterministic is True:
             raise
         _warn_once(str(error))
-        return await _served(found, request, told)
+        reply = await _served(found, request, told)
+        return msgspec.structs.replace(reply, lost=(*reply.lost, _NOT_EXACT)) if request.deterministic else reply
     return await answered(found, host, request, told)
 
 

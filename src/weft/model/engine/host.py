@@ -58,7 +58,11 @@ class Host:
         self._exact: Exact | None = None
         self._opening = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name=f"weft-host-{name}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"weft-host-{name}", daemon=True).start()
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     @property
     def closed(self) -> bool:
@@ -80,7 +84,7 @@ class Host:
             raise BadInput(f"the engine of {self.name} was closed; ask again, and another is opened") from None
         try:
             return await asyncio.wrap_future(begun)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BadInput):
             task = asyncio.current_task()
             if not self.closed or (task is not None and task.cancelling()):
                 raise
