@@ -15,8 +15,8 @@ from weft.trace.generation import Case, Event
 
 HELD_OUT = 156
 """Cases that are kept for the test where the published test part is not there."""
-DERIVED = {"Case ID", "Activity", "Resource", "time:timestamp", "Variant", "Variant index", "timesincemidnight", "month",
-    "weekday", "hour", "timesincelastevent", "timesincecasestart", "event_nr", "open_cases",
+DERIVED = {"Case ID", "Activity", "Resource", "time:timestamp", "Variant", "Variant index", "timesincemidnight",
+    "month", "weekday", "hour", "timesincelastevent", "timesincecasestart", "event_nr", "open_cases",
     "relative_timestamp_from_start", "relative_timestamp_from_previous_activity"}  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from weft.core.errors import BadInput, MissingExtra
 from weft.trace.generation.cases import Case
-from weft.trace.generation.coding import Codebook, Words
+from weft.trace.generation.coding import DERIVED, Codebook, Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,10 +156,12 @@ class Generator:
         rows = self._rows(n, dict(where or {}), dict(mix or {}), rng)
         made: dict[int, Case] = {}
         self.rejected = 0
-        for _ in range(ROUNDS):
+        for attempt in range(ROUNDS):
             missing = [at for at in range(n) if at not in made]
             if not missing:
                 break
+            if attempt >= ROUNDS // 2:  # what was not asked for may be what can't be valid
+                rows[missing] = self._others(rows[missing], where or {}, rng)
             for at, case in zip(missing, self._draw(rows[missing], rng), strict=True):
                 if valid is None or valid.passes(case):
                     made[at] = case
@@ -191,6 +193,15 @@ class Generator:
             places = (np.arange(count) + rng.random()) * len(rows) / max(1, count)
             found.append(rows[places.astype(int) % len(rows)])
         return np.concatenate(found)
+
+    def _others(self, rows: Codes, where: Mapping[str, str], rng: np.random.Generator) -> Codes:
+        """Other lengths and durations, if these were not asked for, of cases that were else alike."""
+        import numpy as np
+
+        known = np.array(self.told.rows, dtype=np.int64)
+        known = known[self.told.book.matching(known, where)]
+        alike = [np.flatnonzero((known[:, : -len(DERIVED)] == row[: -len(DERIVED)]).all(axis=1)) for row in rows]
+        return known[[rng.choice(places) for places in alike]]
 
     def _shares(self, known: Codes, mix: dict[str, float]) -> list[tuple[Any, float]]:
         import numpy as np
