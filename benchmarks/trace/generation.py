@@ -21,7 +21,7 @@ from weft.trace.generation import Case, Event, Generator, Settings, Validity, fi
 
 BARS = {"2-gram": 0.10, "RED": 40.0, "CTD": 400.0}
 UNITS = {"2-gram": "", "RED": "h", "CTD": "h"}
-QUICK = Settings(epochs=25)
+QUICK = Settings(epochs=40)
 
 Maker = Callable[[int], list[Case]]
 
