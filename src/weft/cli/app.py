@@ -21,6 +21,7 @@ from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
 from weft.cli.query import query
+from weft.cli.replay_load import replay_load
 from weft.cli.rights import revoke
 from weft.cli.runs import ps, show_
 from weft.cli.serve_model import serve_model
@@ -46,7 +47,8 @@ commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
     "diff": diff_, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke, "models": models,
-    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
+    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "replay-load": replay_load,
+    "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

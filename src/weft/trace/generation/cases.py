@@ -71,7 +71,7 @@ def read_cases(path: Path) -> list[Case]:
         raise BadInput(f"there is no file {path}")
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         name = path.name.removesuffix(".gz")
-        return _of_xes(file, path) if name.endswith(".xes") else _of_lines(file, path)
+        return _of_xes(file, path) if name.endswith(".xes") else cases_of_lines(file, str(path))
 
 
 def write_cases(cases: Iterable[Case], out: IO[bytes]) -> int:
@@ -83,7 +83,8 @@ def write_cases(cases: Iterable[Case], out: IO[bytes]) -> int:
     return count
 
 
-def _of_lines(file: Iterable[bytes], path: Path) -> list[Case]:
+def cases_of_lines(file: Iterable[bytes], path: str) -> list[Case]:
+    """Of lines of JSON; `path` is how errors call the file. Raises BadInput."""
     found = []
     for number, line in enumerate(file, 1):
         if not line.strip():
