@@ -1,8 +1,11 @@
 """Made cases against real ones that the generator has not seen: near, new, and of the kind that was asked for.
 
-Sepsis: fitted to a part, ten logs of the size and label mix of the other. Beside it, in the same run: a 3-gram sampler
+Sepsis: fitted to its parts but the last, ten logs of the size and label mix of that. Beside it, in the same run: a 3-gram sampler
 (activities by the two before, of the same label; times and resources of an event of that name) and a sampler of the log
 that was learnt from. The condition is judged by a random forest that was trained on real cases only.
+
+Coding agents: each half of their runs is made after the other half, conditioned on model and outcome; the durations of
+all that were made against those of all real ones (two-sample Kolmogorov-Smirnov statistic).
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.report import Measure, Report
+from benchmarks.trace import coding_agents
 from benchmarks.trace.sepsis import distances, parts
+from weft.core.errors import BadInput
 from weft.trace.generation import Case, Event, Generator, Settings, Validity, fit
 
 BARS = {"2-gram": 0.10, "RED": 40.0, "CTD": 400.0}
@@ -44,6 +49,8 @@ def figures(directory: Path, quick: bool) -> Report:
     _distances(report, logs, test, quick)
     _novelty(report, logs, learnt)
     _control(report, logs, learnt, test)
+    if not quick and (recorded := coding_agents.cases(directory)):
+        _durations(report, recorded)
     return report
 
 
@@ -116,6 +123,37 @@ def _judge(learnt: list[Case]) -> Callable[[Sequence[Case]], float]:
     forest = RandomForestClassifier(200, class_weight="balanced_subsample", min_samples_leaf=3, random_state=0)
     forest.fit(features(learnt), labels(learnt))
     return lambda cases: float(balanced_accuracy_score(labels(cases), forest.predict(features(cases))))
+
+
+def _durations(report: Report, real: list[Case]) -> None:
+    from scipy.stats import ks_2samp
+
+    random.Random(0).shuffle(real)
+    halves = real[::2], real[1::2]
+    made: list[float] = []
+    for learnt, test in zip(halves, halves[::-1], strict=True):
+        generator = fit(learnt, ["model", "outcome"], Settings(most=128, batch=16))
+        valid = Validity.of(learnt)
+        for seed in range(10):
+            made += [case.seconds for case in _alike(generator, test, valid, seed)]
+    durations = [case.seconds for case in real]
+    ours = float(ks_2samp(durations, made).statistic)
+    report.add("duration KS", Measure(name="Weft", unit="", runs=[ours], note=f"{len(real)} runs of coding agents"))
+    apart = ks_2samp(*([case.seconds for case in half] for half in halves)).statistic
+    report.add("duration KS", Measure(name="one real half, the other", unit="", runs=[float(apart)]))
+    report.bar("duration KS", "at most 0.15", ours, most=0.15, why=f"real halves {apart:.3g}")
+
+
+def _alike(generator: Generator, test: list[Case], valid: Validity, seed: int) -> list[Case]:
+    """As many of each model and outcome as in the test, where the generator has seen any."""
+    counts = Counter((str(case.attributes["model"]), str(case.attributes["outcome"])) for case in test)
+    made = []
+    for (model, outcome), count in counts.items():
+        try:
+            made += generator.generate(count, {"model": model, "outcome": outcome}, valid=valid, seed=seed)
+        except BadInput:  # no such case was learnt from
+            made += generator.generate(count, {"model": model}, valid=valid, seed=seed)
+    return made
 
 
 # --- peers --------------------------------------------------------------------------------------------------------

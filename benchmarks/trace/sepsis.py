@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import random
 import tarfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,21 +12,18 @@ from typing import Any
 
 from weft.trace.generation import Case, Event
 
-HELD_OUT = 156
-"""Cases that are kept for the test where the published test part is not there."""
 DERIVED = {"Case ID", "Activity", "Resource", "time:timestamp", "Variant", "Variant index", "timesincemidnight",
     "month", "weekday", "hour", "timesincelastevent", "timesincecasestart", "event_nr", "open_cases",
     "relative_timestamp_from_start", "relative_timestamp_from_previous_activity"}  # fmt: skip
 
 
-def parts(directory: Path, seed: int = 0) -> tuple[list[Case], list[Case]]:
-    """Cases to learn from, and to be judged by: TRAIN and VAL, and TEST if it is there; else a part of the former."""
+def parts(directory: Path) -> tuple[list[Case], list[Case]]:
+    """Cases to learn from, and to be judged by, as published: TRAIN and VAL, and TEST; where that is not there, TRAIN,
+    and VAL."""
     texts = _texts(directory)
-    visible = [case for name in sorted(texts) if "TEST" not in name for case in _cases(texts[name])]
-    if test := [case for name in texts if "TEST" in name for case in _cases(texts[name])]:
-        return visible, test
-    random.Random(seed).shuffle(visible)
-    return visible[HELD_OUT:], visible[:HELD_OUT]
+    last = "TEST" if any("TEST" in name for name in texts) else "VAL"
+    learnt = [case for name in sorted(texts) if last not in name for case in _cases(texts[name])]
+    return learnt, [case for name in sorted(texts) if last in name for case in _cases(texts[name])]
 
 
 def _texts(directory: Path) -> dict[str, str]:
@@ -78,9 +74,9 @@ def distances(real: Sequence[Case], made: Sequence[Case]) -> dict[str, float]:
     ids = DEFAULT_XES_IDS
     one, other = _frame(real), _frame(made)
     return {
-        "2-gram": n_gram_distribution_distance(one, ids, other, ids, n=2),
-        "RED": relative_event_distribution_distance(one, ids, other, ids, AbsoluteTimestampType.END),
-        "CTD": cycle_time_distribution_distance(one, ids, other, ids, timedelta(hours=1)),
+        "2-gram": float(n_gram_distribution_distance(one, ids, other, ids, n=2)),
+        "RED": float(relative_event_distribution_distance(one, ids, other, ids, AbsoluteTimestampType.END)),
+        "CTD": float(cycle_time_distribution_distance(one, ids, other, ids, timedelta(hours=1))),
     }
 
 
