@@ -1,8 +1,8 @@
 """Made cases against real ones that the generator has not seen: near, new, and of the kind that was asked for.
 
-Sepsis: fitted to its parts but the last, ten logs of the size and label mix of that. Beside it, in the same run: a 3-gram sampler
-(activities by the two before, of the same label; times and resources of an event of that name) and a sampler of the log
-that was learnt from. The condition is judged by a random forest that was trained on real cases only.
+Sepsis: fitted to its parts but the last, ten logs of the size and label mix of that. Beside it, in the same run: a
+3-gram sampler (activities by the two before, of the same label; times and resources of an event of that name) and a
+sampler of the log that was learnt from. The condition is judged by a random forest that was trained on real cases only.
 
 Coding agents: each half of their runs is made after the other half, conditioned on model and outcome; the durations of
 all that were made against those of all real ones (two-sample Kolmogorov-Smirnov statistic).
@@ -31,11 +31,10 @@ QUICK = Settings(epochs=40)
 Maker = Callable[[int], list[Case]]
 
 
-def figures(directory: Path, quick: bool) -> Report:
+def figures(report: Report, directory: Path, quick: bool) -> None:
     import torch
 
     torch.set_num_threads(1)
-    report = Report("generation")
     learnt, test = parts(directory)
     began = time.process_time()
     generator = fit(learnt, ["label"], QUICK if quick else None)
@@ -51,7 +50,6 @@ def figures(directory: Path, quick: bool) -> Report:
     _control(report, logs, learnt, test)
     if not quick and (recorded := coding_agents.cases(directory)):
         _durations(report, recorded)
-    return report
 
 
 def _makers(generator: Generator, learnt: list[Case], test: list[Case]) -> dict[str, Maker]:
