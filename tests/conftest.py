@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,9 @@ os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their 
 
 from tests.servers.postgres import Postgres, Unavailable
 from weft.core.queue import queues
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SEE_ALL_JOBS = {
     "test_agent_programs", "test_escapes", "test_governor", "test_groups", "test_mcp_bad", "test_mcp_client",
@@ -74,6 +79,19 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The place of an empty store for this test alone: a file, and then a database."""
     place: str = str(tmp_path / "journal.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     return place
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium without a window, for one file; skips where there is none. While it is there, an event loop of
+    Playwright's runs in this thread, so runtimes of such a file live in others (`tests.servers.page.Elsewhere`)."""
+    from tests.servers.browser import Unavailable, chromium
+
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(chromium())
+        except Unavailable as missing:
+            pytest.skip(str(missing))
 
 
 @pytest.fixture

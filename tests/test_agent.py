@@ -19,7 +19,7 @@ from tests.servers.chat import said as reply_of
 from weft.agent import Agent, AgentEvent, Answer, Ended, Handoff, Heard, Modelled, SubAgent, Tripped
 from weft.agent.conversation import MOST, said
 from weft.core.budget import Budget
-from weft.core.errors import AnswerMisfit, BadInput, BudgetExceeded, Cancelled, ModelError
+from weft.core.errors import AnswerMisfit, BadInput, Cancelled, ModelError
 from weft.model import Message, Request, TextDelta, Usage, script
 from weft.tool import Tool, ToolCall, ToolResult, tool
 from weft.tool.toolset import GIVEN_UP
@@ -313,14 +313,13 @@ def test_a_sub_agents_budget_ends_it_and_not_its_parent(store: str) -> None:
     )
     parent = parent_of(busy.as_tool(budget=Budget(effects=5)))
     answer = drive(store, lambda r: r.run(parent, "Go."))
-    assert len(ran) <= 5 and "BudgetExceeded" in answer.output
+    assert len(ran) <= 5 and "came to a limit" in answer.output and answer.ended == "done"
 
 
 def test_a_budget_is_never_overrun(store: str) -> None:
     busy = Agent(script(lambda _: call("add", one=1, two=1)), name="spender", tools=[add])
-    with pytest.raises(BudgetExceeded):
-        drive(store, lambda r: r.run(busy.options(budget=Budget(effects=7)), "Go."))
-    assert len(ran) <= 7
+    answer = drive(store, lambda r: r.run(busy.options(budget=Budget(effects=7)), "Go."))
+    assert answer.ended == "limit" and len(ran) == 3  # and four generations
 
 
 def test_any_workflow_is_a_tool(store: str) -> None:

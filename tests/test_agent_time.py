@@ -27,7 +27,7 @@ from weft.agent.conversation import said
 from weft.agent.handles import MOST
 from weft.agent.reference import named, references, resolved
 from weft.core.content import ToolCall, ToolResult
-from weft.core.errors import BadInput, BudgetExceeded
+from weft.core.errors import BadInput
 from weft.core.record import Outcome, decode_records
 from weft.model.request import Request
 from weft.tool import ToolContext, Toolset, tool
@@ -195,11 +195,14 @@ def test_what_is_refused_at_once_is_told_at_once(tmp_path: Path) -> None:
     assert "nam: there is no such parameter" in told and "did you mean 'fetch'?" in told and "is no JSON" in told
 
 
-def test_what_ends_a_call_for_good_ends_the_agent(tmp_path: Path) -> None:
+def test_a_call_that_the_budget_does_not_cover_is_told(tmp_path: Path) -> None:
     dear = fetch.options(cost={"money": 5.0})
-    agent: Agent[str] = Agent(weft.model.script(Script([call("fetch", name="a"), call("wait")], "Done.")), tools=[dear])
-    with pytest.raises(BudgetExceeded):
-        drive(str(tmp_path / "j.db"), lambda runtime: runtime.run(agent.options(budget=weft.Budget(money=1)), "Go."))
+    script = Script([call("fetch", name="a"), call("wait")], "Done.")
+    agent: Agent[str] = Agent(weft.model.script(script), tools=[dear])
+    answer = drive(
+        str(tmp_path / "j.db"), lambda runtime: runtime.run(agent.options(budget=weft.Budget(money=1)), "Go.")
+    )
+    assert answer.output == "Done." and "allows 1 money" in script.told(1)
 
 
 def test_events_tell_of_the_handle_and_of_the_result(tmp_path: Path) -> None:

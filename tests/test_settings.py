@@ -60,7 +60,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     given = {
         "store": URL, "durability": "process", "queues": "mail, slow ,", "slots": "7", "heartbeat": "0.5", "grace": "0",
         "host": "::1", "port": "8090", "pool": "9", "statement_timeout": "1.5", "patience": "0",
-        "ray_address": "head:6379", "ray_runtime_env": '{"env_vars": {"A": "1"}}', "log_level": "Debug",
+        "web": "8484", "ray_address": "head:6379", "ray_runtime_env": '{"env_vars": {"A": "1"}}', "log_level": "Debug",
     }  # fmt: skip
     assert given.keys() == Settings.model_fields.keys()
     for name, value in given.items():
@@ -68,7 +68,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
     assert load_settings().model_dump() == {
         "store": URL, "durability": "process", "queues": ["mail", "slow"], "slots": 7, "heartbeat": 0.5, "grace": 0.0,
         "host": "::1", "port": 8090, "pool": 9, "statement_timeout": 1.5, "patience": 0.0,
-        "ray_address": "head:6379", "ray_runtime_env": {"env_vars": {"A": "1"}}, "log_level": "DEBUG",
+        "web": 8484, "ray_address": "head:6379", "ray_runtime_env": {"env_vars": {"A": "1"}}, "log_level": "DEBUG",
     }  # fmt: skip
 
 

@@ -124,10 +124,16 @@ def test_a_run_is_read_as_nodes(store: str) -> None:
 def test_lines_of_control_are_told(store: str) -> None:
     run = ran(store)
     own = {node.effect: node for node in read(store, lambda s: all_of(s, run)) if node.run == run}
-    assert [(own[n].strand, own[n].after) for n in (1, 2, 3, 6, 7)] == [(1, 0), (2, 1), (3, 1), (1, 1), (1, 6)]
-    assert {(own[n].strand, own[n].after) for n in (4, 5)} == {(2, 2), (3, 3)}
+    assert [(own[n].line, own[n].after) for n in (1, 2, 3, 6, 7)] == [
+        ((1,), 0),
+        ((1, 2), 1),
+        ((1, 3), 1),
+        ((1,), 1),
+        ((1,), 6),
+    ]
+    assert {(own[n].line, own[n].after) for n in (4, 5)} == {((1, 2), 2), ((1, 3), 3)}
     inner = [node for node in read(store, lambda s: all_of(s, run)) if node.run != run and node.effect]
-    assert [(node.strand, node.after) for node in inner] == [(1, 0)]
+    assert [(node.line, node.after) for node in inner] == [((1,), 0)]
 
 
 def test_pages_make_up_the_whole(store: str) -> None:
@@ -198,6 +204,6 @@ def test_old_journals_and_effects_in_flight(store: str) -> None:
         return old + [node async for node in read_effects(opened, "r", 2)]
 
     generation, clock, slow = read(store, look_at)
-    assert (generation.kind, generation.issued, generation.seconds, generation.strand) == ("generation", 1.5, 0.5, 0)
+    assert (generation.kind, generation.issued, generation.seconds, generation.line) == ("generation", 1.5, 0.5, ())
     assert (clock.kind, clock.issued, clock.seconds) == ("clock", 3.0, 0.0)
     assert (slow.kind, slow.status, slow.ended, slow.started) == ("tool", "running", None, 4.0)

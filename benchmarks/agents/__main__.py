@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.agents import peers, programs, timing
+from benchmarks.agents import context, peers, programs, timing, turns
 from benchmarks.report import Report
 
 FIGURES: dict[str, Callable[[Report, bool], None]] = {
     "time": timing.tell,
+    "context": context.tell,
+    "turns": turns.tell,
     "programs": programs.tell,
     "peers": peers.tell,
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from weft.agent.agent import Agent
 from weft.agent.answer import Answer
+from weft.agent.context import Context
 from weft.agent.conversation import Conversation
-from weft.agent.event import AgentEvent, Ended, Heard, Modelled, Returned, TurnStarted
+from weft.agent.event import AgentEvent, Compacted, Ended, Heard, Modelled, Returned, TurnStarted
 from weft.agent.guard import Tripped
 from weft.agent.handoff import Handoff
+from weft.agent.pace import Calibrated, Dynamic, Fixed, Pace, Taken
 from weft.agent.sub import SubAgent
+from weft.agent.template import Template
 
 __all__ = [
-    "Agent", "AgentEvent", "Answer", "Conversation", "Ended", "Handoff", "Heard", "Modelled", "Returned", "SubAgent",
-    "Tripped", "TurnStarted",
+    "Agent", "AgentEvent", "Answer", "Calibrated", "Compacted", "Context", "Conversation", "Dynamic", "Ended", "Fixed",
+    "Handoff", "Heard", "Modelled", "Pace", "Returned", "SubAgent", "Taken", "Template", "Tripped", "TurnStarted",
 ]  # fmt: skip

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Literal
 
 from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer
+from weft.agent.context import Context
 from weft.agent.controls import CONTROLS
 from weft.agent.conversation import Conversation
 from weft.agent.guard import InputGuard, OutputGuard
 from weft.agent.handoff import Handoff
+from weft.agent.pace import Pace, pace_of
 from weft.agent.sub import SubAgent
 from weft.core.budget import Budget
 from weft.core.declare import Workflow, registry
@@ -35,7 +37,7 @@ from weft.tool.toolset import Toolset
 T = TypeVar("T", default=str)
 
 Prompt = str | list[Message]
-Instructions = str | Callable[[], str]
+Instructions = str | Callable[[], str | Awaitable[str]]
 TURNS = 50
 """Turns that an agent may take if nothing else is said."""
 
@@ -45,11 +47,12 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
 
     `model`: a spec or a model. `instructions`: its system prompt; a function makes it anew for each conversation.
     `tools`: what it may call: tools, toolsets, `Handoff(agent)`, `agent.as_tool()`. `output`: the type that it hands
-    in; a text if nothing is said. `turns`: how often the model may be asked. `guards`: see what is said to it;
-    `checks`: see what it hands in. `asynchronous`: each call gives a handle at once, and its result is told when it
-    comes (`weft.agent.handles`); "likely": calls of tools that took long in past runs do; calls of tools that are
-    declared slow always do. `deps`: given to tools' contexts, never written down. `settings`: of each generation
-    (`temperature`, `max_tokens`, `effort` ...).
+    in; a text if nothing is said. `turns`: how often the model may be asked, or a policy (`weft.agent.pace`) that
+    also limits what it may cost. `guards`: see what is said to it; `checks`: see what it hands in. `asynchronous`:
+    each call gives a handle at once, and its result is told when it comes (`weft.agent.handles`); "likely": calls of
+    tools that took long in past runs do; calls of tools that are declared slow always do. `context`: what of a long
+    conversation the model is shown (`weft.agent.context`). `deps`: given to tools' contexts, never written down.
+    `settings`: of each generation (`temperature`, `max_tokens`, `effort` ...).
     """
 
     def __init__(
@@ -61,16 +64,16 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         instructions: Instructions = "",
         tools: Iterable[Tool[..., Any] | Toolset | Handoff] = (),
         output: type[T] = str,  # type: ignore[assignment]
-        turns: int | None = TURNS,
+        turns: Pace | int | None = TURNS,
         guards: Sequence[InputGuard] = (),
         checks: Sequence[OutputGuard] = (),
         mends: int = 2,
         asynchronous: bool | Literal["likely"] = False,
+        context: Context | None = None,
         deps: Any = None,
         **settings: Any,
     ) -> None:
-        if turns is not None and turns < 1:
-            raise BadInput(f"Agent(turns={turns!r}): the model is asked at least once; None for no limit")
+        self.pace = pace_of(turns)
 
         async def converse(prompt: Prompt, history: list[Message] | None = None) -> Answer[T]:
             return await self.conversation(history or ()).say(prompt)
@@ -84,23 +87,28 @@ class Agent(Workflow[[Prompt], Answer[T]], Generic[T]):
         self.instructions = instructions
         given = [*tools]
         self.handoffs = {one.spec.name: one.agent for one in given if isinstance(one, Handoff)}
-        self.tools = Toolset(*(one for one in given if not isinstance(one, Handoff)))
+        self.chosen = context
+        self.tools = self.context.limited(Toolset(*(one for one in given if not isinstance(one, Handoff))))
         self.asynchronous = asynchronous
         self.outlasts = bool(asynchronous) or any(one.slow for one in self.tools)
         """Whether calls may outlast their turn."""
         handing = [one.spec for one in given if isinstance(one, Handoff)]
         self.specs = (*(self.tools + CONTROLS if self.outlasts else self.tools).specs, *handing)
-        names = [spec.name for spec in self.specs]
+        names = [spec.name for spec in (*self.specs, *self.context.reserved)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise BadInput(f"Agent(tools=...): two tools are named {twice!r}; give one of them another name")
         self.output = output
-        self.turns = turns
         self.guards = tuple(guards)
         self.checks = tuple(checks)
         self.mends = mends
         self.deps = deps
         self.settings = settings
         registry[name] = self
+
+    @property
+    def context(self) -> Context:
+        """What of a long conversation its model is shown."""
+        return self.chosen or Context.usual(self.model)
 
     @property
     def shown(self) -> str:

@@ -76,7 +76,7 @@ async def chat(agent: str, model: str = "", file: str = "") -> list[Message]:
             if given == "end":
                 return talk.messages
             if given == "undo" and began:
-                del talk.messages[began.pop() :]
+                talk.undo(began.pop())
                 why = "undone"
 
 

@@ -38,10 +38,20 @@ class Heard(msgspec.Struct, frozen=True, tag="heard"):
     message: Message
 
 
+class Compacted(msgspec.Struct, frozen=True, tag="compacted"):
+    """Messages `start` to before `end` of the conversation are `shown` to the model so from now on, and recalled by
+    `id`."""
+
+    id: str
+    start: int
+    end: int
+    shown: tuple[Message, ...]
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """The agent has handed in."""
 
     answer: Answer[Any]
 
 
-AgentEvent = TurnStarted | Modelled | Returned | Heard | Ended
+AgentEvent = TurnStarted | Modelled | Returned | Heard | Compacted | Ended

@@ -23,7 +23,7 @@ from weft.agent.controls import CONTROLS, control
 from weft.agent.premature import premature
 from weft.agent.reference import references, resolved
 from weft.core.content import Content, Text, ToolCall, ToolResult
-from weft.core.errors import BadInput
+from weft.core.errors import BadInput, BudgetExceeded
 from weft.model.message import Message
 from weft.tool.declare import Tool
 from weft.tool.parameters import Misfit, as_object
@@ -188,7 +188,11 @@ class Handles:
         except BadInput as error:
             one.end(str(error))
             return
-        result = await agent.tools.call(call, deps=agent.deps)
+        try:
+            result = await agent.tools.call(call, deps=agent.deps)
+        except BudgetExceeded as error:
+            one.end(f"not done, or not to its end: {error}")
+            return
         one.result, one.over = result, now()
 
     def _filled(self, one: Handle) -> ToolCall:
@@ -224,6 +228,10 @@ class Handles:
             if one.result is None and one.task is not None and one.task.done():
                 one.task.result()
         return sorted((one for one in mine if one.result is not None), key=lambda one: one.over)
+
+    def of(self, result: ToolResult) -> str:
+        """The id of the handle that it is the result of."""
+        return next((id for id, one in self.known.items() if one.result is result), result.id)
 
     def under_way(self) -> list[Handle]:
         """Those that are not over, in the order in which they were asked for."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 from weft.agent.answer import Answer
 from weft.core.boundary import require
-from weft.core.content import ToolCall, ToolResult
+from weft.core.budget import Budget, tighter
+from weft.core.content import Text, ToolCall, ToolResult
 from weft.core.declare import Workflow
 from weft.core.errors import BudgetExceeded, Cancelled
 from weft.tool.answering import approved, failed
@@ -15,6 +17,10 @@ from weft.tool.context import Report
 from weft.tool.declare import Tool
 from weft.tool.failure import OURS
 from weft.tool.result import parts_of
+
+share: ContextVar[Budget | None] = ContextVar("weft.agent.share", default=None)
+"""What a sub-agent that is called may spend at most, so that enough is left for the last turn of who calls it."""
+LIMIT = "\n[It came to a limit of what it may spend, and handed in what there was.]"
 
 
 class SubAgent(Tool[Any, Any]):
@@ -41,7 +47,8 @@ class SubAgent(Tool[Any, Any]):
         try:
             arguments = self.parameters.read(call.arguments)
             await approved(self, (), arguments)
-            value = await process.call(self.workflow, (), arguments, where)
+            workflow = self.workflow.options(budget=tighter(self.workflow.budget, share.get()))
+            value = await process.call(workflow, (), arguments, where)
         except Cancelled as error:
             return failed(call, error)
         except BudgetExceeded as error:
@@ -53,4 +60,7 @@ class SubAgent(Tool[Any, Any]):
         except Exception as error:
             return failed(call, error)
         shown = value.output if isinstance(value, Answer) else value
-        return ToolResult(id=call.id, name=call.name, response=parts_of(shown, self.limit))
+        parts = parts_of(shown, self.limit)
+        if isinstance(value, Answer) and value.ended == "limit":
+            parts = (*parts, Text(content=LIMIT))
+        return ToolResult(id=call.id, name=call.name, response=parts)

@@ -10,8 +10,10 @@ from weft.cli.audit import audits
 from weft.cli.bench_model import bench_model
 from weft.cli.chat import chat
 from weft.cli.checkpoint import checkpoints
+from weft.cli.diff import diff_
 from weft.cli.execute import fork, resume, run
 from weft.cli.inbox import answer, inbox
+from weft.cli.logs import logs
 from weft.cli.mcp import serve_mcp
 from weft.cli.mcp import servers as mcp_servers
 from weft.cli.memory import memories
@@ -26,6 +28,7 @@ from weft.cli.store import stores
 from weft.cli.top import top
 from weft.cli.trace import traces
 from weft.cli.upkeep import doctor, gc
+from weft.cli.web import web
 from weft.cli.work import submit, worker
 
 app = typer.Typer(
@@ -40,8 +43,8 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
-    "export": export, "revoke": revoke, "models": models, "serve-model": serve_model, "bench-model": bench_model,
-    "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
+    "diff": diff_, "logs": logs, "export": export, "web": web, "revoke": revoke, "models": models,
+    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

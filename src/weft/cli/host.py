@@ -42,11 +42,12 @@ def host(
     begun: list[str] = []
 
     async def watch(runtime: Runtime) -> Any:
+        progress = Progress(runtime)
         handle = await begin(runtime)
         begun.append(handle.id)
         await runtime.journal.barrier()
-        row = await runtime.row(handle.id)
-        with Progress(runtime, handle.id, row.workflow) as progress:
+        progress.of(handle.id, (await runtime.row(handle.id)).workflow)
+        with progress:
             async with Prompt(runtime, handle.id, progress):
                 try:
                     return await handle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from weft.cli.place import default_store
@@ -57,12 +57,25 @@ async def find_run(store: Store, part: str) -> ProcessRow:
 
 
 async def state_of(store: Store, row: ProcessRow) -> str:
-    """As stored, except that an unfinished run which nobody executes, and nobody paused, is interrupted."""
-    from weft.store.base import ARRIVING, FINISHED, PAUSED
+    """As stored, except that an unfinished run which nobody executes, and nobody paused or left to the workers, is
+    interrupted."""
+    return (await states_of(store, [row]))[0]
 
-    if row.state in (*FINISHED, ARRIVING, PAUSED) or (row.owner is not None and await store.alive(row.owner)):
-        return row.state
-    return "interrupted"
+
+async def states_of(store: Store, rows: Sequence[ProcessRow]) -> list[str]:
+    """The same of several."""
+    from weft.store.base import ARRIVING, FINISHED, PAUSED, QUEUED
+
+    alive: dict[str, bool] = {}
+    found = []
+    for row in rows:
+        if row.state in (*FINISHED, ARRIVING, PAUSED) or (row.state == QUEUED and row.owner is None):
+            found.append(row.state)
+            continue
+        if row.owner is not None and row.owner not in alive:
+            alive[row.owner] = await store.alive(row.owner)
+        found.append(row.state if row.owner is not None and alive[row.owner] else "interrupted")
+    return found
 
 
 async def records_of(store: Store, id: str) -> list[AnyRecord]:

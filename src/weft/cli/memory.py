@@ -13,7 +13,6 @@ from weft.cli.words import AsJson, StorePlace
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from weft.core.label import Label
     from weft.store.base import Store
     from weft.store.memory import Object, Operation
 
@@ -74,6 +73,7 @@ def show(
     from weft.cli.render import age, out, plain_value
     from weft.core.clock import time
     from weft.core.record import Blob
+    from weft.core.sealed import label_of
 
     async def look(opened: Store) -> tuple[Object, bytes | None]:
         found = await _history(opened, cell, 1 if version is None else 1_000_000)
@@ -165,20 +165,6 @@ def _missing(text: str) -> Exception:
     from weft.core.errors import NoObject
 
     return NoObject(text)
-
-
-def label_of(data: bytes) -> Label | None:
-    """The label of a value that a process wrote which carries one. Nothing of the value itself is decoded."""
-    import msgspec
-
-    from weft.core.label import Label
-    from weft.core.sealed import CARRIED
-
-    outer = msgspec.msgpack.decode(data)
-    if type(outer) is not msgspec.msgpack.Ext or outer.code != CARRIED:
-        return None
-    sensitivity, tenants, _ = msgspec.msgpack.decode(outer.data, type=tuple[str, list[str], msgspec.Raw])
-    return Label(sensitivity, tuple(tenants))  # type: ignore[arg-type]
 
 
 # --- as people and programs read it -------------------------------------------------------------------------------

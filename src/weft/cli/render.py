@@ -155,13 +155,14 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
             )
             table.add_row(str(record.effect), "", "", text, "", "", "")
         else:
-            table.add_row("", _mark(record), "", "", "", "", "")
+            table.add_row("", mark(record), "", "", "", "", "")
     if len(shown) > limit:
         table.add_row("", f"… {len(shown) - limit:,} more (--effects N)", "", "", "", "", "")
     return table
 
 
-def _mark(record: AnyRecord) -> str:
+def mark(record: AnyRecord) -> str:
+    """What stands for a record that is about no effect's outcome."""
     match record:
         case Patch():
             return f"patched({record.id!r})"

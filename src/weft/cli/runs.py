@@ -10,6 +10,8 @@ import typer
 
 from weft.cli.failures import reported
 from weft.cli.look import ask, find_run, records_of, state_of
+from weft.cli.picture import Form
+from weft.cli.views import View, view
 from weft.cli.words import AsJson, RunId, StorePlace
 
 if TYPE_CHECKING:
@@ -60,10 +62,25 @@ def ps(
 def show_(
     run: RunId,
     effects: Annotated[int, typer.Option("--effects", min=0, help="How many effects to show.")] = 100,
+    graph: Annotated[bool, typer.Option("--graph", help="What came after what, and its numbers.")] = False,
+    form: Annotated[Form, typer.Option("--as", help="With --graph: text, dot, mermaid or svg.")] = "text",
+    timeline: Annotated[bool, typer.Option("--timeline", help="When what was done.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Effects and children below their process.")] = False,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
     """Show a run: its state, its input and result, and every effect in the order it reached the program."""
+    from weft.core.errors import BadInput
+
+    views: dict[View, bool] = {"graph": graph, "timeline": timeline, "tree": tree}
+    wanted = [name for name, is_wanted in views.items() if is_wanted]
+    if len(wanted) > 1:
+        raise BadInput("say one of --graph, --timeline and --tree")
+    if wanted:
+        view(run, wanted[0], form, effects, store, json)
+        return
+    if form != "text":
+        raise BadInput(f"--as {form} goes with --graph")
     from weft.cli.render import age, journal_table, out, plain_column, plain_record, plain_row, show
     from weft.runtime.inbox import questions
     from weft.store.handover import gone
@@ -112,10 +129,16 @@ def show_(
 def export(
     run: RunId,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="DIR", help="The page with this run in it, to open from a disk.")
+    ] = None,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
-    """Write a run, its journal and its children as JSON lines."""
+    """Write a run, its journal and its children as JSON lines, or as a folder that a browser opens."""
+    if page is not None:
+        _save_page(run, page, store, json)
+        return
     import json as js
 
     from weft.cli.host import say
@@ -143,6 +166,22 @@ def export(
     except OSError as error:
         raise BadInput(f"{output} could not be written: {error}") from None
     say({"file": str(output), "lines": len(lines)}, f"{len(lines):,} lines in {output}", json)
+
+
+def _save_page(run: str, folder: Path, store: str | None, json: bool) -> None:
+    from weft.cli.host import say
+    from weft.core.errors import BadInput
+    from weft.web.page.saved import save
+
+    async def look(opened: Store) -> int:
+        return await save(opened, (await find_run(opened, run)).id, folder)
+
+    try:
+        spans = ask(store, look)
+    except OSError as error:
+        raise BadInput(f"{folder} could not be written: {error}") from None
+    file = folder / "index.html"
+    say({"file": str(file), "spans": spans}, f"{spans:,} spans; open {file} in a browser", json)
 
 
 def _cut(text: str, width: int = 300) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from weft.cli.failures import INTERRUPTED, complain
@@ -84,12 +86,34 @@ async def work(settings: Settings, queues: list[str]) -> None:
 
             address = await stack.enter_async_context(serve(source, settings.host, settings.port))
             complain(f"health and metrics at {address}")
+        if settings.web is not None:
+            await stack.enter_async_context(_page(settings, settings.web, source))
         pause = PAUSE
         while not stop.is_set():
             worked = await _once(settings, queues, source, stop)
             pause = PAUSE if worked else min(pause * 2, LONGEST)
             if not stop.is_set():
                 await _first(stop.wait(), asyncio.sleep(pause))
+
+
+@contextlib.asynccontextmanager
+async def _page(settings: Settings, port: int, source: Source) -> AsyncIterator[None]:
+    """The page, in a thread beside: it looks at the store by itself, and acts through this worker."""
+    from weft.cli.host import me
+    from weft.cli.web import access_at, link
+    from weft.store import open_store
+    from weft.web.page.actions import OthersHands
+    from weft.web.page.serve import beside
+
+    access = access_at(settings.host, False, (), False)
+    hands = OthersHands(lambda: source.runtime, asyncio.get_running_loop())
+
+    def opened() -> Store:
+        return open_store(settings.store, settings.durability, settings.postgres())
+
+    async with beside(opened, access, hands, settings.host, port, me()) as address:
+        complain(f"the page is at {link(address, access)}")
+        yield
 
 
 async def _once(settings: Settings, queues: list[str], source: Source, stop: asyncio.Event) -> bool:

@@ -92,8 +92,9 @@ class Settings(BaseSettings):
         5.0, ge=0.1, description="seconds between signs of life; who is silent for 1.75 of them is taken over"
     )
     grace: Seconds = Field(30.0, ge=0, description="seconds that steps under way get to end after SIGTERM")
-    host: str = Field("127.0.0.1", min_length=1, description="address that the health endpoints listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address that the health endpoints and the page listen on")
     port: Port = Field(None, description="port of the health endpoints; 0 is any free one; `off`, the default, is none")
+    web: Port = Field(None, description="port of the page; 0 is any free one; `off`, the default, is none")
     pool: Whole = Field(4, ge=1, description="connections for reading and claiming; a worker has three more")
     statement_timeout: Seconds = Field(30.0, gt=0, description="seconds after which a request to the store is given up")
     patience: Seconds = Field(60.0, ge=0, description="seconds that the store may be out of reach before it's an error")

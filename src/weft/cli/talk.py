@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.agent.chat import Asked, ChatEvent, Stands, orders, watchers
 from weft.agent.conversation import said
-from weft.agent.event import Ended, Heard, Modelled, Returned
+from weft.agent.event import Compacted, Ended, Heard, Modelled, Returned
 from weft.core.content import ToolResult
 from weft.core.errors import BadInput, UnknownQuestion
 from weft.model.event import Called, Restarted, TextDelta
@@ -122,6 +122,8 @@ class Talk:
                 self._line(folded(f"· {call.name} {call.arguments}"), "cyan")
             case Returned(result):
                 self._result(result)
+            case Compacted(id):
+                self._line(f"(older turns make room for what stands for them: {id})", "dim")
             case Heard(message) if replaying or not self.terminal:
                 self._line(f"> {message.text}")
             case Ended(answer):

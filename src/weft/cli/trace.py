@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from weft.cli.failures import reported
+from weft.cli.graphs import graphs, template
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from weft.store.base import Store
     from weft.trace.anomalies import Finding
     from weft.trace.history import Operation
+    from weft.trace.turns import Report
 
-traces = typer.Typer(help="Judge traces of agents.", no_args_is_help=True)
+traces = typer.Typer(help="Judge and measure traces of agents.", no_args_is_help=True)
+traces.command(name="graphs")(graphs)
+traces.command(name="template")(template)
 
 SHOWN = 50
 """Findings that are printed for a person."""
@@ -77,6 +81,63 @@ def check_(
         print(_sum(len(history), found))
     if found:
         raise typer.Exit(1)
+
+
+@traces.command(name="turns")
+@reported
+def turns_(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs; their children are looked at, too.")],
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """On what agents spent their turns: how many, at what cost, how many were wasted, what one that is solved costs."""
+    from weft.cli.look import ask, present
+    from weft.cli.render import out, show
+    from weft.trace.turns import report_of
+
+    rows = [present(store, run) for run in runs]
+
+    async def look(opened: Store) -> Report:
+        families = [(await opened.subtree(row.id)).rows for row in rows]
+        return await report_of(opened, list(dict.fromkeys(id for family in families for id in family)))
+
+    report = ask(store, look)
+    if json:
+        import msgspec
+
+        sums = {"solved": report.solved, "wasted": report.wasted, "limited": report.limited}
+        per_solved = {kind: report.per_solved(kind) for kind in ("turns", "tokens", "money", "seconds")}
+        out({"runs": [msgspec.structs.asdict(one) for one in report.runs], **sums, "per_solved": per_solved})
+    else:
+        show(_spent(report))
+        print(_costs(report))
+
+
+def _spent(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "workflow", "ended"):
+        table.add_column(name, no_wrap=True)
+    for name in ("turns", "wasted", "tokens", "money", "seconds"):
+        table.add_column(name, justify="right")
+    for one in report.runs:
+        amounts = (str(one.turns), str(one.wasted), f"{one.tokens:,}", f"{one.money:.4f}", f"{one.seconds:.1f}")
+        table.add_row(one.run, one.workflow, one.ended, *amounts)
+    return table
+
+
+def _costs(report: Report) -> str:
+    if not report.runs:
+        return "no turn was taken"
+    runs = "1 run" if len(report.runs) == 1 else f"{len(report.runs):,} runs"
+    turns = f"{report.total('turns'):,.0f} turns, {report.wasted:.0%} of them wasted"
+    at = ", ".join(f"{p} % took at most {report.percentile(p):.0f}" for p in (25, 50, 75))
+    told = f"{runs}, {report.solved} done, {report.limited:.0%} came to a limit; {turns}; {at}"
+    if not report.solved:
+        return told
+    tokens, money = report.per_solved("tokens"), report.per_solved("money")
+    return f"{told}; each that is done took {tokens:,.0f} tokens, ${money:.4f}"
 
 
 def _is_file(trace: str) -> bool:

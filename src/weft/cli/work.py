@@ -37,6 +37,9 @@ def worker(
     grace: Annotated[float | None, typer.Option(help="Seconds that steps get to end in. Default: 30.")] = None,
     host: Annotated[str | None, typer.Option(help="Of /healthz, /readyz and /metrics. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Of the same. Default: none are served.")] = None,
+    web: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve the page, too, at this port of --host.")
+    ] = None,
 ) -> None:
     """Execute what is submitted, and what the dead have left, until SIGTERM; then drain and hand the rest back."""
     import asyncio
@@ -51,7 +54,7 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     given = {
         "queues": names, "slots": slots, "store": store, "durability": durability, "heartbeat": heartbeat,
-        "grace": grace, "host": host, "port": port,
+        "grace": grace, "host": host, "port": port, "web": web,
     }  # fmt: skip
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")

@@ -95,12 +95,15 @@ class Outcome(Record, tag="o"):
     """Of a step, what it is for who reads the run: tool, generation, or nothing more (`Step.role`)."""
     issued: float = 0.0
     """When the body issued it, by the body's clock: `at` of the last outcome that the body had seen by then."""
-    strand: int = 0
-    """The line of control (an asyncio task of the body) that issued it: number of the first effect of that line. 0: not
-    told, as in journals of an older Weft and for timers."""
+    line: tuple[int, ...] = ()
+    """The line of control that issued it, an asyncio task of the body: its number in the order in which they were
+    started (the body itself is 1), after those of the tasks around it. Empty: not told, as in journals of an older
+    Weft and for timers."""
     after: int = 0
-    """Number of the effect that was issued before it in the same line; of the first in a line: the last one issued by
-    whoever started the line, before that. 0: none."""
+    """Number of the effect that was issued before it in the same line; of the first in a line: the last one that
+    whoever started the line had issued by then. 0: none."""
+    begun: float | None = None
+    """Of the first effect in a line that the body started: when it did that, by its clock."""
     spent: dict[str, float] | None = None
     """Of a step: what it said that it spent (`weft.charge`), by kind; None: it said nothing."""
 
@@ -118,8 +121,9 @@ class Started(Record, tag="s"):
     impact: str = ""
     role: str = ""
     issued: float = 0.0
-    strand: int = 0
+    line: tuple[int, ...] = ()
     after: int = 0
+    begun: float | None = None
     """These as in Outcome."""
 
 

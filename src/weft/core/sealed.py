@@ -148,6 +148,15 @@ def carried(data: bytes) -> Carried:
     return found if type(found) is Carried else Carried(found, PUBLIC)
 
 
+def label_of(data: bytes) -> Label | None:
+    """The label of what came from another process, if it carries one. Nothing of the value itself is decoded."""
+    outer = msgspec.msgpack.decode(data)
+    if type(outer) is not Ext or outer.code != CARRIED:
+        return None
+    sensitivity, tenants, _ = msgspec.msgpack.decode(outer.data, type=tuple[str, list[str], msgspec.Raw])
+    return Label(sensitivity, tuple(tenants))  # type: ignore[arg-type]
+
+
 def as_type(value: Any, annotation: Any, what: str) -> Any:
     """`value` as this type: itself, or converted from JSON-like data; a handle passes as it is. Raises BadInput, which
     begins with `what` takes such values."""

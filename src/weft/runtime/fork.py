@@ -109,8 +109,9 @@ def forked(
                 encode(value),
                 role=chosen.role,
                 issued=chosen.issued,
-                strand=chosen.strand,
+                line=chosen.line,
                 after=chosen.after,
+                begun=chosen.begun,
             )
         )
     return kept

@@ -44,6 +44,12 @@ class Run(Generic[R]):
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
+    def _repr_html_(self) -> str:
+        """As a notebook shows it. The run itself can't be asked here: that takes an `await`."""
+        return (
+            f"<code>run {self.id}</code>: <code>await run.status()</code>, or <code>weft show {self.id} --graph</code>"
+        )
+
 
 def outcome_of(row: ProcessRow) -> tuple[bool, Any, Label]:
     """(ok, result or exception, what it carried in the end) of a finished process."""

@@ -79,9 +79,30 @@ class BodyTask(asyncio.Task[Any]):
     """A task whose hash is its number, so that sets of tasks (asyncio.wait's) have the same order on every run."""
 
     number: int
+    line: tuple[int, ...]
+    last: int
+    begun: float | None
+    """Its line of control (`weft.core.record.Outcome.line`); the last effect that was issued in or before it; when it
+    was started, until its first effect."""
 
     def __hash__(self) -> int:
         return self.number
+
+
+Line = tuple[tuple[int, ...], int, float | None]
+"""(`line`, `after`, `begun`) of `weft.core.record.Outcome`."""
+NOWHERE: Line = ((), 0, None)
+
+
+def follow(number: int) -> Line:
+    """The line of the task that issues effect `number` now, and the effect before it there; outside of a body's tasks
+    (in a callback) there is none."""
+    task: Any = asyncio.current_task()
+    if task is None:
+        return NOWHERE
+    after, task.last = task.last, number
+    begun, task.begun = task.begun, None
+    return task.line, after, begun
 
 
 class BodyFuture(asyncio.Future[Any]):
@@ -126,6 +147,7 @@ class BodyLoop:
         self.boundary = boundary
         self.ready: deque[Handle] = deque()
         self.numbered = 0
+        self.lines = 0
         self.born: list[weakref.ref[asyncio.Task[Any]]] = []
         self.census = 64
 
@@ -177,6 +199,10 @@ class BodyLoop:
         task.number = next(_anywhere)
         task.__init__(coro, loop=self, name=name, context=context)  # type: ignore[misc]
         self.numbered = task.number = self.numbered + 1
+        self.lines += 1  # not `numbered`: a replay makes fewer futures
+        maker: Any = asyncio.current_task(self) if self.is_running() else None  # type: ignore[arg-type]
+        task.line, task.last = ((self.lines,), 0) if maker is None else ((*maker.line, self.lines), maker.last)
+        task.begun = None if maker is None else self.boundary.clock
         self.born.append(weakref.ref(task))
         if len(self.born) > self.census:
             self.born = [ref for ref in self.born if ref() is not None]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weft.core.codec import encode_args
 from weft.core.label import PUBLIC, Label
 from weft.core.sealed import SEAL, held
-from weft.runtime.loop import Timer
-from weft.runtime.strand import NOWHERE
+from weft.runtime.loop import NOWHERE, Timer
 
 if TYPE_CHECKING:
     from weft.core.capability import Request
@@ -91,7 +90,7 @@ class Pending:
         """Whatever works on it; has `cancel()`."""
         self.issued = 0.0
         self.line = NOWHERE
-        """Its line of control, and the effect before it there (`runtime.strand`)."""
+        """Its line of control, and the effect before it there (`runtime.loop.follow`)."""
         self.started = 0.0
         self.attempts = 1
         self.noted = False

@@ -31,14 +31,13 @@ from weft.runtime.divergence import diverged
 from weft.runtime.execute import Execution
 from weft.runtime.history import History
 from weft.runtime.leaving import abort, end, finish
-from weft.runtime.loop import BodyLoop, Timer
+from weft.runtime.loop import BodyLoop, Timer, follow
 from weft.runtime.mail import Mail
 from weft.runtime.pending import NOTHING, Also, Launch, Pending, Stopped
 from weft.runtime.protect import check, launch
 from weft.runtime.replay import replay
 from weft.runtime.rights import Holder, narrowed
 from weft.runtime.signals import Signals
-from weft.runtime.strand import follow
 from weft.runtime.turns import turning
 from weft.runtime.writing import Writing
 from weft.store.base import FAILED, ProcessRow
@@ -151,7 +150,7 @@ class Process(Writing):
         self.issued = pending.number = self.issued + 1
         pending.issued = self.clock
         if pending.timer is None:
-            pending.line = follow(self.id, pending.number)
+            pending.line = follow(pending.number)
         pending.future = asyncio.Future(loop=self.loop)  # type: ignore[arg-type]
         self.pending[pending.number] = pending
         self.busy += not pending.parkable
@@ -190,7 +189,7 @@ class Process(Writing):
                 and not self.stopping
             ):
                 self.issued += 1
-                follow(self.id, self.issued)
+                follow(self.issued)
                 history.cursor += 1
                 self.clock = record.at
                 if record.label is not None:
@@ -226,7 +225,7 @@ class Process(Writing):
         if self.stopping:
             raise Stopped
         self.issued = number = self.issued + 1
-        line, issued = follow(self.id, number), self.clock
+        line, issued = follow(number), self.clock
         record = self.history.next()
         if record is not None:
             if (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from weft.core.label import Label
 from weft.core.record import AnyRecord, Outcome, Started, Value
 from weft.core.resources import Usage
+from weft.runtime.loop import NOWHERE, Line
 from weft.runtime.pending import Pending
-from weft.runtime.strand import NOWHERE, Line
 from weft.store.base import ProcessRow
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class Writing:
             usage,
             role,
             issued,
-            *line,
+            line[0],
+            line[1],
+            line[2],
             spent,
         )
         self.append(record)

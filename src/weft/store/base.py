@@ -352,8 +352,26 @@ class Store(Protocol):
         """Newest first. `before`: last updated earlier than that. `ids`: of these; `keys`: with one of these
         idempotency keys."""
 
+    async def listed(
+        self,
+        *,
+        after: int | None = None,
+        states: Sequence[str] = (),
+        roots: bool = False,
+        workflow: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 1000,
+    ) -> list[tuple[int, ProcessRow]]:
+        """Newest first, each with its place in the order of arrival: those that came before place `after`. `since`,
+        `until`: created at or after, before."""
+
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         """Of all these processes; those of each in order of `first`."""
+
+    async def growth(self, lengths: Mapping[str, int], limit: int = 1000) -> list[Segment]:
+        """At most so many that these journals have got since they had so many records; those of each in order, so that
+        what was got is where to go on."""
 
     async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
         """At most so many of one journal, in order, from the one that holds record number `first` on; none if it is

@@ -89,8 +89,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What its commands took of the machine."""
     child: str = ""
     """Of a spawn and of the wait for a child: the process."""
-    strand: int = 0
+    line: tuple[int, ...] = ()
     after: int = 0
+    begun: float | None = None
     """As in `weft.core.record.Outcome`."""
 
     @property
@@ -172,12 +173,13 @@ async def read_effects(
         elif type(record) is Outcome:
             open.pop(record.effect, None)
             if timers or record.kind != "timer":
-                yield await _ended(store, run, number, record)
+                yield await node_of(store, run, number, record)
     for number, begun in open.values():
-        yield _flying(run, number, begun, over)
+        yield flying_node(run, number, begun, over)
 
 
-async def _ended(store: Store, run: str, number: int, record: Outcome) -> Node:
+async def node_of(store: Store, run: str, number: int, record: Outcome) -> Node:
+    """The effect whose outcome is record `number`."""
     kind = kind_of(record.kind, record.role, record.name)
     spent = record.spent or {}
     model, usage = "", (0, 0)
@@ -191,16 +193,17 @@ async def _ended(store: Store, run: str, number: int, record: Outcome) -> Node:
         status="ok" if record.ok else "failed",
         error="" if record.ok else error_text(await bytes_of(store, record.value)),
         attempts=record.attempts, spent=spent, input_tokens=usage[0], output_tokens=usage[1], model=model,
-        usage=record.usage, child=_child(record), strand=record.strand, after=record.after,
+        usage=record.usage, child=_child(record), line=record.line, after=record.after, begun=record.begun,
     )  # fmt: skip
 
 
-def _flying(run: str, number: int, record: Started, over: float | None) -> Node:
+def flying_node(run: str, number: int, record: Started, over: float | None = None) -> Node:
+    """The effect that is known to be in flight since record `number`; `over`: its process ended then."""
     kind = kind_of(record.kind, record.role, record.name)
     return Node(
         run=run, effect=record.effect, seq=number, parent=run, kind=kind, exact=record.kind, name=record.name,
         place=record.place, issued=record.issued or record.at, started=record.at, ended=over,
-        status="running" if over is None else "cancelled", strand=record.strand, after=record.after,
+        status="running" if over is None else "cancelled", line=record.line, after=record.after, begun=record.begun,
     )  # fmt: skip
 
 
@@ -269,7 +272,7 @@ def _row_error(row: ProcessRow) -> str:
     if row.error is None:
         return ""
     value = from_column(row.error)
-    return "an error of many words" if isinstance(value, Blob) else error_text(value)
+    return "(a large error)" if isinstance(value, Blob) else error_text(value)
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -316,12 +319,13 @@ async def read_page(
     return Page(found, None)
 
 
-async def read_body(store: Store, run: str, effect: int) -> Body:
-    """What went into an effect and came out. Raises StoreError if the run has no such effect."""
+async def read_body(store: Store, run: str, effect: int, first: int = 0) -> Body:
+    """What went into an effect and came out; it is looked for from record `first` on. Raises StoreError if the run has
+    no such effect there."""
     attempts: list[tuple[int, float, Any]] = []
     decisions: list[Decision] = []
     begun: Started | None = None
-    async for _, record in read_records(store, run):
+    async for _, record in read_records(store, run, first):
         match record:
             case Attempt(effect=number) if number == effect:
                 error = decode_plain(await bytes_of(store, record.error))

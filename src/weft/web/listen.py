@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING
@@ -49,6 +50,17 @@ async def listening(
     finally:
         listener.should_exit = True
         await answering
+
+
+def of_this_machine(host: str) -> bool:
+    """Whether a Host header (or a place to listen at) means this machine, seen from itself."""
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _taken(host: str, port: int, what: str) -> socket.socket:

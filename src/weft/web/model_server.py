@@ -13,7 +13,6 @@ import asyncio
 import base64
 import contextlib
 import hmac
-import ipaddress
 import logging
 import signal
 import time
@@ -40,7 +39,7 @@ try:
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
-    from weft.web.listen import Listener, listening
+    from weft.web.listen import Listener, listening, of_this_machine
 except ImportError as missing:
     raise MissingExtra("serving a model needs the extra `serve`: pip install 'weft[serve]'") from missing
 
@@ -214,7 +213,7 @@ class ModelServer:
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.key.encode()):
                 message = "the key is missing or wrong; send it as `Authorization: Bearer KEY`"
                 raise Refused(401, message, code="invalid_api_key")
-        elif not _of_this_machine(request.headers.get("host", "")):
+        elif not of_this_machine(request.headers.get("host", "")):
             raise Refused(403, "this server has no key, so it answers under names of this machine only")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.method == "POST" and kind != "application/json":
@@ -233,17 +232,6 @@ def _embedded(vectors: Vectors, wanted: _Wanted) -> dict[str, Any]:
         data.append({"object": "embedding", "index": number, "embedding": vector})
     usage = {"prompt_tokens": vectors.tokens, "total_tokens": vectors.tokens}
     return {"object": "list", "data": data, "model": wanted.model, "usage": usage}
-
-
-def _of_this_machine(host: str) -> bool:
-    """Whether a Host header (or a place to listen at) means this machine, seen from itself."""
-    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 # --- requests and responses ------------------------------------------------------------------------------------------
@@ -334,7 +322,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
 async def serving(server: ModelServer, host: str, port: int, grace: float) -> AsyncIterator[tuple[str, Listener]]:
     """Answer at this place while the body runs (`port` 0: any that is free); then end what is under way within `grace`
     seconds. Raises BadInput if the place is not to be had, or is open to others and there is no key."""
-    if not server.key and not _of_this_machine(f"[{host}]" if ":" in host else host):
+    if not server.key and not of_this_machine(f"[{host}]" if ":" in host else host):
         raise BadInput(
             f"{host} can be reached from other machines, and there is no key; set WEFT_SERVE_KEY, or give --key-file"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.core.errors import StoreCorrupt, StoreError
@@ -86,10 +86,35 @@ class Reading(Checkpoints, Recall):
             AND ($4::float8 IS NULL OR updated < $4){terms} ORDER BY seq DESC LIMIT $5"""
         return [process(row) for row in await self._fetch(query, *values)]
 
+    async def listed(
+        self,
+        *,
+        after: int | None = None,
+        states: Sequence[str] = (),
+        roots: bool = False,
+        workflow: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 1000,
+    ) -> list[tuple[int, ProcessRow]]:
+        query = f"""SELECT seq, {ROW} FROM weft.processes WHERE ($1::bigint IS NULL OR seq < $1)
+            AND ($2::text[] = '{{}}' OR state = ANY($2)) AND (NOT $3 OR parent IS NULL)
+            AND ($4::text IS NULL OR workflow = $4) AND ($5::float8 IS NULL OR created >= $5)
+            AND ($6::float8 IS NULL OR created < $6) ORDER BY seq DESC LIMIT $7"""
+        found = await self._fetch(query, after, list(states), roots, workflow, since, until, limit)
+        return [(row["seq"], process(row)) for row in found]
+
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         query = """SELECT process, first, records, chain FROM weft.segments WHERE process = ANY($1::text[])
             ORDER BY process, first"""
         return [Segment(*row) for row in await self._fetch(query, list(ids))]
+
+    async def growth(self, lengths: Mapping[str, int], limit: int = 1000) -> list[Segment]:
+        query = """SELECT s.process, s.first, s.records, s.chain FROM unnest($1::text[], $2::bigint[]) AS known (id, at)
+            CROSS JOIN LATERAL (SELECT * FROM weft.segments WHERE process = known.id AND first >= known.at
+                ORDER BY first LIMIT $3) AS s LIMIT $3"""
+        found = await self._fetch(query, list(lengths), list(lengths.values()), limit)
+        return sorted((Segment(*row) for row in found), key=lambda one: (one.process, one.first))
 
     async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
         query = """SELECT process, first, records, chain FROM weft.segments WHERE process = $1 AND first >= coalesce(

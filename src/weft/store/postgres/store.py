@@ -115,7 +115,9 @@ class PostgresStore(Reading):
         self._hint, self._lost = hint, lost
 
     def changed(self) -> bool:
-        if self._lease is None or monotonic() - self._polled < POLL:
+        if self._lease is None:
+            return True  # nobody tells one who only reads
+        if monotonic() - self._polled < POLL:
             return False
         self._polled = monotonic()
         return True

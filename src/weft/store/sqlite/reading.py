@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from weft.core.clock import time
 from weft.core.errors import StoreCorrupt
@@ -82,9 +82,34 @@ class Reading(Checkpoints, Recall):
         found = self._read(f"{queries} ORDER BY at DESC LIMIT ?", *bound, limit)
         return [process(values[1:]) for values in found]
 
+    async def listed(
+        self,
+        *,
+        after: int | None = None,
+        states: Sequence[str] = (),
+        roots: bool = False,
+        workflow: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 1000,
+    ) -> list[tuple[int, ProcessRow]]:
+        bounds = {"rowid < ?": after, "workflow = ?": workflow, "created >= ?": since, "created < ?": until}
+        given = {term: value for term, value in bounds.items() if value is not None}
+        if states:
+            given[f"state IN {IDS}"] = _list(states)
+        where = " AND ".join([*given, "parent IS NULL" if roots else "1"])
+        query = f"SELECT rowid, {ROW} FROM processes WHERE {where} ORDER BY rowid DESC LIMIT ?"
+        return [(at, process(tuple(row))) for at, *row in self._read(query, *given.values(), limit)]
+
     async def segments(self, ids: Sequence[str]) -> list[Segment]:
         query = f"SELECT process, first, records, chain FROM segments WHERE process IN {IDS} ORDER BY process, first"
         return [Segment(*values) for values in self._read(query, _list(ids))]
+
+    async def growth(self, lengths: Mapping[str, int], limit: int = 1000) -> list[Segment]:
+        query = """SELECT process, first, records, chain FROM json_each(?) AS known CROSS JOIN segments
+            ON process = known.key AND first >= known.value LIMIT ?"""
+        found = [Segment(*values) for values in self._read(query, json.dumps(dict(lengths)), limit)]
+        return sorted(found, key=lambda one: (one.process, one.first))
 
     async def stretch(self, id: str, first: int = 0, limit: int = 1000) -> list[Segment]:
         query = """SELECT process, first, records, chain FROM segments WHERE process = ?1 AND first >= coalesce(

@@ -1,0 +1,1 @@
+"""Seeing what happened: `python -m benchmarks.observe`."""
