@@ -1,0 +1,93 @@
+"""What comes after the last few symbols: a tree of contexts, grown only where it is often walked.
+
+The automaton's companion. A state knows what a deterministic automaton of that size can know; where the source is not
+one (a hidden Markov model, say), or a state is young, the last few symbols say more. Each context falls back on the
+next shorter one by absolute discounting, so every symbol has a probability everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from weft.trace.automata.evidence import END
+
+DISCOUNT = 0.5
+
+
+class Context(msgspec.Struct):
+    """`next`: what came after it; `longer`: the contexts with one more symbol before (`END`: the beginning)."""
+
+    passed: int = 0
+    next: dict[int, int] = {}
+    longer: dict[int, Context] = {}
+
+
+class Contexts(msgspec.Struct):
+    """`depth`: symbols that are looked back. `grow`: a context is told apart by the symbol before it once it has been
+    passed so often, which bounds the tree: (symbols seen x `depth`) / `grow` contexts that have others below them."""
+
+    depth: int = 4
+    grow: int = 200
+    root: Context = msgspec.field(default_factory=Context)
+    size: int = 1
+
+    def note(self, ended: Sequence[int]) -> None:
+        """Learn from one sequence, which ends with `END`."""
+        for at, symbol in enumerate(ended):
+            context = self.root
+            for back in range(self.depth + 1):
+                context.passed += 1
+                context.next[symbol] = context.next.get(symbol, 0) + 1
+                if back == self.depth or back > at:
+                    break
+                before = ended[at - back - 1] if back < at else END
+                longer = context.longer.get(before)
+                if longer is None:
+                    if context.passed < self.grow:
+                        break
+                    longer = context.longer[before] = Context()
+                    self.size += 1
+                context = longer
+
+    def at(self, ended: Sequence[int], at: int) -> list[Context]:
+        """The contexts before one place of a sequence, the shortest first."""
+        context = self.root
+        found = [context]
+        for back in range(min(self.depth, at + 1)):
+            longer = context.longer.get(ended[at - back - 1] if back < at else END)
+            if longer is None:
+                break
+            context = longer
+            found.append(context)
+        return found
+
+    def add(self, other: Contexts) -> None:
+        """What another tree has learnt, too."""
+        waiting = [(self.root, other.root)]
+        while waiting:
+            mine, theirs = waiting.pop()
+            mine.passed += theirs.passed
+            for symbol, count in theirs.next.items():
+                mine.next[symbol] = mine.next.get(symbol, 0) + count
+            for before, context in theirs.longer.items():
+                if before not in mine.longer:
+                    mine.longer[before] = Context()
+                    self.size += 1
+                waiting.append((mine.longer[before], context))
+
+
+def probability(symbol: int, contexts: Sequence[Context], base: float) -> float:
+    """Of `symbol` after these contexts; `base`: where nothing is known."""
+    found = base
+    for context in contexts:
+        found = discounted(symbol, context.passed, context.next, found)
+    return found
+
+
+def discounted(symbol: int, passed: int, counts: dict[int, int], lower: float) -> float:
+    """The share of `symbol`; what is taken off each symbol that was seen goes to `lower`, another estimate of it."""
+    if not passed:
+        return lower
+    return (max(counts.get(symbol, 0) - DISCOUNT, 0.0) + DISCOUNT * len(counts) * lower) / passed
