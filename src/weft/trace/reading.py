@@ -166,6 +166,14 @@ async def read_effects(
     """The effects of one process in the order in which their outcomes reached the program, from record `first` on; then
     those in flight. `timers`: asyncio's own, too. `over`: when the process ended, if it did: what is in flight
     then was cancelled."""
+    async for node, _ in read_with_records(store, run, first, timers=timers, over=over):
+        yield node
+
+
+async def read_with_records(
+    store: Store, run: str, first: int = 0, *, timers: bool = False, over: float | None = None
+) -> AsyncIterator[tuple[Node, Outcome | Started]]:
+    """The same, each with the record that tells of it, for who wants what went in and came out of all of them."""
     open: dict[int, tuple[int, Started]] = {}
     async for number, record in read_records(store, run, first):
         if type(record) is Started:
@@ -173,9 +181,9 @@ async def read_effects(
         elif type(record) is Outcome:
             open.pop(record.effect, None)
             if timers or record.kind != "timer":
-                yield await node_of(store, run, number, record)
+                yield await node_of(store, run, number, record), record
     for number, begun in open.values():
-        yield flying_node(run, number, begun, over)
+        yield flying_node(run, number, begun, over), begun
 
 
 async def node_of(store: Store, run: str, number: int, record: Outcome) -> Node:
