@@ -9,11 +9,12 @@ Before each step of the engine, `plan` says what to do: evict, store, preempt, a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from weft.core.errors import BadInput, OutOfCells
 from weft.model.engine.policies import Fcfs
-from weft.model.engine.turns import Admit, Counts, Evict, Held, Plan, Preempt, Program, Turn
+from weft.model.engine.turns import Admit, Alike, Counts, Evict, Held, Plan, Preempt, Program, Turn
 
 REMEMBERED = 4096
 """How many programs are known at once, or more if more of them hold something."""
@@ -27,6 +28,11 @@ class Scheduler:
     policy: Fcfs = field(default_factory=Fcfs)
     slots: int = 64
     """The most sequences, running or held."""
+    at_once: int | None = None
+    """The most of these that run (all)."""
+    alike: Callable[[Turn], Alike | None] | None = None
+    """Finds what a turn can share with another program; None: programs share nothing. Shared cells count for each that
+    has them: what is counted is at least what is used."""
     chunk: int = 512
     """The most tokens of a step."""
     store: int = 0
@@ -110,6 +116,27 @@ class Scheduler:
         self.held[turn.program] = Held(turn.fed, tool, now, now + keep if keep > 0 else -math.inf)
         return True
 
+    def leave(self, turn: Turn, now: float) -> None:
+        """A running turn is over, and so is its program; what it leaves stays for others until room is needed."""
+        self.running.remove(turn)
+        program = self._programs[turn.program]
+        program.left, program.used = turn.fed, now
+        self.held[turn.program] = Held(turn.fed, "", now, -math.inf)
+        self.release(turn.program)
+
+    def release(self, name: str) -> None:
+        """A program that makes no turn is over. What it holds stays, unpinned, for others alike."""
+        program = self._programs.get(name)
+        if program is None:
+            return
+        if program.turns:
+            self.policy.over(program.turns)
+        program.turns, program.stored, program.away = 0, 0, None
+        if name in self.held:
+            self.held[name].until = -math.inf
+        else:
+            del self._programs[name]
+
     def calls(self, name: str, tool: str, now: float) -> float:
         """The program, whose turn is over, now waits for `tool`. Returns the seconds for which what it left is pinned
         from now on, 0 if it is not or no longer there."""
@@ -186,29 +213,41 @@ class Scheduler:
 
     def _admit(self, now: float, acts: list[Evict | Preempt | Admit]) -> None:
         for turn in self._queue(now):
+            alike = self.alike(turn) if self.alike is not None and not turn.admitted else None
+            if alike is not None and alike.soon:
+                continue
             while not self._fits(turn, acts):
                 if not (self._starves(turn, now) and self._unpin(turn.program)):
                     return
             self.counts.starved += self._starves(turn, now)
-            self._begin(turn, now, acts)
+            self._begin(turn, now, acts, alike if alike is not None and self._here(alike.program) else None)
+
+    def _here(self, name: str) -> bool:
+        """Whether a program has cells."""
+        return name in self.held or any(turn.program == name for turn in self.running)
 
     def _fits(self, turn: Turn, acts: list[Evict | Preempt | Admit]) -> bool:
         """Whether there is room for all that it knows beside what the running ones know; idle cells give way to it."""
-        if len(self.running) + 1 > self.slots:
+        if len(self.running) + 1 > min(self.slots, self.at_once or self.slots):
             return False
         held = self.held.get(turn.program)
         growth = turn.prompt + turn.drawn + 1 - (held.cells if held is not None else 0)
         return self._room(sum(other.target - other.fed for other in self.running) + growth, 1, turn.program, acts)
 
-    def _begin(self, turn: Turn, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+    def _begin(self, turn: Turn, now: float, acts: list[Evict | Preempt | Admit], alike: Alike | None = None) -> None:
         program = self._programs[turn.program]
         held = self.held.pop(turn.program, None)
         known = program.left if turn.admitted else min(turn.common, program.left)
         found = held.cells if held is not None else program.stored
         reuse = min(known, found, turn.prompt + turn.drawn - 1)
-        if held is None and program.stored:
-            self.counts.loaded += reuse
-        acts.append(Admit(turn, reuse, held is None and program.stored > 0))
+        if alike is not None and reuse < alike.cells < turn.prompt:
+            reuse = alike.cells
+            self._programs[alike.program].used = now
+            acts.append(Admit(turn, reuse, False, alike.program))
+        else:
+            if held is None and program.stored:
+                self.counts.loaded += reuse
+            acts.append(Admit(turn, reuse, held is None and program.stored > 0))
         program.stored = 0
         turn.fed = reuse
         self.counts.reencoded += max(0, min(known, turn.prompt + turn.drawn - 1) - reuse)
@@ -255,6 +294,10 @@ class Scheduler:
     def _evict(self, name: str, acts: list[Evict | Preempt | Admit]) -> None:
         cells = self.held.pop(name).cells
         self.counts.evicted += cells
+        if not self._programs[name].turns:  # it was only here for others
+            del self._programs[name]
+            acts.append(Evict(name, False))
+            return
         acts.append(Evict(name, self._store(name, cells)))
 
     def _store(self, name: str, cells: int) -> bool:

@@ -76,11 +76,22 @@ class Preempt(NamedTuple):
 
 
 class Admit(NamedTuple):
-    """Begin a turn with the first `reuse` cells that its program holds (`stored`: load them first), and no others."""
+    """Begin a turn with the first `reuse` cells that its program holds (`stored`: load them first), or, if there is a
+    `donor`, that this other program holds; and no others."""
 
     turn: Turn
     reuse: int
     stored: bool
+    donor: str = ""
+
+
+class Alike(NamedTuple):
+    """Another program that begins as a turn's prompt does, and with how many of the same tokens."""
+
+    program: str
+    cells: int
+    soon: bool = False
+    """Not all of them are in cells yet, but it reads them now."""
 
 
 class Plan(NamedTuple):

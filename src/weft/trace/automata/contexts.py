@@ -7,7 +7,7 @@ next shorter one by absolute discounting, so every symbol has a probability ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -63,31 +63,35 @@ class Contexts(msgspec.Struct):
             found.append(context)
         return found
 
-    def add(self, other: Contexts) -> None:
-        """What another tree has learnt, too."""
+    def add(self, other: Contexts, codes: Mapping[int, int]) -> None:
+        """What another tree has learnt, too; `codes`: its symbols in this one's alphabet."""
         waiting = [(self.root, other.root)]
         while waiting:
             mine, theirs = waiting.pop()
             mine.passed += theirs.passed
             for symbol, count in theirs.next.items():
-                mine.next[symbol] = mine.next.get(symbol, 0) + count
+                mine.next[codes[symbol]] = mine.next.get(codes[symbol], 0) + count
             for before, context in theirs.longer.items():
-                if before not in mine.longer:
-                    mine.longer[before] = Context()
+                if codes[before] not in mine.longer:
+                    mine.longer[codes[before]] = Context()
                     self.size += 1
-                waiting.append((mine.longer[before], context))
+                waiting.append((mine.longer[codes[before]], context))
 
 
-def probability(symbol: int, contexts: Sequence[Context], base: float) -> float:
-    """Of `symbol` after these contexts; `base`: where nothing is known."""
+def probability(symbol: int, contexts: Sequence[Context], base: float, less: int = 0) -> float:
+    """Of `symbol` after these contexts; `base`: where nothing is known. `less`: as of `discounted`."""
     found = base
     for context in contexts:
-        found = discounted(symbol, context.passed, context.next, found)
+        found = discounted(symbol, context.passed, context.next, found, less)
     return found
 
 
-def discounted(symbol: int, passed: int, counts: dict[int, int], lower: float) -> float:
-    """The share of `symbol`; what is taken off each symbol that was seen goes to `lower`, another estimate of it."""
-    if not passed:
+def discounted(symbol: int, passed: int, counts: dict[int, int], lower: float, less: int = 0) -> float:
+    """The share of `symbol`; what is taken off each symbol that was seen goes to `lower`, another estimate of it.
+    `less` 1: as if `symbol` had been seen once less, which judges an event by the others."""
+    count, kinds, passed = counts.get(symbol, 0), len(counts), passed - less
+    if less and count:
+        count, kinds = count - 1, kinds - (count == 1)
+    if passed <= 0:
         return lower
-    return (max(counts.get(symbol, 0) - DISCOUNT, 0.0) + DISCOUNT * len(counts) * lower) / passed
+    return (max(count - DISCOUNT, 0.0) + DISCOUNT * kinds * lower) / passed

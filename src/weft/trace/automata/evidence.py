@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+from weft.core.errors import BadInput
 
 END = -1
 """The code of the end of a sequence."""
@@ -50,6 +52,14 @@ class Evidence(msgspec.Struct):
             for column, count in enumerate(added):
                 row[column] += sign * count
 
+    def recoded(self, codes: Mapping[int, int]) -> Evidence:
+        """The same in another alphabet, where several codes may have become one. The futures stay as they are: they are
+        of texts, not of codes."""
+        found: dict[int, int] = {}
+        for symbol, count in self.next.items():
+            found[codes[symbol]] = found.get(codes[symbol], 0) + count
+        return Evidence(self.passed, found, self.futures)
+
 
 def nothing(futures: int, width: int) -> Evidence:
     """The evidence of a place where nothing has been seen."""
@@ -57,8 +67,12 @@ def nothing(futures: int, width: int) -> Evidence:
 
 
 def hash_of(symbol: str) -> int:
-    """The same in all processes, so that sketches of several workers can be added."""
-    return zlib.crc32(symbol.encode()) + 2
+    """The same in all processes, so that sketches of several workers can be added. Raises BadInput for half a
+    character (a lone surrogate), which nothing could keep."""
+    try:
+        return zlib.crc32(symbol.encode()) + 2
+    except UnicodeEncodeError:
+        raise BadInput(f"a symbol is a text that UTF-8 can write, not {symbol!r}") from None
 
 
 def columns_of(hashes: Sequence[int], futures: int, width: int) -> list[tuple[int, ...]]:

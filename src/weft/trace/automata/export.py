@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 from weft.trace.automata.evidence import END
 from weft.trace.automata.model import Automaton
 
 NAMESPACE = "http://www.pnml.org/version-2009/grammar/pnml"
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 KIND = "http://www.pnml.org/version-2009/grammar/pnmlcoremodel"
 
 
@@ -39,12 +41,14 @@ def to_pnml(model: Automaton) -> str:
     for number in range(len(model.vertices)):
         _place(page, f"s{number}", tokens=1 if number == 0 else 0)
     _place(page, "end", tokens=0)
-    steps = [(f"s{number}", f"s{target}", symbol) for number, symbol, target, _ in _edges(model)]
-    steps += [(f"s{number}", "end", "") for number, vertex in enumerate(model.vertices) if vertex.next.get(END)]
+    steps: list[tuple[str, str, str | None]] = [
+        *((f"s{number}", f"s{target}", symbol) for number, symbol, target, _ in _edges(model)),
+        *((f"s{number}", "end", None) for number, vertex in enumerate(model.vertices) if vertex.next.get(END)),
+    ]
     for number, (source, target, symbol) in enumerate(steps):
         transition = ElementTree.SubElement(page, "transition", id=f"t{number}")
-        _named(transition, symbol or f"t{number}")
-        if not symbol:
+        _named(transition, f"t{number}" if symbol is None else symbol)
+        if symbol is None:
             ElementTree.SubElement(
                 transition, "toolspecific", tool="ProM", version="6.4", activity="$invisible$", localNodeID=f"t{number}"
             )
@@ -76,7 +80,7 @@ def _named(element: ElementTree.Element, name: str) -> None:
 
 
 def _texted(element: ElementTree.Element, text: str) -> None:
-    ElementTree.SubElement(element, "text").text = text
+    ElementTree.SubElement(element, "text").text = NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _quoted(text: str) -> str:

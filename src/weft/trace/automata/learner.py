@@ -33,14 +33,14 @@ from weft.trace.automata.evidence import (
     likeness,
     nothing,
 )
-from weft.trace.automata.model import Automaton, Usual, Vertex, Weights
+from weft.trace.automata.model import ANOTHER, Automaton, Usual, Vertex, Weights, told
 
 FIRST = 25
 """Sequences of the first batch; each is twice as long as the one before, up to `batch`."""
-ANOTHER = "(another)"
-"""Stands for all symbols beyond the most that are told apart."""
 AGAIN = 1.3
 """An edge is tested again when its evidence has grown so much."""
+DEEPEST = 32
+"""Symbols that a context may look back: contexts are nested so deep."""
 WEIGHED = 1000
 """Sequences from which on only every fourth weighs the state against the contexts, and is counted as usual."""
 
@@ -57,6 +57,15 @@ class Edge(msgspec.Struct):
 class State(msgspec.Struct):
     evidence: Evidence
     edges: dict[int, Edge] = {}
+
+
+class Walk(msgspec.Struct):
+    """A sequence on its way: `edge`, the one that it stopped after, before its event `at`."""
+
+    ended: list[int]
+    columns: list[tuple[int, ...]]
+    at: int = 0
+    edge: Edge | None = None
 
 
 class Learner:
@@ -81,10 +90,16 @@ class Learner:
         depth: int = 4,
         grow: int = 200,
     ) -> None:
-        wrong = {k: v for k, v in locals().items() if k not in ("self", "test") and (not isinstance(v, int) or v < 1)}
+        wrong = {
+            k: v
+            for k, v in locals().items()
+            if k not in ("self", "test") and (type(v) is not int or v < 1)
+        }
         if wrong:
             name, value = wrong.popitem()
             raise BadInput(f"{name} of a learner is a whole number from 1 on, not {value!r}")
+        if depth > DEEPEST:
+            raise BadInput(f"depth of a learner is at most {DEEPEST}, not {depth}")
         self.futures, self.width, self.least, self.batch = futures, width, least, batch
         self.test: Test = test or ChiSquare()
         self.most_states, self.most_symbols = states, symbols
@@ -103,13 +118,15 @@ class Learner:
 
     def feed(self, sequence: Iterable[str]) -> None:
         """Learn from one sequence. Raises BadInput if it is not made of texts."""
-        ended = [*self._coded(sequence), END]
+        ended = self._coded(sequence)
         if self.seen and (self.seen < WEIGHED or self.seen % 4 == 0):
-            self._weigh(ended)
+            self.usual.note(self._teller.steps(ended, learn=True))
         self.contexts.note(ended)
-        self._walk(ended)
+        self._walk(Walk(ended, self._columns(ended)))
         self.seen += 1
         self._since += 1
+        if self.seen & (self.seen - 1) == 0:
+            self.usual.fade()
         if self._since >= min(self.batch, max(FIRST, self.seen // 2)):
             self.revise()
 
@@ -117,6 +134,24 @@ class Learner:
         """Learn from each; gives itself back."""
         for sequence in sequences:
             self.feed(sequence)
+        return self
+
+    def feed_at_once(self, sequences: Iterable[Iterable[str]]) -> Learner:
+        """Learn from all of these as one batch, as it pays for few; gives itself back. They are kept meanwhile: each
+        goes on from where it stopped when a revision has made a state there. The weights learn from how well each event
+        is told by all others."""
+        coded = [self._coded(sequence) for sequence in sequences]
+        walks = [Walk(ended, self._columns(ended)) for ended in coded]
+        for ended in coded:
+            self.contexts.note(ended)
+        while walks:
+            walks = [walk for walk in walks if not self._walk(walk)]
+            self.revise()
+            if all(walk.edge is None or walk.edge.target is None for walk in walks):
+                break
+        self.seen += len(coded)
+        for ended in coded:
+            self.usual.note(self._teller.steps(ended, learn=True, less=1))
         return self
 
     def model(self) -> Automaton:
@@ -136,43 +171,45 @@ class Learner:
         return Automaton([*self.alphabet], vertices, self.contexts, self.weights, self.usual)
 
     def _coded(self, sequence: Iterable[str]) -> list[int]:
-        if isinstance(sequence, str):
-            raise BadInput("a sequence is several symbols, each a text; this is one text: put it into a list")
         coded = []
-        for symbol in sequence:
-            if not isinstance(symbol, str):
-                raise BadInput(f"a symbol is a text, not {symbol!r}")
+        for symbol in told(sequence):
             code = self.alphabet.get(symbol)
-            if code is None:
-                code = self.code(symbol if len(self.alphabet) < self.most_symbols else ANOTHER)
-            coded.append(code)
-        return coded
+            coded.append(self.code(symbol) if code is None else code)
+        return [*coded, END]
 
     def code(self, symbol: str) -> int:
-        """Its number in the alphabet, a new one if it has none."""
+        """Its number in the alphabet, a new one if it has none and there is room."""
+        if symbol not in self.alphabet and len(self.alphabet) >= self.most_symbols:
+            symbol = ANOTHER
         code = self.alphabet.setdefault(symbol, len(self.alphabet))
         if code == len(self.hashes):
             self.hashes.append(hash_of(symbol))
         return code
 
-    def _walk(self, ended: Sequence[int]) -> None:
-        """Through the automaton, as far as it goes, noting what comes next."""
-        columns = columns_of([*(self.hashes[symbol] for symbol in ended[:-1]), ENDED], self.futures, self.width)
-        state = self.states[0]
-        state.evidence.note(ended[0], columns[0])
-        for at, symbol in enumerate(ended[:-1], 1):
-            edge = state.edges.get(symbol)
-            if edge is None:
-                edge = state.edges[symbol] = Edge(nothing(self.futures, self.width))
-            edge.evidence.note(ended[at], columns[at])
-            if edge.target is None:
-                return
-            state = self.states[edge.target]
-            state.evidence.note(ended[at], columns[at])
+    def _columns(self, ended: Sequence[int]) -> list[tuple[int, ...]]:
+        return columns_of([*(self.hashes[symbol] for symbol in ended[:-1]), ENDED], self.futures, self.width)
 
-    def _weigh(self, ended: Sequence[int]) -> None:
-        """What the state and the contexts would have said of this sequence, before it is learnt."""
-        self.usual.note(self._teller.steps(ended, learn=True))
+    def _walk(self, walk: Walk) -> bool:
+        """Through the automaton, as far as it goes, noting what comes next. Whether it came to its end."""
+        ended, columns = walk.ended, walk.columns
+        state = self.states[0]
+        if walk.edge is None:
+            state.evidence.note(ended[0], columns[0])
+        elif walk.edge.target is None:
+            return False
+        else:
+            state = self.states[walk.edge.target]
+        for at in range(walk.at, len(ended) - 1):
+            edge = state.edges.get(ended[at])
+            if edge is None:
+                edge = state.edges[ended[at]] = Edge(nothing(self.futures, self.width))
+            edge.evidence.note(ended[at + 1], columns[at + 1])
+            if edge.target is None:
+                walk.edge, walk.at = edge, at + 1
+                return False
+            state = self.states[edge.target]
+            state.evidence.note(ended[at + 1], columns[at + 1])
+        return True
 
     def revise(self) -> None:
         """What a batch of the stream changes."""
