@@ -1,0 +1,203 @@
+"""Programs in which something can be made to go wrong: three real workflows, thirteen kinds of faults in their world.
+
+The faults are planted in what the steps meet (the answers of services, of a scripted model, the rights, the machine),
+never in the workflows, which are the same in every run. Clean runs are not all alike: plans, answers and times vary,
+and a service fails now and then in a way that the program gets over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any
+
+import weft
+
+LATENCY = 0.004
+"""Seconds that a service takes, about."""
+
+
+class World:
+    """What the steps meet: chance, and the fault that is planted, if any."""
+
+    chance = random.Random(0)
+    fault = ""
+    tries = 0
+    folder = ""
+
+
+async def _takes(much: float = 1.0) -> None:
+    await asyncio.sleep(LATENCY * much * World.chance.uniform(0.7, 1.5))
+
+
+# --- an agent: a model's plan says which tools are called ------------------------------------------------------------
+
+
+@weft.step(effect="pure")
+async def plan(question: str) -> list[str]:
+    await _takes()
+    lookups = World.chance.randint(1, 3)
+    calls = ["lookup"] * lookups + (["policy"] if World.chance.random() < 0.5 else []) + ["price", "reply"]
+    match World.fault:
+        case "loop":
+            calls = ["lookup"] * 15 + calls
+        case "unknown tool":
+            calls.insert(-1, "wipe")
+        case "dropped":
+            calls.remove("price")
+        case "swapped":
+            calls.reverse()
+    return calls
+
+
+@weft.step(effect="pure")
+async def lookup(number: int) -> dict[str, Any]:
+    await _takes(60 if World.fault == "slow" else 1)
+    found: dict[str, Any] = {"id": number, "state": "sent", "items": [{"sku": f"a{number}", "count": 1}]}
+    if World.fault == "changed form":
+        return {"error": "not in the index", "id": number}
+    return found | ({"note": "gift"} if number % 3 == 0 else {})
+
+
+@weft.step(effect="pure")
+async def policy(number: int) -> list[str]:
+    await _takes()
+    return [f"rule {n}" for n in range(World.chance.randint(2, 4))]
+
+
+@weft.step(effect="pure")
+async def price(number: int) -> float:
+    await _takes()
+    return World.chance.uniform(10, 90) * (1000 if World.fault == "wrong amount" else 1)
+
+
+@weft.step(effect="pure")
+async def wipe(number: int) -> None:
+    await _takes()
+
+
+@weft.step
+async def reply(number: int) -> str:
+    await _takes()
+    if World.fault == "failing tool":
+        raise ConnectionError(f"the mail server 10.0.0.{number % 9} refused message {number}")
+    return f"message {number} was sent in {World.chance.randint(2, 9)} ms"
+
+
+@weft.workflow
+async def support(number: int) -> str:
+    tools: dict[str, Any] = {"lookup": lookup, "policy": policy, "price": price, "wipe": wipe, "reply": reply}
+    said = ""
+    for name in await plan(f"Where is order {number}?"):
+        said = str(await tools[name](number))
+    return said
+
+
+# --- parallel work with a child, a file and a step that is tried again ----------------------------------------------
+
+
+@weft.step(effect="pure")
+async def compiled(unit: int) -> dict[str, int]:
+    await _takes(60 if World.fault == "slow" and unit == 1 else 1)
+    return {"unit": unit, "warnings": World.chance.randint(0, 3)}
+
+
+@weft.step(effect="pure", retries=weft.Retry(attempts=4, delay=0.001))
+async def tested(unit: int) -> str:
+    await _takes()
+    World.tries += 1
+    if World.fault == "flaky" and World.tries < 4:
+        raise TimeoutError(f"no answer of the test server for unit {unit}")
+    if World.fault == "other words":
+        return "the suite was skipped: no interpreter on this machine"
+    return f"{World.chance.randint(10, 99)} tests passed in {World.chance.uniform(0.1, 2):.2f} s"
+
+
+@weft.step(effect="pure")
+async def target(number: int) -> str:
+    return "/etc/package" if World.fault == "refused" else f"{World.folder}/package-{number}"
+
+
+@weft.step(needs="write:{path}")
+async def save(path: str) -> int:
+    await _takes()
+    return 1
+
+
+@weft.step(effect="pure")
+async def mirror(number: int) -> None:
+    if World.chance.random() < 0.4:
+        raise ConnectionError("the mirror is away")
+
+
+@weft.workflow
+async def package(number: int) -> int:
+    with suppress(ConnectionError):
+        await mirror(number)
+    return await save(await target(number))
+
+
+@weft.workflow
+async def build(number: int) -> int:
+    await asyncio.gather(*(compiled(unit) for unit in range(3)))
+    await tested(number)
+    return await package(number)
+
+
+# --- two agents on one memory ---------------------------------------------------------------------------------------
+
+sheet = weft.Memory("sheet", int, level="L0")
+
+
+@weft.step(effect="pure")
+async def think(amount: int) -> int:
+    await _takes(3)
+    return amount + 1
+
+
+@sheet.operation()
+async def add(op: weft.Operation[int], name: str) -> int:
+    amount = await op.read(name, 0)
+    op.write(name, await think(amount))
+    return amount
+
+
+@weft.workflow
+async def clerk(name: str) -> int:
+    return await add(name)
+
+
+@weft.workflow
+async def ledger(number: int) -> int:
+    """Two clerks; how much the second waits for the first, the world says."""
+    first, second = await asyncio.gather(clerk("total"), later())
+    return first + second
+
+
+@weft.step(effect="pure")
+async def pause() -> None:
+    await _takes(0.1 if World.fault == "stale" else 20)
+
+
+async def later() -> int:
+    await pause()
+    return await clerk("total")
+
+
+FAULTS: dict[str, tuple[Any, str, str]] = {
+    # the workflow it is planted in, the kind of the finding that names it, and a word that must be in it
+    "slow": (support, "slow", "lookup"),
+    "loop": (support, "count", "lookup"),
+    "unknown tool": (support, "departure", "wipe"),
+    "dropped": (support, "departure", "reply"),
+    "swapped": (support, "departure", "reply"),
+    "changed form": (support, "answer", "lookup"),
+    "wrong amount": (support, "answer", "price"),
+    "failing tool": (support, "failed", "reply"),
+    "flaky": (build, "count", "tested"),
+    "refused": (build, "refused", "write"),
+    "other words": (build, "answer", "tested"),
+    "stale": (ledger, "stale", "sheet/total"),
+    "paused": (support, "paused", "lookup"),
+}
