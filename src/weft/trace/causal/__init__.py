@@ -8,10 +8,10 @@ past.like(failure)                              # those that are the same, the l
 
 from weft.trace.causal.events import Event, ancestry, artefacts, chain_of
 from weft.trace.causal.order import Violation, violations
-from weft.trace.causal.recurrence import Failure, Failures, Recurrence
+from weft.trace.causal.recurrence import Embed, Failure, Failures, Recurrence
 from weft.trace.causal.simulate import simulated
 
 __all__ = [
-    "Event", "Failure", "Failures", "Recurrence", "Violation", "ancestry", "artefacts", "chain_of", "simulated",
-    "violations",
+    "Embed", "Event", "Failure", "Failures", "Recurrence", "Violation", "ancestry", "artefacts", "chain_of",
+    "simulated", "violations",
 ]  # fmt: skip

@@ -99,7 +99,8 @@ def events_of(nodes: Sequence[Node], touched: Touched) -> list[Event]:
             end = max(node.issued, latest if node.ended is None else node.ended)
             found.append(
                 Event(
-                    id=node.id, name=node.name or node.kind, actors=(f"{node.run}/{line}",), begin=end if node.kind in WAITS else node.issued, end=end,
+                    id=node.id, name=node.name or node.kind, actors=(f"{node.run}/{line}",),
+                    begin=end if node.kind in WAITS else node.issued, end=end,
                     causes=tuple(causes.get(node.id, ())), reads=tuple(touched.reads.get(node.id, ())),
                     writes=tuple(touched.writes.get(node.id, ())),
                 )

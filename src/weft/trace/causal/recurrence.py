@@ -115,7 +115,7 @@ class Failures:
 
     def _fused(self, bag: Counter[str], near: Sequence[float] | None) -> list[int]:
         """Candidates by the sum of the reciprocals of their ranks in both lists."""
-        lexical = [(self._bm25(bag, at), -at) for at in range(len(self.all))]
+        lexical = [(score, -at) for at, score in enumerate(self.scores(bag))]
         lists = [[-at for score, at in sorted(lexical, reverse=True) if score > 0]]
         if near is not None:
             lists.append(sorted(range(len(near)), key=lambda at: (-near[at], at)))
@@ -129,8 +129,11 @@ class Failures:
         seen = self.spread[word]
         return math.log1p((len(self.bags) - seen + 0.5) / (seen + 0.5))
 
-    def _bm25(self, bag: Counter[str], at: int) -> float:
-        """Okapi BM25 (Robertson and Zaragoza 2009) of an earlier failure for these words."""
+    def scores(self, bag: Iterable[str]) -> list[float]:
+        """Okapi BM25 (Robertson and Zaragoza 2009) of each earlier failure for these words."""
+        return [self._bm25(bag, at) for at in range(len(self.all))]
+
+    def _bm25(self, bag: Iterable[str], at: int) -> float:
         there = self.bags[at]
         norm = K1 * (1 - B + B * there.total() / max(1.0, self.mean))
         return math.fsum(

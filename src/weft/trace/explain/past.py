@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -123,9 +122,3 @@ def beyond(value: float, earlier: list[float]) -> float:
     spread = math.sqrt(math.fsum((one - mean) ** 2 for one in logs) / (len(logs) - 1))
     z = (math.log(max(value, 1e-3)) - mean) / max(spread, 0.1)
     return max(1 / (1 + z * z), 1 / (10 * len(earlier)))
-
-
-def unseen(forms: Counter[str]) -> float:
-    """The probability that the next one is none of these (Good and Turing): the share that was seen once."""
-    total = forms.total()
-    return (sum(count == 1 for count in forms.values()) + 1) / (total + 1)

@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
-import msgspec
-
 from weft.trace.automata import Automaton, Learner
 from weft.trace.explain.finding import Finding, Kind
-from weft.trace.explain.past import Past, beyond, unseen
+from weft.trace.explain.past import Past, beyond
 from weft.trace.explain.profile import Part, Profile, Seen
 
 FEW = 5
@@ -25,6 +23,8 @@ OUTSIDE = ("ask", "receive", "event", "sleep", "timer", "child", "spawn")
 """How long these take is not theirs to say: people, letters, children."""
 NEW, ODD = 0.8, 0.95
 """How sure a departure must be: to what no earlier run did; to what an automaton did not expect."""
+SELDOM = 0.1
+"""Who answers in a new form more often than in such a share of runs is not judged by it."""
 LEAST = {"seconds": 0.02, "waited": 0.05, "MB of memory": 8.0}
 """How far above the usual mean a difference begins to matter."""
 
@@ -86,6 +86,10 @@ def _told(name: str, symbol: str, amount: float, earlier: list[float]) -> str:
             return f"{symbol} was done {amount:.0f} times; usual are {usual:.0f}, at most {most:.0f} so far"
         case "attempts":
             return f"{symbol} took {amount:.0f} attempts; usual are {usual:.0f}, at most {most:.0f} so far"
+        case "number":
+            return f"{symbol} answered the number {amount:g}; usual are {usual:.3g}, at most {most:g} so far"
+        case "length":
+            return f"{symbol} answered with a length of {amount:g}; usual are {usual:g}, at most {most:g} so far"
         case "waited":
             return (
                 f"{symbol} waited {amount:.3g} s before it began; usual are {usual:.2g} s, at most {most:.2g} s so far"
@@ -97,46 +101,62 @@ def _told(name: str, symbol: str, amount: float, earlier: list[float]) -> str:
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
+class Told:
+    """In which forms, or words, steps and tools answered in earlier runs: `of` says which of the two.
+
+    Judged are only those that seldom answer in a new one; `sure` is 1 less the share of earlier runs that had one which
+    no other run had (each against the others, so it is right whatever the forms are).
+    """
+
+    def __init__(self, past: Past, of: Callable[[Seen], str]) -> None:
+        self.of = of
+        runs = [{self._key(part, one) for part in run.parts for one in part.seen if of(one)} for run in past.usual]
+        self.runs = Counter(key for keys in runs for key in keys)
+        """In how many runs it was answered so."""
+        self.asked = Counter(who for keys in runs for who in {key[:2] for key in keys})
+        alone = Counter(key[:2] for key, count in self.runs.items() if count == 1)
+        self.steady = {who for who, count in self.asked.items() if count >= FEW and alone[who] <= SELDOM * count}
+        news = sum(any(self.runs[key] == 1 and key[:2] in self.steady for key in keys) for keys in runs)
+        self.sure = 1 - (news + 1) / (len(runs) + 1)
+
+    def _key(self, part: Part, one: Seen) -> tuple[str, str, str]:
+        return part.workflow, one.symbol, self.of(one)
+
+    def news(self, part: Part, one: Seen) -> str | None:
+        """The usual form, if this answer has a new one."""
+        key = self._key(part, one)
+        if not key[2] or key in self.runs or key[:2] not in self.steady or self.sure < NEW:
+            return None
+        return max((other for other in self.runs if other[:2] == key[:2]), key=lambda other: self.runs[other])[2]
+
+
 def answer(run: Profile, past: Past) -> list[Finding]:
     """What steps and tools answered in a form, in words or in an amount that none had so far."""
-    asked = [(part, one) for part in run.parts for one in part.seen if one.form]
-    looked = 3 * max(1, len({(part.workflow, one.symbol) for part, one in asked}))
-    usual: dict[tuple[str, str], list[Seen]] = {}
-    for name, parts in past.parts.items():
-        for part in parts:
-            for one in part.seen:
-                if one.form:
-                    usual.setdefault((name, one.symbol), []).append(one)
+    forms, said = Told(past, lambda one: one.form), Told(past, lambda one: one.said)
     found: dict[tuple[str, str, str], Finding] = {}
-    for part, one in asked:
-        earlier = usual.get((part.workflow, one.symbol), [])
-        if len(earlier) < FEW or (told := _odd(one, earlier, looked)) is None:
-            continue
-        words, sure = told
-        new = Finding(kind="answer", words=words, effects=(run.id(part, one),), sure=sure, at=one.at)
-        known = found.get((part.id, one.symbol, one.form))
-        if known is not None:
-            new = msgspec.structs.replace(known, effects=(*known.effects, *new.effects))
-        found[part.id, one.symbol, one.form] = new
-    return [*found.values()]
+    for part in run.parts:
+        for one in part.seen:
+            words, sure = "", 0.0
+            if (usual := forms.news(part, one)) is not None:
+                words, sure = f"{one.symbol} answered {_brief(one.form)}; so far it was {_brief(usual)}", forms.sure
+            elif (usual := said.news(part, one)) is not None:
+                words, sure = f"{one.symbol} said {_brief(one.said)!r}; so far it said {_brief(usual)!r}", said.sure
+            if words:
+                key = (part.id, one.symbol, words)
+                before = found[key].effects if key in found else ()
+                effects = (*before, run.id(part, one))
+                found[key] = Finding(kind="answer", words=words, effects=effects, sure=sure, at=one.at)
+    return [*found.values(), *_compared(run, past, "answer", _amounts)]
 
 
-def _odd(one: Seen, earlier: list[Seen], looked: int) -> tuple[str, float] | None:
-    """What is odd about an answer, and how sure that is."""
-    forms = Counter(old.form for old in earlier)
-    sure = 1 - looked * unseen(forms)
-    if one.form not in forms and sure >= SURE:
-        return f"{one.symbol} answered {_brief(one.form)}; so far it was {_brief(forms.most_common(1)[0][0])}", sure
-    said = Counter(old.said for old in earlier)
-    sure = 1 - looked * unseen(said)
-    if one.said not in said and sure >= SURE:
-        return f"{one.symbol} said {_brief(one.said)!r}; so far it said {_brief(said.most_common(1)[0][0])!r}", sure
-    amounts = [old.amount for old in earlier if old.amount is not None]
-    sure = 1 - looked * (beyond(one.amount, amounts) if one.amount is not None and min(amounts, default=-1) >= 0 else 1)
-    if sure >= SURE:
-        what = "the number" if one.form == "number" else "an answer of length"
-        return f"{one.symbol} answered {what} {one.amount:g}; so far it was at most {max(amounts):g}", sure
-    return None
+def _amounts(part: Part) -> Measured:
+    found: dict[tuple[str, str], tuple[float, Seen]] = {}
+    for one in part.seen:
+        if one.amount is not None and one.amount >= 0:
+            name = "number" if one.form == "number" else "length"
+            if (name, one.symbol) not in found or one.amount > found[name, one.symbol][0]:
+                found[name, one.symbol] = one.amount, one
+    return found
 
 
 def _brief(text: str) -> str:

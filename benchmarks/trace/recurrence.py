@@ -1,0 +1,211 @@
+"""Chains, recurrence and explanations: the figures of `weft.trace.causal` and `weft explain`.
+
+*Recurrence*: 200 labelled pairs of failures, half the same cause in another instance and wording, half another cause in
+the same words. Each pair's first is in a history of 60 other failures; the second is asked about. The thresholds were
+chosen on the first half of the subjects; the bar is on the second half. The published rule is run beside it.
+
+*Order*: simulated events by actors' clocks, and how many of them can't be; then how many of a thousand that were moved
+before their causes are found.
+
+*Explanations*: thirteen kinds of faults planted in runs of real workflows after clean ones; how often the planted one
+is named first, and how often something is said of a clean run. These programs were also at hand when the organs were
+written, so the figure tells that the parts work together, not how they do on programs of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+import weft
+from benchmarks.report import Measure, Report
+from benchmarks.trace import faults
+from benchmarks.trace.failures import GROUPS, Pair, failure_of, pairs
+from weft.trace.causal import Embed, Failure, Failures, simulated, violations
+from weft.trace.causal.recurrence import words
+from weft.trace.explain import Past, explain, past_of
+
+SUBJECTS = [*GROUPS]
+HELD_OUT = SUBJECTS[len(SUBJECTS) // 2 :]
+PUBLISHED = 0.40
+"""What the published rule accepts."""
+
+
+def figures(report: Report, directory: Path, quick: bool) -> None:
+    """Add the figures of recurrence, order and explanations. No data is needed from `directory`."""
+    recurrence(report)
+    order(report, 20_000 if quick else 100_000)
+    asyncio.run(explanations(report, *((25, 2) if quick else (60, 10))))
+
+
+# --- recurrence -----------------------------------------------------------------------------------------------------
+
+
+class Like(Protocol):
+    """Which of the earlier failures are the same as a new one."""
+
+    def __call__(self, past: Sequence[Failure], new: Failure) -> Sequence[Failure]: ...
+
+
+class Score(NamedTuple):
+    """`f1`, and the share of decoys that were accepted."""
+
+    f1: float
+    decoys: float
+
+
+def recurrence(report: Report) -> None:
+    """200 pairs of the subjects that no threshold has seen, and the same of those that one has."""
+    vectors = _static_vectors()
+    for name, subjects in (("held out", HELD_OUT), ("seen", [one for one in SUBJECTS if one not in HELD_OUT])):
+        tried = pairs(200, subjects, seed=11)
+        judged: dict[str, Embed | None] = {"words": None} | ({"words and meaning": vectors} if vectors else {})
+        for way, embed in judged.items():
+            score = _score(tried, partial(_ours, embed))
+            more = {"decoys accepted, %": 100 * score.decoys}
+            report.add("recurrence", Measure(name=f"{name}: {way}", unit="F1", runs=[score.f1], more=more))
+            if name == "held out":
+                report.bar("recurrence", f"{way}: F1 on 200 held-out pairs", score.f1, least=0.9)
+        rule = _score(tried, _published)
+        more = {"decoys accepted, %": 100 * rule.decoys}
+        report.add("recurrence", Measure(name=f"{name}: published rule", unit="F1", runs=[rule.f1], more=more))
+        if name == "held out":
+            report.bar("recurrence", "published rule: share of decoys accepted", rule.decoys, least=0.9, why="the peer")
+
+
+def _score(tried: Sequence[Pair], like: Like) -> Score:
+    """How well `like` tells pairs apart: the earlier one is in a history with others of unlike subjects."""
+    chance = random.Random(5)
+    counts = Counter[tuple[bool, bool]]()
+    for pair in tried:
+        others = [name for name in SUBJECTS if name != pair.group]
+        picked = [chance.choice(others) for _ in range(60)]
+        rest = [failure_of(chance.choice(GROUPS[name]), name, f"other-{at}", chance) for at, name in enumerate(picked)]
+        found = like([*rest, pair.one], pair.other)
+        counts[pair.same, pair.one.run in {one.run for one in found}] += 1
+    right, wrong, missed = counts[True, True], counts[False, True], counts[True, False]
+    return Score(2 * right / (2 * right + wrong + missed), wrong / max(1, wrong + counts[False, False]))
+
+
+def _ours(embed: Embed | None, past: Sequence[Failure], new: Failure) -> list[Failure]:
+    return [one.failure for one in Failures(past, embed).like(new, most=1000)]
+
+
+def _published(past: Sequence[Failure], new: Failure) -> list[Failure]:
+    """OrgForge's rule: full-text scores over the best one's, on a scale of logarithms; 0.40 and above is accepted."""
+    index = Failures(past)
+    scores = index.scores(Counter(words(new.text)))
+    best = max(scores, default=0.0)
+    if best <= 0:
+        return []
+    ratios = zip(index.all, scores, strict=True)
+    return [one for one, score in ratios if math.log1p(score) / math.log1p(best) >= PUBLISHED]
+
+
+def _static_vectors() -> Embed | None:
+    """WordLlama's vectors; None where the extra `embed` or the file is not there."""
+    from weft.core.errors import MissingExtra, ModelUnavailable
+    from weft.model.embed import embedder
+
+    model = embedder("wordllama")
+    known: dict[str, list[float]] = {}
+
+    def embed(texts: Sequence[str]) -> list[list[float]]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, asyncio.run(model(new)), strict=True))
+        return [known[text] for text in texts]
+
+    try:
+        embed(["a text"])
+    except (MissingExtra, ModelUnavailable):
+        return None
+    return embed
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+
+def order(report: Report, count: int) -> None:
+    """Simulated events, and simulated ones of which some are moved."""
+    began = time.process_time()
+    events = [*simulated(count, seed=3)]
+    found = violations(events)
+    rate = count / (time.process_time() - began)
+    report.add(
+        "order", Measure(name="simulated and checked", unit="events/CPU-s", runs=[rate], note=f"{count:,} events")
+    )
+    report.bar("order", f"violations in {count:,} simulated events", len(found), most=0)
+    chance = random.Random(4)
+    known = {one.id: one for one in events}
+    moved = chance.sample([one for one in events if one.causes], 1000)
+    for one in moved:
+        begin = known[one.causes[0]].end - chance.uniform(1, 60)
+        known[one.id] = msgspec.structs.replace(one, begin=begin)
+    caught = {one.event for one in violations(known.values())}
+    share = sum(one.id in caught for one in moved) / len(moved)
+    report.bar("order", "events moved before their cause that are found", share, least=1.0)
+
+
+# --- explanations ---------------------------------------------------------------------------------------------------
+
+PROGRAMS = (faults.support, faults.build, faults.ledger)
+
+
+async def explanations(report: Report, earlier: int, each: int) -> None:
+    """After so many clean runs of each workflow, each fault so often, and as many clean ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        faults.World.folder, faults.World.chance = folder, random.Random(23)
+        policy = weft.Policy(base="workspace", workspace=folder, allow=(f"write:{folder}",))
+        async with weft.Runtime(Path(folder, "journal.db"), durability="process", policy=policy) as runtime:
+            for program in PROGRAMS:
+                for number in range(earlier):
+                    await faults.run(runtime, program, number)
+            await runtime.journal.barrier()
+            past = {program.name: await _past(runtime, program) for program in PROGRAMS}
+            first = Counter[str]()
+            among = Counter[str]()
+            for fault, (program, kinds, said) in faults.FAULTS.items():
+                for number in range(each):
+                    run = await faults.run(runtime, program, earlier + number, fault)
+                    await runtime.journal.barrier()
+                    run = await faults.with_pause(runtime.store, run) if fault == "paused" else run
+                    found = (await explain(runtime.store, run, past=past[program.name])).findings
+                    named = [faults.names(one, kinds, said) for one in found]
+                    first[fault] += named[:1] == [True]
+                    among[fault] += any(named)
+            clean = each * len(faults.FAULTS)
+            alarms = await _alarms(runtime, past, clean)
+    for fault in faults.FAULTS:
+        more = {"named at all, %": 100 * among[fault] / each}
+        report.add("explain", Measure(name=fault, unit="% first", runs=[100 * first[fault] / each], more=more))
+    share = first.total() / (each * len(faults.FAULTS))
+    report.bar("explain", f"planted fault named first, of {each * len(faults.FAULTS)}", share, least=0.8)
+    report.bar("explain", f"clean runs of which something was said, of {clean}", alarms / clean, most=0.1)
+
+
+async def _past(runtime: weft.Runtime, program: Any) -> Past:
+    """What is usual of a workflow: all its runs so far."""
+    row = (await runtime.store.listed(workflow=program.name, limit=1))[0][1]
+    return await past_of(runtime.store, msgspec.structs.replace(row, id="", created=math.inf))
+
+
+async def _alarms(runtime: weft.Runtime, past: dict[str, Past], count: int) -> int:
+    """Of how many clean runs something is said."""
+    alarms = 0
+    for number in range(count):
+        program = PROGRAMS[number % len(PROGRAMS)]
+        run = await faults.run(runtime, program, number)
+        await runtime.journal.barrier()
+        alarms += bool((await explain(runtime.store, run, past=past[program.name])).findings)
+    return alarms
