@@ -24,8 +24,8 @@ Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 
 K1, B = 1.2, 0.75
 FUSED = 60
-SAME = 0.55
-"""From which likeness on two failures count as the same one."""
+SAME, SAME_IN_MEANING = 0.6, 0.66
+"""From which likeness on two failures count as the same one; where vectors count, too."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,20 +98,27 @@ class Failures:
         self.mean = sum(bag.total() for bag in self.bags) / max(1, len(self.bags))
         self.vectors = self._vectors([masked(one.text) for one in self.all])
 
-    def like(self, failure: Failure, most: int = 10, same: float = SAME) -> list[Recurrence]:
+    def like(self, failure: Failure, most: int = 10, same: float | None = None) -> list[Recurrence]:
         """The earlier failures that are the same, at most so many, the likest first by the fused ranks. `same`: from 0
-        (everything that is found) to 1 (only equal ones)."""
+        (everything that is found) to 1 (only equal ones); by default 0.6, and 0.66 with an embedding."""
+        same = (SAME if self.embed is None else SAME_IN_MEANING) if same is None else same
         if not 0 <= same <= 1:
             raise BadInput(f"same={same}: a likeness is from 0 to 1")
         near = self._cosines(failure)
         found: list[Recurrence] = []
         for at in self._fused(Counter(words(failure.text)), near):
-            alike = likeness(failure, self.all[at], None if near is None else near[at])
+            alike = likeness(failure, self.all[at], self.weight, None if near is None else near[at])
             if alike >= same and self.all[at].run != failure.run:
                 found.append(Recurrence(self.all[at], alike))
             if len(found) == most:
                 break
         return found
+
+    def weight(self, word: str) -> float:
+        """How telling a word is: more if few earlier failures say it, a quarter if it is small talk of errors. Names
+        that stand in failures of all kinds tell little."""
+        telling = 1 + math.log((len(self.bags) + 1) / (self.spread[word] + 1))
+        return telling * (0.25 if word in TALK else 1.0)
 
     def _fused(self, bag: Counter[str], near: Sequence[float] | None) -> list[int]:
         """Candidates by the sum of the reciprocals of their ranks in both lists."""
@@ -155,22 +162,23 @@ class Failures:
         return [sum(a * b for a, b in zip(own, other, strict=True)) for other in self.vectors]
 
 
-def likeness(one: Failure, other: Failure, near: float | None = None) -> float:
+Weigh = Callable[[str], float]
+"""How telling a word is."""
+
+
+def likeness(one: Failure, other: Failure, weigh: Weigh, near: float | None = None) -> float:
     """How alike two failures are, from 0 to 1: nine tenths what their wordings share, one tenth whether type and tool
     are the same. `near`: the cosine of their vectors, which is a third of the wording."""
-    wording = shared(words(f"{one.message} {one.template}"), words(f"{other.message} {other.template}"))
+    wording = shared(words(f"{one.message} {one.template}"), words(f"{other.message} {other.template}"), weigh)
     if near is not None:
         wording = (2 * wording + max(0.0, near)) / 3
     return 0.9 * wording + 0.1 * (one.error == other.error and one.tool == other.tool)
 
 
-def shared(one: Sequence[str], other: Sequence[str]) -> float:
-    """The cosine of two bags of words. A word of the small talk of errors weighs a quarter of any other."""
+def shared(one: Iterable[str], other: Iterable[str], weigh: Weigh) -> float:
+    """The cosine of two weighed sets of words."""
     mine, theirs = {*one}, {*other}
     if not mine or not theirs:
         return float(mine == theirs)
-    return _weight(mine & theirs) / math.sqrt(_weight(mine) * _weight(theirs))
-
-
-def _weight(bag: set[str]) -> float:
-    return math.fsum(0.25 if word in TALK else 1.0 for word in sorted(bag))
+    both, left, right = (math.fsum(weigh(word) for word in sorted(each)) for each in (mine & theirs, mine, theirs))
+    return both / math.sqrt(left * right)
