@@ -90,11 +90,7 @@ class Learner:
         depth: int = 4,
         grow: int = 200,
     ) -> None:
-        wrong = {
-            k: v
-            for k, v in locals().items()
-            if k not in ("self", "test") and (type(v) is not int or v < 1)
-        }
+        wrong = {k: v for k, v in locals().items() if k not in ("self", "test") and (type(v) is not int or v < 1)}
         if wrong:
             name, value = wrong.popitem()
             raise BadInput(f"{name} of a learner is a whole number from 1 on, not {value!r}")
