@@ -197,7 +197,7 @@ def test_a_merge_loses_no_evidence_and_counts_none_twice(first: list[list[str]],
     whole = merged(*workers)
     _adds_up(whole, len(first) + len(second))
     assert [worker.dump() for worker in workers] == before
-    assert whole.contexts.root.passed == sum(len(run) + 1 for run in [*first, *second])
+    assert whole.contexts.root.visits == sum(len(run) + 1 for run in [*first, *second])
 
 
 def test_workers_whose_alphabets_are_full_stay_in_bounds() -> None:

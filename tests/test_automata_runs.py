@@ -48,7 +48,7 @@ def test_a_call_is_told_by_what_its_arguments_were_used_for_before() -> None:
         Call("read", {"path": "a"}, "another text", failed=True),
     ]
     assert symbols_of_calls(calls) == [
-        "read", "edit after read", "edit", "grep after edit", "read again x1", "read after read failed",
+        "read new", "edit after read", "edit new", "grep after edit", "read again x1", "read after read failed",
     ]  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_the_symbols_of_a_run(store: str) -> None:
             await opened.close()
 
     name = f"step:{add.name}"
-    assert drive(store, use) == [name, f"{name} again x1", f"{name} after {name}", f"{name} failed", "sleep"]
+    assert drive(store, use) == [f"{name} new", f"{name} again x1", f"{name} after {name}", f"{name} failed", "sleep"]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

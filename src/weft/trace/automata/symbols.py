@@ -2,7 +2,7 @@
 
 A symbol is what was called, how that call is related to earlier ones, and whether it failed, as in
 `tool:edit after tool:read` and `tool:bash again x2 failed`. The relation says what the name alone does not: that a file
-was edited which had never been read, or that the same call had the same result for the third time.
+was edited which nobody had looked at before (`tool:edit new`), or that a call had the same result for the third time.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def symbols_of_calls(calls: Iterable[Call], template: Named | None = None) -> li
                 words.append(f"again x{min(before, MOST)}")
             elif users_before:
                 words.append(f"after {max(users_before)[1]}")
+            elif texts:
+                words.append("new")
         users.update((text, (at, call.name)) for text in texts)
         if template is not None and (told := template(call)):
             words.append(told)
