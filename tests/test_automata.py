@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from weft.core.errors import BadInput
 from weft.trace.automata import Automaton, ChiSquare, Hoeffding, Learner, merged, to_dot, to_pnml
+from weft.trace.automata.contexts import Contexts
 from weft.trace.automata.evidence import Evidence, columns_of, hash_of, nothing
 
 SYMBOLS = ["a", "b", "c"]
@@ -225,6 +226,24 @@ def test_noise_without_end_stays_in_bounds() -> None:
     assert len(learner.states) <= 20 and len(learner.alphabet) <= 9
     assert learner.peak <= 20 + 20 * 9
     assert sizes[3] < 1.5 * sizes[1]
+
+
+def test_edges_that_are_hardly_ever_taken_are_forgotten() -> None:
+    runs = [["start", f"only-{number}"] for number in range(1500)]
+    learner = Learner(edges=30, batch=100).feed_all(runs)
+    learner.revise()
+    assert sum(len(state.edges) for state in learner.states) <= 31
+    assert learner.peak <= 31 + 100 + len(learner.states)
+
+
+def test_contexts_are_no_more_than_the_most() -> None:
+    rng = random.Random(5)
+    few, many_more = Contexts(grow=1, most=40), Contexts(grow=1, most=40)
+    for tree in (few, many_more):
+        for _ in range(200):
+            tree.note([*(rng.randrange(9) for _ in range(6)), -1])
+    few.add(many_more, {code: code for code in range(-1, 9)})
+    assert few.size == 40
 
 
 def test_symbols_beyond_the_most_are_known_as_another() -> None:

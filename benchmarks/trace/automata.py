@@ -115,6 +115,7 @@ def _problem(path: Path) -> dict[str, Any]:
         "states": float(len(model.vertices)),
         "peak ÷ final": learner.peak / len(model.vertices),
         "contexts": float(model.contexts.size),
+        "contexts ÷ states": model.contexts.size / len(model.vertices),
         "undone": float(learner.undone),
         "CPU s": seconds,
     }
@@ -162,7 +163,7 @@ def _alergia(train: list[Run], test: list[Run], true: Sequence[float]) -> float:
 # --- anomalies --------------------------------------------------------------------------------------------------------
 
 FOLDS = 5
-FEW = {"depth": 2, "grow": 5}
+DEPTH, GROW = 2, 5
 """For so few runs; chosen by the bits of usual held-out runs."""
 LEAST = 8
 """Calls from which on a run is taken."""
@@ -180,7 +181,7 @@ def _anomalies(report: Report, folder: Path, quick: bool) -> None:
     for fold in range(FOLDS):
         known = [symbols_of_calls(run) for number, run in enumerate(runs) if number % FOLDS != fold]
         held_out = runs[fold::FOLDS]
-        model: Automaton = Learner(least=20, **FEW).feed_at_once(known).model()
+        model: Automaton = Learner(least=20, depth=DEPTH, grow=GROW).feed_at_once(known).model()
         for name, teller in {"Weft": model.surprise, "3-gram": _three_gram(known)}.items():
             usual = [scored(teller(symbols_of_calls(run))) for run in held_out]
             for kind, spoil in KINDS.items():

@@ -14,7 +14,8 @@ import msgspec
 
 from weft.trace.automata.evidence import END
 
-DISCOUNT = 0.5
+DISCOUNT = 0.75
+"""Taken off each count; the customary value."""
 
 
 class Context(msgspec.Struct):
@@ -29,10 +30,11 @@ class Context(msgspec.Struct):
 
 class Contexts(msgspec.Struct):
     """`depth`: symbols that are looked back. `grow`: a context is told apart by the symbol before it once it has been
-    passed so often, which bounds the tree: (symbols seen x `depth`) / `grow` contexts that have others below them."""
+    passed so often, and while there are fewer than `most`."""
 
     depth: int = 4
     grow: int = 200
+    most: int = 50_000
     root: Context = msgspec.field(default_factory=Context)
     size: int = 1
 
@@ -51,7 +53,11 @@ class Contexts(msgspec.Struct):
         found = self.at(ended, at)
         for context in found:
             context.visits += 1
-        while found[-1].visits >= self.grow and (back := len(found) - 1) < min(self.depth, at + 1):
+        while (
+            self.size < self.most
+            and found[-1].visits >= self.grow
+            and (back := len(found) - 1) < min(self.depth, at + 1)
+        ):
             longer = found[-1].longer[_before(ended, at, back)] = Context(visits=1)
             found.append(longer)
             self.size += 1
@@ -80,6 +86,8 @@ class Contexts(msgspec.Struct):
                 mine.next[codes[symbol]] = mine.next.get(codes[symbol], 0) + count
             for before, context in theirs.longer.items():
                 if codes[before] not in mine.longer:
+                    if self.size >= self.most:
+                        continue
                     mine.longer[codes[before]] = Context()
                     self.size += 1
                 waiting.append((mine.longer[codes[before]], context))
