@@ -12,9 +12,9 @@ from weft.trace.automata.export import to_dot, to_pnml
 from weft.trace.automata.learner import Learner
 from weft.trace.automata.merging import merged
 from weft.trace.automata.model import Automaton, Departure
-from weft.trace.automata.symbols import symbol_of, symbols_of_run
+from weft.trace.automata.symbols import Call, calls_of_run, symbols_of_calls, symbols_of_run
 
 __all__ = [
-    "Automaton", "ChiSquare", "Departure", "Hoeffding", "Learner", "merged", "symbol_of", "symbols_of_run", "to_dot",
-    "to_pnml",
+    "Automaton", "Call", "ChiSquare", "Departure", "Hoeffding", "Learner", "calls_of_run", "merged",
+    "symbols_of_calls", "symbols_of_run", "to_dot", "to_pnml",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 The automaton's companion. A state knows what a deterministic automaton of that size can know; where the source is not
 one (a hidden Markov model, say), or a state is young, the last few symbols say more. Each context falls back on the
-next shorter one by absolute discounting, so every symbol has a probability everywhere.
+next shorter one by absolute discounting, so every symbol has a probability everywhere. A context counts a symbol only
+if none of the longer ones knew it, as Kneser and Ney do (ICASSP 1995): it is asked only when they do not know.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import msgspec
 
 from weft.trace.automata.evidence import END
 
-DISCOUNT = 0.5
+DISCOUNT = 0.75
+"""Taken off each count; the customary value."""
 
 
 class Context(msgspec.Struct):
-    """`next`: what came after it; `longer`: the contexts with one more symbol before (`END`: the beginning)."""
+    """`visits`: how often it was walked through. `next`: what came after it and no longer context knew, `passed` times
+    in all. `longer`: the contexts with one more symbol before (`END`: the beginning)."""
 
+    visits: int = 0
     passed: int = 0
     next: dict[int, int] = {}
     longer: dict[int, Context] = {}
@@ -26,37 +30,45 @@ class Context(msgspec.Struct):
 
 class Contexts(msgspec.Struct):
     """`depth`: symbols that are looked back. `grow`: a context is told apart by the symbol before it once it has been
-    passed so often, which bounds the tree: (symbols seen x `depth`) / `grow` contexts that have others below them."""
+    passed so often, and while there are fewer than `most`."""
 
     depth: int = 4
     grow: int = 200
+    most: int = 50_000
     root: Context = msgspec.field(default_factory=Context)
     size: int = 1
 
     def note(self, ended: Sequence[int]) -> None:
         """Learn from one sequence, which ends with `END`."""
         for at, symbol in enumerate(ended):
-            context = self.root
-            for back in range(self.depth + 1):
+            for context in reversed(self._walked(ended, at)):
+                known = symbol in context.next
                 context.passed += 1
                 context.next[symbol] = context.next.get(symbol, 0) + 1
-                if back == self.depth or back > at:
+                if known:
                     break
-                before = ended[at - back - 1] if back < at else END
-                longer = context.longer.get(before)
-                if longer is None:
-                    if context.passed < self.grow:
-                        break
-                    longer = context.longer[before] = Context()
-                    self.size += 1
-                context = longer
+
+    def _walked(self, ended: Sequence[int], at: int) -> list[Context]:
+        """As `at`, growing where it has been walked often."""
+        found = self.at(ended, at)
+        for context in found:
+            context.visits += 1
+        while (
+            self.size < self.most
+            and found[-1].visits >= self.grow
+            and (back := len(found) - 1) < min(self.depth, at + 1)
+        ):
+            longer = found[-1].longer[_before(ended, at, back)] = Context(visits=1)
+            found.append(longer)
+            self.size += 1
+        return found
 
     def at(self, ended: Sequence[int], at: int) -> list[Context]:
         """The contexts before one place of a sequence, the shortest first."""
         context = self.root
         found = [context]
         for back in range(min(self.depth, at + 1)):
-            longer = context.longer.get(ended[at - back - 1] if back < at else END)
+            longer = context.longer.get(_before(ended, at, back))
             if longer is None:
                 break
             context = longer
@@ -68,14 +80,22 @@ class Contexts(msgspec.Struct):
         waiting = [(self.root, other.root)]
         while waiting:
             mine, theirs = waiting.pop()
+            mine.visits += theirs.visits
             mine.passed += theirs.passed
             for symbol, count in theirs.next.items():
                 mine.next[codes[symbol]] = mine.next.get(codes[symbol], 0) + count
             for before, context in theirs.longer.items():
                 if codes[before] not in mine.longer:
+                    if self.size >= self.most:
+                        continue
                     mine.longer[codes[before]] = Context()
                     self.size += 1
                 waiting.append((mine.longer[codes[before]], context))
+
+
+def _before(ended: Sequence[int], at: int, back: int) -> int:
+    """The symbol `back` + 1 places before; `END`: the beginning."""
+    return ended[at - back - 1] if back < at else END
 
 
 def probability(symbol: int, contexts: Sequence[Context], base: float, less: int = 0) -> float:

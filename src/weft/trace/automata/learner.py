@@ -9,8 +9,8 @@ next. After each batch
 2. an edge with enough evidence that leads nowhere, the most frequent first, is led to the state that it does not differ
    from and is likest to; if it differs from all, it becomes a state of its own.
 
-The evidence of a state is the sum of its edges', so nothing of the stream is kept, and memory is bounded by the number
-of states times the alphabet.
+The evidence of a state is the sum of its edges', so nothing of the stream is kept. Memory is bounded by the number of
+states times the alphabet; of edges that lead nowhere, the least frequent are forgotten when there are too many.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Learner:
     `futures`: how many symbols ahead the evidence looks. `width`: columns of a sketch. `least`: sequences that must
     have taken an edge before it is led anywhere. `batch`: sequences between two revisions. `test`: when two places
     can't be the same state. `states`, `symbols`: at most so many; what comes after is led to the likest state, or is
-    one symbol. `depth`, `grow`: as of `Contexts`.
+    one symbol. `edges`: about so many that lead nowhere are kept. `depth`, `grow`: as of `Contexts`.
     """
 
     def __init__(
@@ -87,14 +87,11 @@ class Learner:
         test: Test | None = None,
         states: int = 1000,
         symbols: int = 2000,
+        edges: int = 10_000,
         depth: int = 4,
         grow: int = 200,
     ) -> None:
-        wrong = {
-            k: v
-            for k, v in locals().items()
-            if k not in ("self", "test") and (type(v) is not int or v < 1)
-        }
+        wrong = {k: v for k, v in locals().items() if k not in ("self", "test") and (type(v) is not int or v < 1)}
         if wrong:
             name, value = wrong.popitem()
             raise BadInput(f"{name} of a learner is a whole number from 1 on, not {value!r}")
@@ -102,7 +99,7 @@ class Learner:
             raise BadInput(f"depth of a learner is at most {DEEPEST}, not {depth}")
         self.futures, self.width, self.least, self.batch = futures, width, least, batch
         self.test: Test = test or ChiSquare()
-        self.most_states, self.most_symbols = states, symbols
+        self.most_states, self.most_symbols, self.most_edges = states, symbols, edges
         self.alphabet: dict[str, int] = {}
         self.hashes: list[int] = []
         self.states = [State(nothing(futures, width))]
@@ -214,16 +211,22 @@ class Learner:
     def revise(self) -> None:
         """What a batch of the stream changes."""
         self._since = 0
+        self.peak = max(self.peak, self._alive())
         for state in self.states:
             for edge in state.edges.values():
                 self._doubt(edge)
-        nowhere = [
-            e for s in self.states for e in s.edges.values() if e.target is None and e.evidence.passed >= self.least
-        ]
-        for edge in sorted(nowhere, key=lambda edge: -edge.evidence.passed):
-            self._lead(edge)
-        self.peak = max(self.peak, len(self.states) + sum(len(state.edges) for state in self.states))
+        nowhere = [(edge, s, symbol) for s in self.states for symbol, edge in s.edges.items() if edge.target is None]
+        nowhere.sort(key=lambda found: -found[0].evidence.passed)
+        for number, (edge, state, symbol) in enumerate(nowhere):
+            if edge.evidence.passed >= self.least:
+                self._lead(edge)
+            elif number >= self.most_edges:
+                del state.edges[symbol]
+        self.peak = max(self.peak, self._alive())
         self._teller = self._now()
+
+    def _alive(self) -> int:
+        return len(self.states) + sum(len(state.edges) for state in self.states)
 
     def _doubt(self, edge: Edge) -> None:
         """Undo a merge that the evidence now speaks against."""
@@ -275,7 +278,8 @@ class Learner:
 
 
 _KEPT: dict[str, Any] = {
-    "futures": int, "width": int, "least": int, "batch": int, "most_states": int, "most_symbols": int,
+    "futures": int, "width": int, "least": int, "batch": int,
+    "most_states": int, "most_symbols": int, "most_edges": int,
     "alphabet": dict[str, int], "hashes": list[int], "states": list[State], "contexts": Contexts,
     "weights": dict[int, Weights],
     "usual": Usual, "seen": int, "undone": int, "peak": int,
