@@ -227,7 +227,7 @@ def test_graph_log_processes_memory_and_costs_of_a_run(shown: Page, site: Site) 
     nodes.filter(has_text="fails").first.click()
     shown.get_by_label("Details").get_by_text("there is no map").first.wait_for()
     shown.get_by_role("button", name="What could run").click()
-    shown.wait_for_function("() => document.querySelector('.drawing, .graph .empty')")
+    nodes.filter(has_text="start").first.wait_for()  # of the template
     shown.keyboard.press("3")
     shown.locator(".line.error, .line.warning", has_text="there is no map").first.wait_for()
     shown.keyboard.press("4")

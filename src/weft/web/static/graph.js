@@ -11,8 +11,8 @@ import { group } from "./waterfall.js";
 export function Graph({ id, chosen, hear }) {
   const [which, setWhich] = useState("graph");
   const answer = useGet(`/api/runs/${id}/${which}`);
-  const again = useCalm(answer.again, 1500, 0.2);
-  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again(data?.total)), [which]);
+  const again = useCalm(() => which === "graph" && answer.again(), 1500, 0.2); // a template stays as it is
+  useEffect(() => hear((data) => !data?.tokens && again(data?.total)), []);
   const graph = answer.data;
   const none = answer.ready && !graph?.nodes?.length;
   return html`<section class="graph" aria-label="Graph">
