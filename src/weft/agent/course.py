@@ -95,7 +95,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self, at_once: int = 1) -> float | None:
         """How long what begins now may take."""
         found = [] if self.until is None else [self.until - now()]
-        found += [] if self.steps is None else [(self.steps - self._gone) / at_once]
+        found += [] if self.steps is None else [(self.steps - self._gone) / max(1, at_once)]
         return max(0.0, min(found)) if found else None
 
     @property

@@ -11,11 +11,10 @@ from weft.core.boundary import require
 from weft.core.budget import Budget, tighter
 from weft.core.content import Text, ToolCall, ToolResult
 from weft.core.declare import Workflow
-from weft.core.errors import BadInput, BudgetExceeded, Cancelled
+from weft.core.errors import OURS, BadInput, BudgetExceeded, Cancelled
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool
-from weft.tool.failure import OURS
 from weft.tool.result import parts_of
 
 share: ContextVar[Budget | None] = ContextVar("weft.agent.share", default=None)

@@ -71,7 +71,8 @@ def _line(change: Change) -> str:
     where = (
         "" if change.kind == "process" else f"#{number[0]}" if number[0] == number[1] else f"#{number[0]}/{number[1]}"
     )
-    return f"{', '.join(change.what):<20} {where:<10} {change.name}  {change.place.rpartition('/')[2]}".rstrip()
+    name = "the wait for a child" if change.kind == "child" else change.name
+    return f"{', '.join(change.what):<20} {where:<10} {name}  {change.place.rpartition('/')[2]}".rstrip()
 
 
 async def _values(store: Store, change: Change) -> tuple[Any, Any]:

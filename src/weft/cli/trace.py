@@ -83,6 +83,40 @@ def check_(
         raise typer.Exit(1)
 
 
+@traces.command(name="import")
+@reported
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Spans: OTLP (JSON, lines, .pb), or a framework's own JSON.")
+    ],
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """Write traces of other frameworks into a store, as runs that are over: show, graph and query them like any other.
+
+    What is imported says so: its version is `imported`, its source names the file. A file that is imported again
+    changes nothing.
+    """
+    from weft.cli.host import say
+    from weft.cli.look import ask
+    from weft.trace.imported import Imported, import_spans
+    from weft.trace.spans import read_spans
+
+    read = [(file, read_spans(file)) for file in files]
+
+    async def work(opened: Store) -> list[Imported]:
+        return [await import_spans(opened, spans, f"imported from {file}") for file, spans in read]
+
+    reports = ask(store, work)
+    runs = [run for one in reports for run in one.runs]
+    known = [run for one in reports for run in one.known]
+    effects = sum(one.effects for one in reports)
+    there = f"; {len(known):,} were there already" if known else ""
+    for run in [] if json else runs:
+        print(run)
+    say({"runs": runs, "known": known, "effects": effects}, f"{len(runs):,} runs, {effects:,} effects{there}", json)
+
+
 @traces.command(name="turns")
 @reported
 def turns_(

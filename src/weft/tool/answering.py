@@ -17,9 +17,9 @@ import msgspec
 from weft.core.approvals import Approvals
 from weft.core.boundary import boundary
 from weft.core.content import ToolCall, ToolResult
-from weft.core.errors import BadInput, Denied, NoProcess
+from weft.core.errors import OURS, BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
-from weft.tool.failure import OURS, ToolRetry, told
+from weft.tool.failure import ToolRetry, told
 from weft.tool.parameters import Misfit, as_object
 from weft.tool.result import json_of, parts_of
 

@@ -16,12 +16,11 @@ from weft.agent.program.course import Granted, Performed, perform
 from weft.agent.program.limits import Limits, ProgramFailed
 from weft.core.boundary import require
 from weft.core.content import ToolCall, ToolResult, ToolSpec
-from weft.core.errors import BadInput, SandboxMissing
+from weft.core.errors import OURS, BadInput, SandboxMissing
 from weft.runtime.guard import exempt
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool
-from weft.tool.failure import OURS
 from weft.tool.result import json_of, parts_of
 from weft.tool.toolset import Toolset
 

@@ -18,7 +18,9 @@ from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
 from weft.store.base import FINISHED, UNFINISHED, ProcessRow, Question, Store
-from weft.web.page.book import Book, Books, Leaf, span
+from weft.web.page.book import Book
+from weft.web.page.books import Books
+from weft.web.page.leaf import Leaf, span
 from weft.web.page.people import asked
 from weft.web.page.ring import Ring
 from weft.web.page.runs import line, lines, sums_of
@@ -65,8 +67,9 @@ class Watched:
                 },
             )  # fmt: skip
             self.ring.push("run", line(root.row, root.state, sums_of(root)))
-        for words in self.words.heard(fresh):
-            self.ring.push("tokens", words)
+        for words in list(self.words.heard(fresh)):
+            if not missed:  # else they are of the past
+                self.ring.push("tokens", words)
 
     def ask(self, questions: Sequence[Question]) -> None:
         """What is asked in the store now."""

@@ -135,6 +135,8 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.answers_to(hosts[0]):
             raise Refused(421, "wrong_host", "this server does not answer to that name; add it with --name")
+        if path.startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise Refused(403, "csrf", "the page of another site asks; open this server's own")
         if method not in ("GET", "HEAD"):
             self._check_change(headers, hosts[0], path)
         if path.startswith("/api/") and path not in OPEN:

@@ -24,7 +24,9 @@ from weft.trace.graph.template.template import Template
 from weft.trace.reading import Node, process_node
 from weft.web.page.actions import declare
 from weft.web.page.answer import needed
-from weft.web.page.book import Book, Books, span
+from weft.web.page.book import Book
+from weft.web.page.books import Books
+from weft.web.page.leaf import span
 from weft.web.page.runs import line, sums_of
 
 HIGH = 34.0

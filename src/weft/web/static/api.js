@@ -80,18 +80,18 @@ async function ask(url, options) {
  * An answer, again whenever what is asked changes; the one before stays until the new one is there.
  * @param {string | null} path null: ask nothing
  * @param {Record<string, any>} [query]
- * @returns {{ data: any, error: Error | null, again: () => void, put: (data: any) => void }}
+ * @returns {{ data: any, error: Error | null, ready: boolean, again: () => void, put: (data: any) => void }}
  */
 export function useGet(path, query = {}) {
   const url = path === null ? null : address(path, query);
-  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null) });
+  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null), ready: false });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
-    if (path === null) return hold({ url, data: null, error: null });
+    if (path === null) return hold({ url, data: null, error: null, ready: false });
     const stop = new AbortController();
     get(path, query, stop.signal).then(
-      (data) => stop.signal.aborted || hold({ url, data, error: null }),
-      (error) => stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error })),
+      (data) => stop.signal.aborted || hold({ url, data, error: null, ready: true }),
+      (error) => stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error, ready: false })),
     );
     return () => stop.abort();
   }, [url, turn]);
@@ -99,7 +99,7 @@ export function useGet(path, query = {}) {
     again: () => setTurn((n) => n + 1),
     put: (data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
   }).current;
-  return { data: held.data, error: held.error, ...calls };
+  return { data: held.data, error: held.error, ready: held.ready, ...calls };
 }
 
 /** What the server is, asked once a sign-in. @returns {Promise<any>} */

@@ -120,7 +120,7 @@ function SignIn({ done }) {
 function Help({ close }) {
   const at = useRef(/** @type {HTMLDialogElement | null} */ (null));
   useEffect(() => at.current?.showModal(), []);
-  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(e) => e.target === at.current && at.current.close()}>
+  return html`<dialog class="help" ref=${at} onClose=${close} aria-label="Keys" onClick=${(e) => e.target === at.current && e.target.close()}>
     <h1>Keys</h1>
     <dl>${help().map(([key, words]) => html`<dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${words}</dd>`)}</dl>
     <div class="buttons"><button onClick=${() => at.current?.close()}>Close</button></div>

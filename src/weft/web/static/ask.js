@@ -20,6 +20,7 @@ export function Question({ one, server, within = false, chosen = false }) {
       set({ busy: false, done: "", error: error });
     }
   };
+  const unsaid = (one.requests ?? []).filter((wish) => !one.text.includes(`${wish.action} ${wish.resource}`));
   return html`<article class=${`question ${chosen ? "chosen" : ""}`} data-id=${one.id}>
     <div class="over">
       <span class="tag">${one.kind}</span>
@@ -27,7 +28,7 @@ export function Question({ one, server, within = false, chosen = false }) {
       <span class="dim"><${Ago} at=${one.asked} />${one.expires ? `, expires in ${length(Math.max(0, one.expires - Date.now() / 1000 - server.offset))}` : ""}${one.queue && one.queue !== "default" ? `, to ${one.queue}` : ""}</span>
     </div>
     <p class="asked">${one.text}</p>
-    ${one.requests?.length > 0 && html`<ul class="plainlist">${one.requests.map((wish) => html`<li><code>${wish.action} ${wish.resource}</code></li>`)}</ul>`}
+    ${unsaid.length > 0 && html`<ul class="plainlist">${unsaid.map((wish) => html`<li><code>${wish.action} ${wish.resource}</code></li>`)}</ul>`}
     ${one.label && html`<p class="dim">It would carry ${one.label} to ${one.sinks?.map((sink) => `${sink.action} ${sink.resource}`).join(", ")}.</p>`}
     ${one.arguments && html`<pre class="text">${one.arguments}</pre>`}
     ${one.rejected && html`<p class="bad">The last answer was none: ${one.rejected}</p>`}
@@ -43,13 +44,13 @@ export function Question({ one, server, within = false, chosen = false }) {
 /** @param {{ one: any, busy: boolean, answer: (body: object) => void }} props */
 function Answer({ one, busy, answer }) {
   if (one.verdicts)
-    return html`<div class="chips">${one.verdicts.map(
+    return html`<div class="acts">${one.verdicts.map(
       (verdict) => html`<button disabled=${busy} class=${verdict === "once" ? "main" : verdict === "never" ? "danger" : ""} onClick=${() => answer({ value: verdict })}>${VERDICTS[verdict] ?? verdict}</button>`,
     )}</div>`;
   const schema = one.schema ?? {};
   const choices = schema.type === "boolean" ? [true, false] : schema.enum;
   if (choices && choices.length <= 8)
-    return html`<div class="chips">${choices.map((choice) => html`<button disabled=${busy} onClick=${() => answer({ value: choice })}>${choice === true ? "Yes" : choice === false ? "No" : String(choice)}</button>`)}</div>`;
+    return html`<div class="acts">${choices.map((choice) => html`<button disabled=${busy} onClick=${() => answer({ value: choice })}>${choice === true ? "Yes" : choice === false ? "No" : String(choice)}</button>`)}</div>`;
   if (schema.type === "object" && flat(schema)) return html`<${Fields} schema=${schema} busy=${busy} answer=${answer} />`;
   return html`<${Line} one=${one} busy=${busy} answer=${answer} />`;
 }

@@ -68,4 +68,4 @@ const Link = ({ row }) => (row ? html`<a class="mono" href=${to(["run", row.proc
 const KINDS = { only_a: "only in the first", only_b: "only in the second" };
 
 /** @param {{ row: any }} props */
-const Row = ({ row }) => html`<tr class=${row.kind}><td class="nowrap">${KINDS[row.kind] ?? `other ${(row.what ?? []).join(", ")}`}</td><td><${Link} row=${row.a} /></td><td><${Link} row=${row.b} /></td></tr>`;
+const Row = ({ row }) => html`<tr class=${row.kind}><td class="nowrap">${KINDS[row.kind] ?? `another ${(row.what ?? []).join(", ")}`}</td><td><${Link} row=${row.a} /></td><td><${Link} row=${row.b} /></td></tr>`;

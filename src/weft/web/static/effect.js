@@ -42,7 +42,7 @@ function Process({ id, run, close }) {
       ["tokens", data.tokens_in ? `${count(data.tokens_in)} in, ${count(data.tokens_out)} out` : null], ["cost", data.money ? money(data.money) : null],
       ["queue", data.queue], ["tenant", data.tenant], ["source", data.source], ["version", data.version?.slice(0, 12)],
     ]} />
-    ${data.error && html`<${Wrong} error=${{ ...data.error, traceback: data.traceback }} />`}
+    ${data.error && data.state === "failed" && html`<${Wrong} error=${{ ...data.error, traceback: data.traceback }} />`}
     <${Body} title="Input" body=${data.input} href=${`/api/runs/${id}/input`} />
     <${Body} title="Result" body=${data.result} href=${`/api/runs/${id}/result`} />
   `;

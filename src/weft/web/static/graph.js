@@ -11,10 +11,10 @@ import { group } from "./waterfall.js";
 export function Graph({ id, chosen, hear }) {
   const [which, setWhich] = useState("graph");
   const answer = useGet(`/api/runs/${id}/${which}`);
-  const again = useCalm(answer.again, 1500);
-  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again()), [which]);
+  const again = useCalm(answer.again, 1500, 0.2);
+  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again(data?.total)), [which]);
   const graph = answer.data;
-  const none = graph === null ? null : !graph.nodes?.length;
+  const none = answer.ready && !graph?.nodes?.length;
   return html`<section class="graph" aria-label="Graph">
     <div class="bar-line"><div class="chips" role="group" aria-label="Which graph">
       <button aria-pressed=${String(which === "graph")} onClick=${() => setWhich("graph")}>What ran</button>
@@ -22,7 +22,7 @@ export function Graph({ id, chosen, hear }) {
       ${graph?.nodes && html`<span class="dim">${plural(graph.nodes.length, "node")}, ${plural(graph.edges.length, "edge")}${graph.folded ? ", equal neighbours folded" : ""}</span>`}
     </div>
     <${Trouble} error=${answer.error} again=${answer.again} />
-    ${none && html`<${Empty} title="No graph">${which === "template" ? "The source of this workflow can't be read here." : "Nothing has happened in this run yet."}</${Empty}>`}
+    ${none && html`<${Empty} title="No graph">${which === "template" ? "The source of this workflow can't be read here." : "Nothing has happened in this run yet, or too much to draw it."}</${Empty}>`}
     ${graph?.nodes?.length > 0 && html`<${Drawing} graph=${graph} chosen=${chosen} /><${Report} report=${graph.report} />`}
   </section>`;
 }
@@ -32,7 +32,7 @@ function Drawing({ graph, chosen }) {
   const svg = useRef(/** @type {SVGSVGElement | null} */ (null));
   const whole = useMemo(() => bounds(graph.nodes), [graph]);
   const [held, hold] = useState(/** @type {number[] | null} */ (null));
-  const drag = useRef(null);
+  const drag = useRef(/** @type {any[] | null} */ (null));
   const [x, y, wide, high] = held ?? begin(whole);
   const zoom = (by, px = 0.5, py = 0.5) => hold([x + wide * px * (1 - by), y + high * py * (1 - by), wide * by, high * by]);
   useKeys({ "+": () => zoom(0.7), "=": () => zoom(0.7), "-": () => zoom(1.4), "0": () => hold(whole) }, { "+ - 0": "zoom in, out, all" });

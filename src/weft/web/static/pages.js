@@ -4,7 +4,8 @@
  * question to the server: a folded row hides the `below` rows after it.
  */
 
-/** @template {{ id: string, below: number }} Row */
+/** @typedef {import("./waterfall.js").Row} Row */
+
 export class Pages {
   /**
    * @param {(from: number, count: number) => Promise<{ total: number, rows: Row[] }>} fetch
@@ -95,6 +96,13 @@ export class Pages {
       this.coming.delete(page);
       this.changed();
     }
+  }
+
+  /** There are more at the end. @param {number} total */
+  grow(total) {
+    if (total === this.total) return;
+    this.pages.delete(Math.floor(this.total / SIZE)); // it was not full
+    this.total = total;
   }
 
   /** The rows have changed on the server: fetch again those around here, and show the old ones until they come.

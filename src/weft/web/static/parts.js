@@ -93,16 +93,17 @@ export function Dialog({ title, action, danger, go, close, children }) {
   </dialog>`;
 }
 
-/** Call at most once in `ms`, the last time for certain. @param {() => void} call @param {number} ms */
-export function useCalm(call, ms) {
+/** Call at most once in `ms`, the last time for certain; what is asked of a large run is asked less often: each
+ * effect makes it wait another `each` ms. @param {() => void} call @param {number} ms @param {number} [each] */
+export function useCalm(call, ms, each = 0) {
   const held = useRef({ call, timer: 0 }).current;
   held.call = call;
   useEffect(() => () => clearTimeout(held.timer), []);
-  return useRef(() => {
+  return useRef((effects = 0) => {
     if (held.timer) return;
     held.timer = setTimeout(() => {
       held.timer = 0;
       held.call();
-    }, ms);
+    }, ms + each * effects);
   }).current;
 }

@@ -73,11 +73,16 @@ const over = (run) => ENDED.includes(run.state) && (run.total?.end ?? run.ended)
 
 /** What happens to the run while it is looked at: one stream, which the parts hear. @param {any} run @param {any} server */
 function useRun(run, server) {
+  useEffect(() => {
+    if (!run.data?.reading) return;
+    const timer = setTimeout(run.again, 700);
+    return () => clearTimeout(timer);
+  }, [run.data]);
   const ears = useRef(/** @type {Set<(data: any) => void>} */ (new Set())).current;
   const words = useRef(/** @type {Map<string, { text: string, reasoning: string, done: boolean }>} */ (new Map())).current;
   const inbox = useGet(run.data && !folder && !over(run.data) ? "/api/inbox" : null, { run: run.data?.id });
   const [asks, ask] = useState(/** @type {any[] | null} */ (null));
-  const again = useCalm(run.again, 700);
+  const again = useCalm(run.again, 700, 0.05);
   const tell = (data) => ears.forEach((ear) => ear(data));
   const began = useRef(false);
   useLive(run.data && !folder ? `/api/runs/${run.data.id}/live` : null, {
@@ -86,14 +91,14 @@ function useRun(run, server) {
       began.current = true;
     },
     reset: () => (run.again(), tell(null)),
-    spans: (data) => (tell(data), again()),
+    spans: (data) => (tell(data), again(data.total)),
     run: (data) => run.put((old) => (old.id === data.id ? { ...old, ...data } : old)),
     inbox: ({ items }) => ask(items),
     tokens: (data) => {
-      const before = data.restarted ? undefined : words.get(data.id);
+      const before = data.restarted ? undefined : words.get(data.stream); // which generation it is may be known later
       const now = { text: before?.text ?? "", reasoning: before?.reasoning ?? "", done: data.done };
       now[data.reasoning ? "reasoning" : "text"] += data.text;
-      words.set(data.id, now);
+      for (const key of [data.stream, data.id]) if (key) words.set(key, now);
       tell({ tokens: data.id });
     },
     end: () => (run.again(), tell(null)),
@@ -147,14 +152,14 @@ function Budget({ name, one }) {
   if (one.limit == null) return null;
   const say = name === "money" ? money : short;
   const part = Math.min(1, one.spent / (one.limit || 1));
-  return html`<div><dt>Budget: ${name}</dt><dd title=${`${say(one.reserved)} more set apart`}>
+  return html`<div><dt>Budget: ${name}</dt><dd>
     <meter min="0" max="1" high="0.8" optimum="0" value=${part} aria-label=${`Budget of ${name}`}></meter> ${say(one.spent)} of ${say(one.limit)}</dd></div>`;
 }
 
 /** What a reader should know first. @param {{ run: any, asks: any[], server: any }} props */
 function Notes({ run, asks, server }) {
   return html`
-    ${run.error && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
+    ${run.error && run.state === "failed" && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
       ${run.traceback && html`<details><summary>Traceback</summary><pre>${run.traceback}</pre></details>`}</div>`}
     ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code></div>`}
     ${asks.map((one) => html`<${Question} key=${one.id} one=${one} server=${server} within />`)}

@@ -105,7 +105,6 @@ function List({ rows, now }) {
       x: () => rows[at] && go(to(["compare"], { a: rows[at].id, b: rows[at].forked?.split("@")[0] })),
     },
     { "j k": "next, previous run", Enter: "open it", x: "compare it" },
-    [at, rows],
   );
   return html`<div class="sheet"><table class="runs">
     <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th><th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
@@ -124,7 +123,7 @@ function Row({ row, selected, open, now }) {
     <td class="what">
       <a href=${to(["run", row.id])}><${Name} name=${row.workflow} /></a>
       ${row.forked && html` <span class="dim">fork</span>`}
-      ${row.error && html`<div class="bad cut">${row.error.type}: ${row.error.message}</div>`}
+      ${row.error && row.state === "failed" && html`<div class="bad cut">${row.error.type}: ${row.error.message}</div>`}
     </td>
     <td class="wide mono dim" title=${row.id}>…${row.id.slice(-8)}</td>
     <td class="nowrap"><${Ago} at=${row.created} /></td>

@@ -36,6 +36,7 @@ class Scene {
     this.buckets = null;
     this.rests = false;
     this.ready = Promise.resolve(); // the first rows are here
+    this.timer = 0;
     this.timed = this.buckets; // those that the axis was made with
     this.changed = changed;
     this.pages = new Pages((from, count) => this.fetch(from, count), () => this.arrived());
@@ -48,7 +49,15 @@ class Scene {
     const answer = await get(`/api/runs/${this.run}/rows`, { ...this.only, from, count });
     this.start = answer.start ?? this.start;
     this.end = answer.end;
+    if (answer.reading && !this.timer) this.timer = setTimeout(() => this.readOn(), 500);
     return answer;
+  }
+
+  /** The server is still reading the journals: what it has by now. */
+  async readOn() {
+    this.timer = 0;
+    await this.pages.refresh(...(this.waterfall?.sight ?? [0, 0]));
+    await this.count().catch(() => {});
   }
 
   arrived() {
@@ -169,6 +178,7 @@ function useStage(it, stage, strip) {
     it.ready = it.pages.refresh(0, 0);
     it.ready.then(() => it.count()).catch(() => {});
     return () => {
+      clearTimeout(it.timer);
       it.waterfall?.close();
       it.overview?.close();
     };
@@ -186,16 +196,19 @@ function useFresh(it, hear, live, following) {
     await it.pages.refresh(from - 50, to + 50);
     if (down.current) it.waterfall?.reveal(it.pages.total - 1);
   }, 60);
-  const recount = useCalm(() => it.count().catch(() => {}), 1500);
+  const recount = useCalm(() => it.count().catch(() => {}), 1500, 0.2);
   useEffect(
     () =>
       hear((data) => {
-        recount();
-        if (!data || data.more || data.total !== it.pages.total || Object.keys(it.only).length) return again();
+        if (data?.tokens) return;
+        recount(it.pages.total);
+        if (!data || data.more || Object.keys(it.only).length) return again();
+        if (data.total !== it.pages.total && !(out(it, data.spans) && !down.current)) return again();
+        it.pages.grow(data.total);
+        it.end = data.end;
         const changed = new Map(data.spans.map((row) => [row.id, row]));
         for (const rows of it.pages.pages.values())
           rows.forEach((row, n) => changed.has(row.id) && (rows[n] = { ...row, ...changed.get(row.id), index: row.index }));
-        it.end = data.end;
         it.arrived();
       }),
     [],
@@ -205,6 +218,12 @@ function useFresh(it, hear, live, following) {
     const timer = setInterval(() => it.end === null && it.retime(), 200);
     return () => clearInterval(timer);
   }, [live]);
+}
+
+/** Whether all new rows come after those in sight, and so can wait. @param {Scene} it @param {any[]} spans */
+function out(it, spans) {
+  const last = it.waterfall?.sight[1] ?? 0;
+  return last < it.pages.total - 1 && spans.every((row) => row.depth === 1 || it.pages.where(row.id) >= 0);
 }
 
 /** Where the folded rows are now. @param {Scene} it */

@@ -8,8 +8,8 @@ import { amend, to } from "./router.js";
 /** @param {{ id: string, hear: any }} props */
 export function Tree({ id, hear }) {
   const answer = useGet(`/api/runs/${id}/tree`);
-  const again = useCalm(answer.again, 800);
-  useEffect(() => hear((data) => !data?.tokens && again()), []);
+  const again = useCalm(answer.again, 800, 0.1);
+  useEffect(() => hear((data) => !data?.tokens && again(data?.total)), []);
   const lines = answer.data ? flat(answer.data) : [];
   return html`<section class="page" aria-label="Processes">
     <${Trouble} error=${answer.error} again=${answer.again} />

@@ -12,7 +12,7 @@ import { length } from "./format.js";
 export class Waterfall {
   /**
    * @param {HTMLElement} host gets the scrolling list
-   * @param {{ pages: import("./pages.js").Pages<Row>, axis: import("./axis.js").Axis, now: () => number, choose: (row: Row) => void, moved: () => void }} given
+   * @param {{ pages: import("./pages.js").Pages, axis: import("./axis.js").Axis, now: () => number, choose: (row: Row) => void, moved: () => void }} given
    */
   constructor(host, { pages, axis, now, choose, moved }) {
     this.host = /** @type {HTMLElement} */ (host.parentElement);
@@ -24,6 +24,10 @@ export class Waterfall {
     this.chosen = null;
     /** @type {Slot[]} */
     this.slots = [];
+    this.high = 24; // pixels, as are the next three, until it is measured
+    this.names = 300;
+    this.width = 40;
+    this.tall = 0;
     this.frame = 0;
     this.version = 0; // of the axis: bars are placed anew when it changes
     this.list = element("div", "rows");
