@@ -152,3 +152,12 @@ def test_the_columns_are_told(sales: Path) -> None:
     table = drive(str(sales.parent / "j.db"), lambda r: r.run(described), policy=POLICY)
     assert table["columns"][3] == {"name": "units", "kind": "number", "filled": 3, "different": 3,
                                    "examples": [10.0, 4.0, 7.0]}  # fmt: skip
+
+
+def test_the_embedded_model_fills_in_what_the_question_leaves_open(sales: Path) -> None:
+    """Whether it chooses well is not asked: that it chooses among what there is, and that the answer says so."""
+    store = str(sales.parent / "journal.db")
+    allowed = weft.Policy(base="program", allow=("read:./sales.csv", "model:local/*", "tool:describe", "tool:rows"))
+    found = drive(store, lambda r: r.run(analyse_data, "sales.csv", "How dear is it, by region?"), policy=allowed)
+    assert "by 'region' (the model guessed the measure" in found.answer.split("\n")[0]
+    assert {line.split()[0] for line in found.answer.split("\n")[1:]} <= {"North", "South", "East"}
