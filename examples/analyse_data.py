@@ -182,7 +182,9 @@ async def written(mind: Model, question: str, path: str, table: Table) -> str:
     told = [name for name, pattern in MEASURES.items() if re.search(rf"\b({pattern})\b", question.lower())]
     measure = await form.choose("measure", told[:1] or list(MEASURES), EXAMPLES)
     columns = named(question, numbers) or numbers
-    if measure == "count":
+    if measure == "count" and named(question, numbers):
+        measure = "total"  # how many units: their sum, and not how many rows
+    elif measure == "count":
         columns = [one["name"] for one in sorted(table["columns"], key=lambda one: -one["filled"])[:1]]
     if not columns:
         raise BadInput(f"{path} has no column of numbers to take the {measure} of")

@@ -56,6 +56,7 @@ def refuses(request: Request) -> Any:
          ["average of 'unit price' by 'region'", "East   5.5", "North  3.25", "South  3"]),
         ("Total units of each product?", ["total of 'units' by 'product'", "Tea     14", "Coffee  7"]),
         ("What is the highest unit price?", ["largest of 'unit price'", "all  5.5"]),
+        ("How many units?", ["total of 'units'", "all  21"]),
         ("How many rows are there?", ["count of 'region'", "all  4"]),
     ],
 )  # fmt: skip
