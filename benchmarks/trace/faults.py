@@ -1,4 +1,4 @@
-"""Programs in which something can be made to go wrong: three real workflows, thirteen kinds of faults in their world.
+"""Programs in which something can be made to go wrong: five real workflows, 23 kinds of faults.
 
 The faults are planted in what the steps meet (the answers of services, of a scripted model, the rights, the machine),
 never in the workflows, which are the same in every run. Clean runs are not all alike: plans, answers and times vary,
@@ -126,7 +126,7 @@ async def tested(unit: int) -> str:
 
 @weft.step(effect="pure")
 async def target(number: int) -> str:
-    return "/etc/package" if World.fault == "refused" else f"{World.folder}/package-{number}"
+    return f"{World.folder}{'-of-others' if World.fault == 'refused' else ''}/package-{number}"
 
 
 @weft.step(needs="write:{path}")
@@ -195,6 +195,113 @@ async def later() -> int:
     return await clerk("total")
 
 
+# --- a crew: children, and a judge who is seldom satisfied at once --------------------------------------------------
+
+
+@weft.step(effect="pure")
+async def split(topic: int) -> list[int]:
+    await _takes()
+    return [] if World.fault == "nothing to do" else [topic * 10 + at for at in range(World.chance.randint(2, 4))]
+
+
+@weft.step(effect="pure")
+async def fetch(page: int) -> dict[str, Any]:
+    await _takes(80 if World.fault == "a slow page" and page % 10 == 1 else World.chance.choice((1, 1, 3)))
+    if World.fault == "a page without text" and page % 10 == 0:
+        return {"page": page, "text": None}
+    return {"page": page, "text": f"page {page} has {World.chance.randint(3, 9)} parts"}
+
+
+@weft.step(effect="pure")
+async def digest(text: str) -> str:
+    await _takes()
+    return text.upper()
+
+
+@weft.step(effect="pure")
+async def judged(digests: list[str]) -> str:
+    await _takes()
+    World.tries += 1
+    sure = World.chance.random() < 0.7 if World.fault != "never satisfied" else World.tries > 9
+    return "fine" if sure else "once more"
+
+
+@weft.step(effect="pure")
+async def published(digests: list[str]) -> int:
+    await _takes()
+    return 0 if World.fault == "nobody got it" else 40_000 + World.chance.randint(-900, 900)
+
+
+@weft.workflow
+async def scout(page: int) -> str:
+    found = await fetch(page)
+    return await digest(found["text"].strip())
+
+
+@weft.workflow
+async def crew(topic: int) -> int:
+    pages = await split(topic)
+    digests = await asyncio.gather(*(scout(page) for page in pages))
+    for _ in range(12):
+        if await judged(list(digests)) == "fine":
+            break
+    return await published(list(digests))
+
+
+# --- papers that come in: written last; no organ was changed after it ran --------------------------------------------
+
+
+@weft.step(effect="pure")
+async def received(batch: int) -> list[dict[str, Any]]:
+    await _takes()
+    count = 14 if World.fault == "a flood" else World.chance.randint(2, 4)
+    return [{"id": batch * 10 + at, "scan": "x" * World.chance.randint(50, 150)} for at in range(count)]
+
+
+@weft.step(effect="pure")
+async def parsed(paper: dict[str, Any]) -> dict[str, Any]:
+    await _takes()
+    lines = [{"sum": World.chance.randint(1, 99)} for _ in range(World.chance.randint(1, 5))]
+    return {"id": paper["id"], "lines": [] if World.fault == "no lines" else lines}
+
+
+@weft.step(effect="pure")
+async def checked(fields: dict[str, Any]) -> bool:
+    await _takes()
+    if World.fault == "the check breaks":
+        raise ValueError(f"sum of paper {fields['id']} is no number")
+    return World.fault != "the check says no" and World.chance.random() < 0.9
+
+
+@weft.step(effect="pure")
+async def flagged(paper: dict[str, Any]) -> None:
+    await _takes()
+
+
+@weft.step(effect="pure")
+async def stored(count: int) -> int:
+    await _takes(60 if World.fault == "a slow store" else 1)
+    return count
+
+
+@weft.workflow
+async def intake(batch: int) -> int:
+    papers = await received(batch)
+    for paper in papers:
+        if not await checked(await parsed(paper)):
+            await flagged(paper)
+    return await stored(len(papers))
+
+
+LATE: dict[str, tuple[Any, tuple[str, ...], str]] = {
+    "a flood": (intake, ("answer", "count"), "received answered|was done"),
+    "no lines": (intake, ("answer",), "parsed answered"),
+    "the check breaks": (intake, ("failed",), "checked failed"),
+    "the check says no": (intake, ("count", "departure", "answer"), "flagged|checked"),
+    "a slow store": (intake, ("slow",), "stored took"),
+}
+
+
 # --- running them ---------------------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[Any, tuple[str, ...], str]] = {
@@ -208,10 +315,15 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "wrong amount": (support, ("answer",), "price answered"),
     "failing tool": (support, ("failed",), "reply failed"),
     "flaky": (build, ("count",), "tested took"),
-    "refused": (build, ("refused",), "file.write /etc/package"),
+    "refused": (build, ("refused",), "it was refused file.write"),
     "other words": (build, ("answer",), "tested said"),
     "stale": (ledger, ("stale",), "sheet/total"),
     "paused": (support, ("paused",), "lookup was paused"),
+    "nothing to do": (crew, ("answer",), "split answered"),
+    "a slow page": (crew, ("slow",), "fetch took"),
+    "a page without text": (crew, ("answer",), "fetch answered"),
+    "never satisfied": (crew, ("count", "departure"), "judged"),
+    "nobody got it": (crew, ("answer",), "published answered"),
 }
 
 

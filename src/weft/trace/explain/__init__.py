@@ -2,7 +2,7 @@
 
 Organs look at the run, each in its way; a `Finding` says in words what is unusual, which effects show it, and how sure
 that is. What is usual comes from the earlier runs of the same workflow (`Past`). Findings about one effect become one,
-and those that are as sure stand in the order of time: what moved first comes first.
+and those that are sure stand in the order of time: what happened first comes first.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ ORGANS: tuple[Organ, ...] = (
 )  # fmt: skip
 USUAL = 0.2
 """A fact that so many usual runs have explains nothing."""
+SURE = 0.8
+"""From this weight on, findings count as equally sure."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """`findings`: the one that explains most first; none: nothing is unusual. `compared`: how many earlier runs it was
-    compared with that were done; `failed`: and that failed."""
+    """`findings`: the sure ones first, in the order of time; none: nothing is unusual. `compared`: how many earlier
+    runs it was compared with that were done; `failed`: and that failed."""
 
     run: str
     workflow: str
@@ -73,8 +75,8 @@ async def _memory(store: Store, run: Profile) -> list[Organ]:
 
 
 def findings(run: Profile, past: Past, organs: Sequence[Organ] = ORGANS) -> list[Finding]:
-    """What the organs find, one finding for each effect, the one that explains most first. Recurrence comes last: it
-    explains nothing by itself."""
+    """What the organs find, one finding for each effect, in the order of time; after those what is not as sure, and at
+    last recurrence, which explains nothing by itself."""
     by_effect: dict[str, Finding] = {}
     for one in sorted((one for organ in organs for one in organ(run, past)), key=lambda f: KINDS.index(f.kind)):
         if (one.common or 0.0) > USUAL:
@@ -82,4 +84,4 @@ def findings(run: Profile, past: Past, organs: Sequence[Organ] = ORGANS) -> list
         key = one.effects[0] if one.kind != "before" else "before"
         kept = by_effect.get(key)
         by_effect[key] = one if kept is None else msgspec.structs.replace(kept, more=(*kept.more, one.words))
-    return sorted(by_effect.values(), key=lambda one: (one.kind == "before", -round(one.weight, 1), one.at))
+    return sorted(by_effect.values(), key=lambda one: (one.kind == "before", one.weight < SURE, one.at))

@@ -7,7 +7,6 @@ The cache holds nothing that is not in the journals: without it the same is said
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -109,16 +108,3 @@ def write_cache(file: Path, runs: list[Profile]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(msgspec.msgpack.encode(_Kept(FORMAT, runs)))
         draft.replace(file)
-
-
-def beyond(value: float, earlier: list[float]) -> float:
-    """At most what share of usual values is so far above the mean: Cantelli's inequality, 1 / (1 + z²), which holds for
-    any distribution. On the scale of logarithms, as times and counts have long tails. 1 if it is not above all of them,
-    or if there are too few."""
-    if len(earlier) < 8 or value <= max(earlier):
-        return 1.0
-    logs = [math.log(max(one, 1e-3)) for one in earlier]
-    mean = math.fsum(logs) / len(logs)
-    spread = math.sqrt(math.fsum((one - mean) ** 2 for one in logs) / (len(logs) - 1))
-    z = (math.log(max(value, 1e-3)) - mean) / max(spread, 0.1)
-    return max(1 / (1 + z * z), 1 / (10 * len(earlier)))

@@ -1,35 +1,43 @@
 """What is not as in earlier runs: times, counts, the form of answers, and the order of what happened.
 
-Each is judged against the earlier runs that were done, and says nothing where these are too few. `Finding.sure` counts
-in how many places was looked: of ten measures one in a hundred is beyond its bound in a tenth of all usual runs.
+Each is judged against the earlier runs that were done, and says nothing where these are too few. `Finding.sure` is
+counted in whole runs: 1 less the share of earlier runs in which as much would have been found anywhere, each judged by
+the others.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 
 from weft.trace.automata import Automaton, Learner
 from weft.trace.explain.finding import Finding, Kind
-from weft.trace.explain.past import Past, beyond
+from weft.trace.explain.past import Past
 from weft.trace.explain.profile import Part, Profile, Seen
 
 FEW = 5
 """Earlier runs below which nothing is called unusual."""
-SURE = 0.5
-"""Below it a finding is not worth a person's time."""
 OUTSIDE = ("ask", "receive", "event", "sleep", "timer", "child", "spawn")
 """How long these take is not theirs to say: people, letters, children."""
 NEW, ODD = 0.8, 0.95
 """How sure a departure must be: to what no earlier run did; to what an automaton did not expect."""
 SELDOM = 0.1
 """Who answers in a new form more often than in such a share of runs is not judged by it."""
+FAR = 4.0
+"""Deviations below which nothing is called unusual, however sure it is that it never was so far."""
+FINEST = 0.1
+"""The least deviation of a logarithm: a tenth more or less is nothing."""
+BOTH_WAYS = ("number", "length")
+"""Measures of which too little is unusual, too."""
 LEAST = {"seconds": 0.02, "waited": 0.05, "MB of memory": 8.0}
 """How far above the usual mean a difference begins to matter."""
 
-Measured = Mapping[tuple[str, str], tuple[float, Seen]]
-"""The largest value of each measure of each symbol, and the effect that had it."""
+Key = tuple[str, str, str]
+"""Workflow, symbol, measure."""
+Measured = dict[Key, tuple[float, Part, Seen]]
+"""The value that a run has, and the effect that had it."""
 
 
 # --- times, sizes, counts -------------------------------------------------------------------------------------------
@@ -37,59 +45,100 @@ Measured = Mapping[tuple[str, str], tuple[float, Seen]]
 
 def slow(run: Profile, past: Past) -> list[Finding]:
     """What took longer, waited longer or took more memory than in any earlier run."""
-    return list(_compared(run, past, "slow", _times))
+    return _compared(run, past, "slow", _times)
 
 
 def count(run: Profile, past: Past) -> list[Finding]:
-    """What was done more often than in any earlier run, or tried again more often."""
-    return list(_compared(run, past, "count", _counts))
+    """What was done more often in one process than in any earlier run, or tried again more often."""
+    return _compared(run, past, "count", _counts)
 
 
-def _times(part: Part) -> Measured:
-    found: dict[tuple[str, str], tuple[float, Seen]] = {}
-    for one in part.seen:
-        if one.status in ("ok", "failed") and not one.symbol.startswith(OUTSIDE):
-            amounts = {"seconds": one.seconds - one.paused, "waited": one.waited, "MB of memory": one.memory / 1e6}
-            for name, amount in amounts.items():
-                if (name, one.symbol) not in found or amount > found[name, one.symbol][0]:
-                    found[name, one.symbol] = amount, one
+def _times(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        for one in part.seen:
+            if one.status in ("ok", "failed") and not one.symbol.startswith(OUTSIDE):
+                amounts = {"seconds": one.seconds - one.paused, "waited": one.waited, "MB of memory": one.memory / 1e6}
+                for name, amount in amounts.items():
+                    _most(found, (part.workflow, one.symbol, name), amount, part, one)
     return found
 
 
-def _counts(part: Part) -> Measured:
-    found: dict[tuple[str, str], tuple[float, Seen]] = {}
-    for one in part.seen:
-        found["times", one.symbol] = found.get(("times", one.symbol), (0.0, one))[0] + 1, one
-        if one.attempts > found.get(("attempts", one.symbol), (0.0, one))[0]:
-            found["attempts", one.symbol] = float(one.attempts), one
+def _counts(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        times = Counter(one.symbol for one in part.seen)
+        for one in part.seen:
+            _most(found, (part.workflow, one.symbol, "times"), times[one.symbol], part, one)
+            _most(found, (part.workflow, one.symbol, "attempts"), one.attempts, part, one)
     return found
 
 
-def _compared(run: Profile, past: Past, kind: Kind, measure: Callable[[Part], Measured]) -> Iterable[Finding]:
-    measured = [(part, measure(part)) for part in run.parts]
-    looked = max(1, sum(len(found) for _, found in measured))
-    usual: dict[str, list[Measured]] = {name: [measure(part) for part in parts] for name, parts in past.parts.items()}
-    for part, found in measured:
-        for (name, symbol), (amount, one) in found.items():
-            earlier = [old[name, symbol][0] for old in usual.get(part.workflow, ()) if (name, symbol) in old]
-            sure = 1 - looked * beyond(amount, earlier)
-            if sure < SURE or amount - sum(earlier) / len(earlier) < LEAST.get(name, 0.0):
-                continue
-            words, effects = _told(name, symbol, amount, earlier), (run.id(part, one),)
-            yield Finding(kind=kind, words=words, effects=effects, sure=sure, at=one.at)
+def _most(found: Measured, key: Key, amount: float, part: Part, one: Seen) -> None:
+    if key not in found or amount >= found[key][0]:
+        found[key] = amount, part, one
 
 
-def _told(name: str, symbol: str, amount: float, earlier: list[float]) -> str:
-    usual, most = sorted(earlier)[len(earlier) // 2], max(earlier)
+def _compared(run: Profile, past: Past, kind: Kind, measure: Callable[[Profile], Measured]) -> list[Finding]:
+    """What is further from the mean than all of the earlier runs are, and further than the furthest measure of nearly
+    every one of them is. Each earlier run is measured by the others."""
+    usual = [measure(old) for old in past.usual]
+    scales: dict[Key, Scale] = {}
+    for key in measure(run):
+        values = [old[key][0] for old in usual if key in old]
+        if len(values) >= FEW:
+            scales[key] = Scale(key[2], values)
+    furthest = [max((scales[k].far(old[k][0], True) for k in old if k in scales), default=0.0) for old in usual]
+    found = []
+    for key, (amount, part, one) in measure(run).items():
+        far = scales[key].far(amount) if key in scales and not scales[key].holds(amount) else 0.0
+        sure = 1 - (sum(other >= far for other in furthest) + 1) / (len(usual) + 1)
+        if far >= FAR and sure >= min(ODD, 1 - 1 / (len(usual) + 1)):
+            words = _told(key[2], key[1], amount, scales[key])
+            found.append(Finding(kind=kind, words=words, effects=(run.id(part, one),), sure=sure, at=one.at))
+    return found
+
+
+class Scale:
+    """What is usual of a measure: mean and deviation of its logarithm, as times and counts have long tails."""
+
+    def __init__(self, name: str, values: list[float]) -> None:
+        self.name = name
+        self.values = sorted(values)
+        logs = [_log(one) for one in values]
+        self.count, self.sum, self.squares = len(logs), math.fsum(logs), math.fsum(one * one for one in logs)
+
+    def holds(self, value: float) -> bool:
+        """Whether it is within what was seen; of a time or a count, too little is within."""
+        return value <= self.values[-1] and (self.name not in BOTH_WAYS or value >= self.values[0])
+
+    def far(self, value: float, among: bool = False) -> float:
+        """How many deviations it is away. `among`: it is one of the values, and is measured by the others."""
+        own, less = (_log(value), 1) if among else (0.0, 0)
+        count = self.count - less
+        mean = (self.sum - own) / count
+        variance = (self.squares - own * own) / count - mean * mean
+        if abs(value - math.exp(mean)) < LEAST.get(self.name, 0.0):
+            return 0.0
+        away = (_log(value) - mean) / max(math.sqrt(max(variance, 0.0)), FINEST)
+        return abs(away) if self.name in BOTH_WAYS else away
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-3))
+
+
+def _told(name: str, symbol: str, amount: float, scale: Scale) -> str:
+    usual, least, most = scale.values[len(scale.values) // 2], scale.values[0], scale.values[-1]
     match name:
         case "times":
             return f"{symbol} was done {amount:.0f} times; usual are {usual:.0f}, at most {most:.0f} so far"
         case "attempts":
             return f"{symbol} took {amount:.0f} attempts; usual are {usual:.0f}, at most {most:.0f} so far"
         case "number":
-            return f"{symbol} answered the number {amount:g}; usual are {usual:.3g}, at most {most:g} so far"
+            return f"{symbol} answered the number {amount:.6g}; so far it was {least:.6g} to {most:.6g}"
         case "length":
-            return f"{symbol} answered with a length of {amount:g}; usual are {usual:g}, at most {most:g} so far"
+            return f"{symbol} answered with a length of {amount:g}; so far it was {least:g} to {most:g}"
         case "waited":
             return (
                 f"{symbol} waited {amount:.3g} s before it began; usual are {usual:.2g} s, at most {most:.2g} s so far"
@@ -149,13 +198,13 @@ def answer(run: Profile, past: Past) -> list[Finding]:
     return [*found.values(), *_compared(run, past, "answer", _amounts)]
 
 
-def _amounts(part: Part) -> Measured:
-    found: dict[tuple[str, str], tuple[float, Seen]] = {}
-    for one in part.seen:
-        if one.amount is not None and one.amount >= 0:
-            name = "number" if one.form == "number" else "length"
-            if (name, one.symbol) not in found or one.amount > found[name, one.symbol][0]:
-                found[name, one.symbol] = one.amount, one
+def _amounts(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        for one in part.seen:
+            if one.amount is not None and one.amount >= 0:
+                name = "number" if one.form == "number" else "length"
+                _most(found, (part.workflow, one.symbol, name), one.amount, part, one)
     return found
 
 
