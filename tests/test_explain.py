@@ -16,6 +16,7 @@ import pytest
 import weft
 from benchmarks.trace import faults
 from benchmarks.trace.faults import FAULTS, World, with_pause
+from tests.programs import drive
 from weft.core.errors import UnknownRun
 from weft.store import open_store
 from weft.trace.explain import Explanation, Finding, explain, findings, link, past_of
@@ -109,7 +110,7 @@ def test_without_earlier_runs_only_facts_are_told(scene: Scene) -> None:
 def test_the_cache_lies_beside_the_store_and_may_be_lost_or_broken(scene: Scene) -> None:
     before = scene.explained("slow")
     kept = [*Path(f"{scene.place}.usual").iterdir()]
-    assert kept
+    assert kept and Path(f"{scene.place}.usual").stat().st_mode & 0o77 == 0  # it has words of outcomes
     for file in kept:
         file.write_bytes(b"no cache")
     assert scene.explained("slow") == before
@@ -122,6 +123,21 @@ def test_the_cache_lies_beside_the_store_and_may_be_lost_or_broken(scene: Scene)
 def test_an_unknown_run_is_said_to_be_one(scene: Scene) -> None:
     with pytest.raises(UnknownRun, match="nowhere"):
         scene.ask(lambda store: explain(store, "nowhere"))
+
+
+@weft.workflow
+async def unfinished() -> None:
+    await weft.sleep(3600)
+
+
+def test_a_run_under_way_is_explained_as_far_as_it_is(store: str) -> None:
+    async def use(runtime: weft.Runtime) -> Explanation:
+        run = await runtime.start(unfinished)
+        await runtime.journal.barrier()
+        return await explain(runtime.store, run.id)
+
+    found: Explanation = drive(store, use)
+    assert found.findings == () and found.compared == 0 and found.state != "done"
 
 
 # --- at the command line --------------------------------------------------------------------------------------------

@@ -105,6 +105,6 @@ def write_cache(file: Path, runs: list[Profile]) -> None:
     """Keep them; where that can't be done, the next look takes as long as this one."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it has words of outcomes
         draft.write_bytes(msgspec.msgpack.encode(_Kept(FORMAT, runs)))
         draft.replace(file)
