@@ -33,7 +33,7 @@ class Contexts(msgspec.Struct):
     passed so often, and while there are fewer than `most`."""
 
     depth: int = 4
-    grow: int = 200
+    grow: int = 20
     most: int = 50_000
     root: Context = msgspec.field(default_factory=Context)
     size: int = 1

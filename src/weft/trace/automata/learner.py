@@ -89,7 +89,7 @@ class Learner:
         symbols: int = 2000,
         edges: int = 10_000,
         depth: int = 4,
-        grow: int = 200,
+        grow: int = 20,
     ) -> None:
         wrong = {k: v for k, v in locals().items() if k not in ("self", "test") and (type(v) is not int or v < 1)}
         if wrong:
