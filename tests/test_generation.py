@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.core.errors import BadInput
+from weft.trace.automata import Learner
 from weft.trace.generation import (
     Case,
     Event,
@@ -171,6 +172,17 @@ def test_what_an_automaton_excludes_is_not_made(fitted: Generator) -> None:
     made = fitted.generate(40, where={"outcome": "done"}, valid=Validity(likelihood=Never()))
     assert fitted.rejected > 0
     assert all("write" not in case.activities for case in made)
+
+
+def test_an_automaton_of_real_runs_judges_made_ones(fitted: Generator) -> None:
+    learner = Learner()
+    learner.feed_all(case.activities for case in cases())
+    model = learner.model()
+    valid = Validity((), model, Validity.of(cases(), model).most)
+    assert all(valid.passes(case) for case in cases())
+    assert not valid.passes(Case("", [Event(name) for name in ("test", "try", "write", "begin", "read", "stop")]))
+    made = fitted.generate(30, valid=valid)
+    assert all(valid.passes(case) for case in made)
 
 
 def test_what_can_not_be_valid_ends_with_a_sentence(fitted: Generator) -> None:

@@ -68,7 +68,7 @@ def test_the_command_makes_runs_and_keeps_what_it_learnt(tmp_path: Path) -> None
     log, kept, out = tmp_path / "log.jsonl", tmp_path / "kept.pt", tmp_path / "out.jsonl"
     with log.open("wb") as file:
         write_cases(cases(40), file)
-    done = weft_("trace", "generate", log, "-n", "20", "--epochs", "2", "--mix", "failed=0.4", "--model", kept)
+    done = weft_("trace", "generate", log, "-n", "20", "--epochs", "100", "--mix", "failed=0.4", "--model", kept)
     assert done.returncode == 0, done.stderr
     made = [json.loads(line) for line in done.stdout.splitlines()]
     assert sum(case["attributes"]["outcome"] == "failed" for case in made) == 8

@@ -223,10 +223,11 @@ def test_graph_log_processes_memory_and_costs_of_a_run(shown: Page, site: Site) 
     nodes = shown.locator(".drawing .node")
     nodes.filter(has_text="look").first.wait_for()
     assert nodes.count() >= 8 and shown.locator(".drawing .edge").count() >= 8
+    shown.keyboard.press("0")  # all of it
     nodes.filter(has_text="fails").first.click()
     shown.get_by_label("Details").get_by_text("there is no map").first.wait_for()
     shown.get_by_role("button", name="What could run").click()
-    shown.wait_for_function("() => document.querySelector('.drawing, .graph .empty')")
+    nodes.filter(has_text="start").first.wait_for()  # of the template
     shown.keyboard.press("3")
     shown.locator(".line.error, .line.warning", has_text="there is no map").first.wait_for()
     shown.keyboard.press("4")

@@ -12,6 +12,7 @@ from weft.cli.chat import chat
 from weft.cli.checkpoint import checkpoints
 from weft.cli.diff import diff_
 from weft.cli.execute import fork, resume, run
+from weft.cli.explain import explain
 from weft.cli.export import export
 from weft.cli.inbox import answer, inbox
 from weft.cli.logs import logs
@@ -46,9 +47,9 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
-    "diff": diff_, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke, "models": models,
-    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "replay-load": replay_load,
-    "gc": gc, "doctor": doctor,
+    "diff": diff_, "explain": explain, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke,
+    "models": models, "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp,
+    "replay-load": replay_load, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

@@ -11,6 +11,7 @@ import typer
 
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
+from weft.cli.trace_automata import automaton, learn, surprise
 from weft.cli.trace_generate import generate
 from weft.cli.words import AsJson, StorePlace
 
@@ -26,6 +27,9 @@ traces = typer.Typer(help="Judge and measure traces of agents.", no_args_is_help
 traces.command(name="graphs")(graphs)
 traces.command(name="template")(template)
 traces.command(name="generate")(generate)
+traces.command(name="learn")(learn)
+traces.command(name="surprise")(surprise)
+traces.command(name="automaton")(automaton)
 
 SHOWN = 50
 """Findings that are printed for a person."""

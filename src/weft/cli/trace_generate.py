@@ -48,7 +48,8 @@ def generate(
 ) -> None:
     """Make runs like those of a store or a log, as JSON lines: what they did, when, with whom, and what it took.
 
-    Learns on the CPU, in minutes for some thousand events. All are checked by the rules that the runs learnt from keep.
+    Learns on the CPU, in minutes for some thousand events. All are checked
+    by the rules that the runs learnt from keep, and by an automaton of them.
     """
     asked, shares = _pairs(where, "--where"), _shares(mix)
     cases = _learnt_from(source)
@@ -59,7 +60,7 @@ def generate(
             _write(made, file)
     else:
         _write(made, sys.stdout.buffer)
-    print(f"{len(made):,} runs made; {generator.rejected:,} that broke a rule were made anew", file=sys.stderr)
+    print(f"{len(made):,} runs made; {generator.rejected:,} that were not valid were made anew", file=sys.stderr)
 
 
 def _write(cases: Sequence[Case], out: IO[bytes]) -> None:
@@ -113,9 +114,12 @@ def _progress() -> Callable[[Step], None]:
 
 
 def _valid(cases: Sequence[Case]) -> Validity:
+    from weft.trace.automata import Learner
     from weft.trace.generation import Validity
 
-    return Validity.of(cases)
+    learner = Learner()
+    learner.feed_all(case.activities for case in cases)
+    return Validity.of(cases, learner.model())
 
 
 def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:

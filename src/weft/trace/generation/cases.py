@@ -17,16 +17,15 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.trace.automata.symbols import QUIET
 from weft.trace.export.xes import activity
-from weft.trace.reading import Kind, Node, process_node, read_effects
+from weft.trace.reading import Node, process_node, read_effects
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from weft.store.base import ProcessRow, Store
 
-QUIET: frozenset[Kind] = frozenset({"clock", "random", "timer", "checkpoint", "control"})
-"""Effects that say nothing of how a program behaves."""
 EVENT_KEYS = frozenset({"concept:name", "lifecycle:transition", "time:timestamp", "start_timestamp", "org:resource"})
 BEGUN = frozenset({"start", "schedule", "assign"})
 """Transitions of XES that only begin what another event completes."""

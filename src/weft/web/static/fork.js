@@ -39,7 +39,7 @@ export function Fork({ run, at, effect, close }) {
     ${how === "value" && html`<label><span>Its outcome, as JSON</span>
       <textarea rows="8" spellcheck="false" value=${typed.value} onInput=${(e) => setValue(e.target.value)}>
       </textarea></label>`}
-    ${how === "input" && html`<label><span>Input of the workflow, as JSON: an object of its arguments</span>
+    ${how === "input" && html`<label><span>Input of the workflow, as JSON</span>
       <textarea rows="8" spellcheck="false" value=${typed.input} onInput=${(e) => setInput(e.target.value)}>
       </textarea></label>`}
   </${Dialog}>`;

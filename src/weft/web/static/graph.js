@@ -11,8 +11,8 @@ import { group } from "./waterfall.js";
 export function Graph({ id, chosen, hear }) {
   const [which, setWhich] = useState("graph");
   const answer = useGet(`/api/runs/${id}/${which}`);
-  const again = useCalm(answer.again, 1500, 0.2);
-  useEffect(() => hear((data) => !data?.tokens && which === "graph" && again(data?.total)), [which]);
+  const again = useCalm(() => which === "graph" && answer.again(), 1500, 0.2); // a template stays as it is
+  useEffect(() => hear((data) => !data?.tokens && again(data?.total)), []);
   const graph = answer.data;
   const none = answer.ready && !graph?.nodes?.length;
   return html`<section class="graph" aria-label="Graph">
@@ -21,7 +21,7 @@ export function Graph({ id, chosen, hear }) {
       <button aria-pressed=${String(which === "template")} onClick=${() => setWhich("template")}>What could run</button>
         </div>
       ${graph?.nodes && html`<span class="dim">
-        ${plural(graph.nodes.length, "node")}, ${plural(graph.edges.length, "edge")}${graph.folded ? ", equal neighbours folded" : ""}</span>`}
+        ${plural(graph.nodes.length, "node")}, ${plural(graph.edges.length, "edge")}${graph.folded ? ", those of one place folded" : ""}; drag and wheel move it, 0 shows all</span>`}
     </div>
     <${Trouble} error=${answer.error} again=${answer.again} />
     ${none && html`<${Empty} title="No graph">
@@ -117,7 +117,8 @@ function Node({ node, chosen }) {
 /** What is shown at first: all of it, unless nobody could read that; then its upper middle. @param {number[]} whole */
 function begin([x, y, wide, high]) {
   const most = Math.min(1500, innerWidth * 1.35);
-  return wide <= most ? [x, y, wide, high] : [x + (wide - most) / 2, y, most, Math.min(high, most * 0.5)];
+  const shown = Math.min(wide, most);
+  return [x + (wide - shown) / 2, y, shown, Math.min(high, most * 0.45)];
 }
 
 /** @param {any[]} nodes @returns {[number, number, number, number]} */

@@ -61,7 +61,7 @@ export function Log({ id, hear }) {
             ? html`<a href="#" onClick=${(e) => (e.preventDefault(), amend({ effect: typeof line.effect === "number" ? `${line.run}:${line.effect}` : line.effect }))}>
               ${String(line.effect).split(":").pop()}</a>`
             : html`<span class="dim">·</span>`
-        } <span>${line.text}</span></div>`,
+        } <span>${line.text.replace(`#${line.effect} `, "")}</span></div>`,
       )}
     </div>
   </section>`;
