@@ -71,7 +71,8 @@ def features(window: Window) -> list[int]:
         "", f"k{kind}", f"f{_any(word)}", f"w{low}", f"e{low[-3:]}",
         f"p{prev}", f"n{then}", f"P{far.lower()}", f"N{further.lower()}", f"b{before}", f"a{after}",
         f"kp{kind} {prev}", f"kn{kind} {then}", f"kba{kind} {before} {after}", f"bp{before} {prev}",
-        f"kP{kind} {far.lower()}", f"K{kind} {_any(last)} {_any(next_)}", f"kfp{kind} {before} {prev}", f"kbpn{before} {prev} {then}",
+        f"kP{kind} {far.lower()}", f"K{kind} {_any(last)} {_any(next_)}", f"kfp{kind} {before} {prev}",
+        f"kbpn{before} {prev} {then}",
     )  # fmt: skip
     return [crc32(name.encode()) & (ROWS - 1) for name in names]
 

@@ -55,6 +55,12 @@ class Template:
         """The category of each variable, from left to right: the one that most lines had there."""
         return [kinds.most_common(1)[0][0] for kinds in self.kinds.values()]
 
+    @property
+    def shown(self) -> str:
+        """With the category of every variable, as in `Sent <OBA> files to <LOI>`."""
+        categories = iter(self.categories)
+        return "".join(f"<{next(categories)}>" if part == WILD else part for part in self.key)
+
     def seen(self, tags: Key, count: int = 1) -> None:
         """So many more lines, with these categories in its slots."""
         self.count += count
@@ -113,7 +119,7 @@ class Templates:
     for numbers below 1.
     """
 
-    def __init__(self, most: int = 20_000, values: float = 8, doubt: float = 8, by: Tagger | None = None) -> None:
+    def __init__(self, most: int = 10_000, values: float = 8, doubt: float = 8, by: Tagger | None = None) -> None:
         if min(most, values) < 1:
             raise BadInput(f"most={most}, values={values}: give numbers from 1 up")
         self.most, self.values, self.doubt = most, values, doubt
@@ -153,7 +159,7 @@ class Templates:
             if key[place] == key[place - 2] == WILD and key[place - 1] in ",/":  # values joined by a comma are one
                 pieces[place - 2 : place + 1] = ["".join(pieces[place - 2 : place + 1])]
                 for column in (key, tags, sure):
-                    del column[place - 1 : place + 1]  # type: ignore[attr-defined]
+                    del column[place - 1 : place + 1]
         return tuple(key), tuple(pieces), tuple(tags), sure
 
     def _settled(self, key: Key, tags: Key, sure: list[float]) -> Template:
@@ -177,7 +183,7 @@ class Templates:
             if beside.weight >= self.values * (2 if len(words) == 2 else 1):
                 own = self._merged(wide, beside, tags, sure)
                 break
-        while len(self._places) > 8 * self.most:
+        while len(self._places) > 4 * self.most:
             self._places.popitem(last=False)
         return own
 

@@ -79,7 +79,8 @@ _KINDS = [
         ("version", r"v?\d+(\.\d+){2,}[\w.+-]*|v\d+(\.\d+)*"),
         ("digest", r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,}"),
         ("mail", r"[\w.+-]+@[\w.-]+"),
-        ("file", r"[\w-]+(\.[\w-]+)*\.(py|c|cc|cpp|h|java|js|ts|json|ya?ml|txt|log|cfg|conf|ini|xml|jar|so|gz|tar|zip|whl|exe|dll|md|toml|sh)"),
+        ("file", r"[\w-]+(\.[\w-]+)*\.(py|c|cc|cpp|h|java|js|ts|json|ya?ml|txt|log|cfg|conf|ini|xml|jar|so|gz|tar|"
+                 r"zip|whl|exe|dll|md|toml|sh)"),
         ("dotted", r"[a-z_$][\w$-]*(\.[\w$-]+)+"),
     )
 ]  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-SYLLABLES = "ba co da fe gu hi jo ka le mi no pa qu ro se ti vu wa xe yo za tra pli sto ver mon tor gen lis cra den".split()
+SYLLABLES = (
+    "ba co da fe gu hi jo ka le mi no pa qu ro se ti vu wa xe yo za tra pli sto ver mon tor gen lis cra den".split()
+)
 PEOPLE = "alice bob carol dave erin frank root admin guest postgres nobody deploy jenkins maria wei ahmed olga backup".split()
 HOSTS = "web db cache mail gw edge build ns proxy api node worker rack storage".split()
 ZONES = "example.com example.org corp.internal lan local eu-west.cloud.test cluster.local".split()
@@ -21,7 +23,18 @@ def word(r: Random) -> str:
 
 
 def _int(r: Random) -> str:
-    return str(r.choice((r.randrange(2), r.randrange(10), r.randrange(100), r.randrange(2000), r.randrange(10**6), r.randrange(10**9))))
+    return str(
+        r.choice(
+            (
+                r.randrange(2),
+                r.randrange(10),
+                r.randrange(100),
+                r.randrange(2000),
+                r.randrange(10**6),
+                r.randrange(10**9),
+            )
+        )
+    )
 
 
 def _signed(r: Random) -> str:
@@ -39,7 +52,9 @@ def _hex(r: Random, least: int = 4, most: int = 16) -> str:
 def _host(r: Random) -> str:
     name = r.choice(HOSTS) if r.random() < 0.5 else word(r)
     name += r.choice(("", "", "-", "")) + r.choice(("", str(r.randrange(40)), f"{r.randrange(99):02d}"))
-    return name + r.choice(("", "." + r.choice(ZONES), "." + word(r) + r.choice((".com", ".net", ".org", ".cn", ".io"))))
+    return name + r.choice(
+        ("", "." + r.choice(ZONES), "." + word(r) + r.choice((".com", ".net", ".org", ".cn", ".io")))
+    )
 
 
 def _domain(r: Random) -> str:
@@ -47,7 +62,10 @@ def _domain(r: Random) -> str:
 
 
 def _path(r: Random) -> str:
-    parts = [r.choice(FOLDERS) if r.random() < 0.6 else word(r) + r.choice(("", str(r.randrange(99)))) for _ in range(r.randint(1, 5))]
+    parts = [
+        r.choice(FOLDERS) if r.random() < 0.6 else word(r) + r.choice(("", str(r.randrange(99))))
+        for _ in range(r.randint(1, 5))
+    ]
     if r.random() < 0.1:
         return r.choice("CDE") + ":\\" + "\\".join(parts) + r.choice(ENDS)
     return "/" + "/".join(parts) + r.choice(("", "/", *ENDS))
@@ -99,7 +117,9 @@ def _date(r: Random) -> str:
 
 
 def _clock(r: Random) -> str:
-    return f"{r.randrange(24):02d}:{r.randrange(60):02d}:{r.randrange(60):02d}" + r.choice(("", f".{r.randrange(1000):03d}"))
+    return f"{r.randrange(24):02d}:{r.randrange(60):02d}:{r.randrange(60):02d}" + r.choice(
+        ("", f".{r.randrange(1000):03d}")
+    )
 
 
 MAKERS: dict[str, Callable[[Random], str]] = {
