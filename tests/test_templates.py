@@ -172,8 +172,7 @@ def test_the_command_tells_templates_and_folds(tmp_path: Path) -> None:
     kept = runner.invoke(traces, ["templates", str(log), "--keep", "OBA"])
     assert kept.stdout.splitlines()[0] == "worker <*> sent 7 files to <*>"
     assert (
-        runner.invoke(traces, ["templates", str(log), "--fold"]).stdout.strip()
-        == "worker * sent 7 files to *  [×29]"
+        runner.invoke(traces, ["templates", str(log), "--fold"]).stdout.strip() == "worker * sent 7 files to *  [×29]"
     )
     missing = runner.invoke(traces, ["templates", "./none.log"])
     assert missing.exit_code != 0

@@ -15,7 +15,7 @@ from importlib.resources import files
 from zlib import crc32
 
 from weft.core.errors import BadInput
-from weft.core.lines.words import form, is_word
+from weft.core.lines.words import form, is_word, shape, tail
 
 CATEGORIES = {
     "OID": "identifier of an object: session, user, process, block",
@@ -65,14 +65,15 @@ def windows(pieces: Sequence[str]) -> list[tuple[int, Window]]:
 def features(window: Window) -> list[int]:
     """Rows of the weights that a word in this window adds up."""
     far, last, before, word, after, next_, further = window
-    kind, _, _ = word.partition(" ") if word[:1] == "=" else (_letters(word), "", "")
+    kind = word.partition(" ")[0] if word[:1] == "=" else _letters(word)
     low, prev, then = word.lower(), last.lower(), next_.lower()
     names = (
         "", f"k{kind}", f"f{_any(word)}", f"w{low}", f"e{low[-3:]}",
         f"p{prev}", f"n{then}", f"P{far.lower()}", f"N{further.lower()}", f"b{before}", f"a{after}",
         f"kp{kind} {prev}", f"kn{kind} {then}", f"kba{kind} {before} {after}", f"bp{before} {prev}",
         f"kP{kind} {far.lower()}", f"K{kind} {_any(last)} {_any(next_)}", f"kfp{kind} {before} {prev}",
-        f"kbpn{before} {prev} {then}",
+        f"kbpn{before} {prev} {then}", f"kt{kind[:1]} {before} {tail(last)}", f"ku{kind[:1]} {after} {tail(next_)}",
+        f"t{kind} {tail(last)}", f"u{kind} {tail(next_)}", f"T{kind[:1]} {tail(far)}",
     )  # fmt: skip
     return [crc32(name.encode()) & (ROWS - 1) for name in names]
 
@@ -83,6 +84,8 @@ def _any(word: str) -> str:
 
 
 def _letters(word: str) -> str:
+    if word and not word.isalpha():
+        return shape(word)
     if word.islower():
         return "lower"
     if word.isupper():

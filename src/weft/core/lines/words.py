@@ -84,12 +84,13 @@ _KINDS = [
         ("dotted", r"[a-z_$][\w$-]*(\.[\w$-]+)+"),
     )
 ]  # fmt: skip
+_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SHAPE = [(re.compile(p), r) for p, r in ((r"[A-Z]+", "A"), (r"[a-z]+", "a"), (r"\d+", "0"), (r"([^\w])\1+", r"\1"))]
 
 
 @lru_cache(1 << 16)
 def form(word: str) -> str:
-    """Letters as they are; of a word with anything else its kind and shape: `=int 3`, `=path`, `=name a_0_0`."""
+    """A word without digits as it is; of any other its kind and shape: `=int 3`, `=path`, `=name a_0_0`."""
     if word.isalpha():
         return word
     number = word[1:] if word[:1] in "+-" else word
@@ -100,13 +101,19 @@ def form(word: str) -> str:
         return f"=int {sign}{min(len(number), 4) if len(number) < 7 else 7}"
     for name, pattern in _KINDS:
         if pattern.match(word):
-            if name in ("dotted", "file"):
-                return f"={name} {'0' if any(map(str.isdigit, word)) else 'a'}"
-            return f"={name}"
-    digits = any(map(str.isdigit, word))
-    if not digits and not any(map(str.isalpha, word)):
-        return f"=marks {word[:3]}"
-    shape = word
+            digits = "0" if any(map(str.isdigit, word)) else "a"
+            return f"={name} {digits} {tail(word)}" if name in ("dotted", "file") else f"={name}"
+    return f"=name {shape(word)}" if any(map(str.isdigit, word)) else word
+
+
+def shape(word: str) -> str:
+    """Runs of capitals as `A`, of small letters as `a`, of digits as `0`."""
     for matched, put in _SHAPE:
-        shape = matched.sub(put, shape)
-    return f"={'name' if digits else 'joined'} {shape[:12]}"
+        word = matched.sub(put, word)
+    return word[:12]
+
+
+def tail(word: str) -> str:
+    """The last part of a name made of several, in the singular: `time` of `sleepTimes`."""
+    parts = _PARTS.findall(word)
+    return parts[-1].lower().removesuffix("s") if parts else ""

@@ -228,7 +228,7 @@ COMMON = (
 ).split()
 
 
-def made(count: int, seed: int = 0, novel: float = 0.35) -> Iterator[list[tuple[str, str]]]:
+def made(count: int, seed: int = 0, novel: float = 0.5) -> Iterator[list[tuple[str, str]]]:
     """`count` lines, each as pieces with their tag: "" for static words. `novel`: how many are random sentences."""
     r = Random(seed)
     patterns = [one for one in PATTERNS.strip().splitlines() if one]
@@ -237,13 +237,65 @@ def made(count: int, seed: int = 0, novel: float = 0.35) -> Iterator[list[tuple[
         yield _tagged(r.choice(LEVELS) + pattern, r)
 
 
+_NAMED = (
+    ("OID int small big id joined hex", "id pid uid gid tid session task job block container attempt thread child process node slot rank "
+     "cpu command request transaction stage worker lock handle token account unit cookie zone row record order shard replica epoch "
+     "application partition segment message instance core device executor controller txn object"),
+    ("TDA int seconds ms decimal", "time timeout duration elapsed delay period interval sleep latency age uptime lifetime ttl wait took deadline "
+     "timestamp tick expiry total-time lag backoff runtime"),
+    ("OBA int small thousands", "count num total attempts retries tries errors failures entries connections threads packets sessions workers "
+     "items users pages rows tasks files limit max number-of tasks-done pending completed assigned scheduled requests"),
+    ("CRS bytes int size", "bytes memory size mem heap free used capacity disk len length space buffer swap rss payload quota"),
+    ("STC code http errhex errno", "status code error errno rc exit result reason signal state return exit-code status-code"),
+    ("LOI port", "port"), ("LOI ip host ipport hostport slaship", "address addr host server src dest peer client remote endpoint gateway proxy"),
+    ("LOI path relative file", "path file dir directory folder location root config script image"), ("LOI uri", "url uri link endpoint"),
+    ("LOI hex", "address addr pointer pc offset"), ("LOI int", "line offset column"),
+    ("OBN user name", "user name domain table service queue group package volume owner tenant topic"), ("OBN unitid", "interface device disk"),
+    ("SID bool", "enabled enable flag visible active ready on allowed running locked success force"), ("SID bit", "enable enabled flag switch"),
+    ("TID type name", "type kind mode category action event-type"), ("OTP int decimal version percent", "version level ratio priority weight score speed "
+     "temperature rate value mask depth index x y z w order volume load progress factor threshold"), ("OTP hex", "register mask flags value bits"),
+)  # fmt: skip
+"""A category and kinds of its values; the words that such a value goes by."""
+_NAMES = [(kinds.split(), one.replace("-", " ")) for kinds, names in _NAMED for one in names.split()]
+_WITH = (
+    "{}={}",
+    "{}={}",
+    "{}: {}",
+    "{}:{}",
+    "{} {}",
+    "{} {}",
+    "{} = {}",
+    "({} {})",
+    "({}={})",
+    "{} is {}",
+    "{} set to {}",
+    "~ {} {}",
+    "{} : {},",
+)
+
+
+def _named(r: Random) -> str:
+    """A value by its name, as in `sleepTime=12`."""
+    (category, *kinds), name = r.choice(_NAMES)
+    chance = r.random()
+    if chance < 0.2:
+        name = "~" + name.title().replace(" ", "")
+    elif chance < 0.3:
+        name = "~_" + name.replace(" ", "_")
+    elif chance < 0.35:
+        name = "~.~" + name.title().replace(" ", "")
+    elif chance < 0.4:
+        name = name.title()
+    return r.choice(_WITH).format(name, f"{{{category}.{r.choice(kinds)}}}")
+
+
 _CONTEXTS = (
-    "{OBA.int} ~s", "~ {LOI.path}", "from {LOI.ip}", "~ id {OID.id}", "id={OID.id}", "~={OTP.int}", "~: {OTP.int}", "for {TDA.seconds} seconds",
-    "in {TDA.ms}", "size {CRS.bytes}", "{CRS.size}", "user {OBN.user}", "host {LOI.host}", "code {STC.code}", "status {STC.code}",
-    "({OTP.int})", "[{OTP.int}]", "~={SID.bool}", "version {OTP.version}", "{OTP.hex}", "at {LOI.hex}", "{OID.joined}", "{OID.uuid}",
-    "'{OBN.name}'", '"{OBN.name}"', "port {LOI.port}", "to {LOI.ipport}", "at {TDA.clock}", "{LOI.file}", "~ {OTP.int}", "~={OTP.decimal},",
-    "count={OBA.int}", "len={CRS.bytes}", "pid={OID.int}", "name={OBN.name}", "path={LOI.path}", "time={TDA.int}", "type={TID.type}", "{LOI.uri}",
-    "{OBA.int} of {OBA.int} ~s", "took {TDA.int} ms", "~ #{OID.int}", "{OTP.percent}", "{OBN.package}", "uid {OID.int}",
+    "{OBA.int} ~s", "{OBA.int} ~ ~s", "{OBA.small} (attempts|retries|errors|failures|times|calls|tries)", "~ {LOI.path}", "from {LOI.ip}", "for {TDA.seconds} (seconds|ms|minutes)",
+    "{TDA.int} (milliseconds|microseconds|seconds|ms|hours) ~", "over {TDA.int} seconds", "in {TDA.ms}", "{CRS.int} (bytes|KB|MB|GB)", "{CRS.size}", "took {TDA.int} ms",
+    "({OTP.int})", "[{OTP.int}]", "{OTP.hex}", "at {LOI.hex}", "{OID.joined}", "{OID.joined}", "{OID.uuid}", "#{OID.int}", "~ #{OID.int}",
+    "'{OBN.name}'", '"{OBN.name}"', "to {LOI.ipport}", "at {TDA.clock}", "{LOI.file}", "~ {OTP.int}", "~={OTP.int}", "~: {OTP.decimal}",
+    "{OBA.int} of {OBA.int} ~s", "{LOI.uri}", "{OTP.percent}", "{OBN.package}", "to {LOI.host}", "on {LOI.host}", "(code|state|status) {STC.code}", "number of ~s: {OBA.int}",
+    "{OBA.int} ~s in {TDA.int} s", "~ {OID.decimal} in stage {OID.decimal}", "~s: {OBA.int}", "~s:{OBA.int}", "thread {OID.small}", "~-{OID.int}",
 )  # fmt: skip
 _STATIC = (
     "NULL null none (~) [~] ~.~ ~.~.~ ~:~ ~::~ ~-~ ~/~ ~_~ ~() ~.~() HTTP/1.1 ssh2 IPv4 IPv6 x86_64 md5 sha256 utf-8 "
@@ -262,7 +314,7 @@ def _sentence(r: Random) -> str:
         elif chance < 0.68:
             parts.append(r.choice(_STATIC))
         else:
-            parts.append(r.choice(_CONTEXTS))
+            parts.append(_named(r) if r.random() < 0.5 else r.choice(_CONTEXTS))
     text = " ".join(parts)
     return text + r.choice(("", "", "", ".", ":", " ...", "!"))
 
