@@ -37,8 +37,8 @@ SCALE = 16.0
 """Weights are stored as sixteenths."""
 _REMEMBERED = 1 << 17
 
-Window = tuple[str, str, str, str, str, str, str]
-"""Forms: two words before, what stands before, the word, what stands after, two words after."""
+Window = tuple[str, str, str, str, str, str, str, str]
+"""Forms: three words before, what stands before, the word, what stands after, two words after."""
 
 
 def windows(pieces: Sequence[str]) -> list[tuple[int, Window]]:
@@ -55,16 +55,16 @@ def windows(pieces: Sequence[str]) -> list[tuple[int, Window]]:
         else:
             mark = mark.strip()[-2:] + piece[:2]
     marks.append(mark)
-    around = ["", "", *forms, "", ""]
+    around = ["", "", "", *forms, "", ""]
     return [
-        (place, (around[i], around[i + 1], marks[i], around[i + 2], marks[i + 1], around[i + 3], around[i + 4]))
+        (place, (*around[i : i + 3], marks[i], around[i + 3], marks[i + 1], *around[i + 4 : i + 6]))
         for i, place in enumerate(places)
     ]
 
 
 def features(window: Window) -> list[int]:
     """Rows of the weights that a word in this window adds up."""
-    far, last, before, word, after, next_, further = window
+    farther, far, last, before, word, after, next_, further = window
     kind = word.partition(" ")[0] if word[:1] == "=" else _letters(word)
     low, prev, then = word.lower(), last.lower(), next_.lower()
     names = (
@@ -74,6 +74,8 @@ def features(window: Window) -> list[int]:
         f"kP{kind} {far.lower()}", f"K{kind} {_any(last)} {_any(next_)}", f"kfp{kind} {before} {prev}",
         f"kbpn{before} {prev} {then}", f"kt{kind[:1]} {before} {tail(last)}", f"ku{kind[:1]} {after} {tail(next_)}",
         f"t{kind} {tail(last)}", f"u{kind} {tail(next_)}", f"T{kind[:1]} {tail(far)}",
+        f"v{kind} {prev[-3:]}", f"V{kind[:1]} {before} {prev[-4:]}", f"y{kind} {prev[-2:]}",
+        f"F{kind[:1]} {tail(farther)} {far.lower()} {prev}", f"Y{kind[:1]} {tail(far)} {prev}",
     )  # fmt: skip
     return [crc32(name.encode()) & (ROWS - 1) for name in names]
 

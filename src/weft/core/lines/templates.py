@@ -169,10 +169,13 @@ class Templates:
         if len(words) < 2:
             return own  # nothing would be left
         wider = [(place, (*key[:place], WILD, *key[place + 1 :])) for place in words]
-        for _, wide in wider:
+        for place, wide in wider:
             beside = self._places.get(wide)
             if beside is not None and beside.merged is not None:
                 return _now(beside.merged)
+            known = self._known.get(wide)
+            if known is not None and _takes(_now(known), place):
+                return _now(known)
         for place, wide in wider:
             beside = self._places.setdefault(wide, _Place())
             self._places.move_to_end(wide)
@@ -197,6 +200,12 @@ class Templates:
                 template.seen(one.tags, one.count)
         beside.words.clear()
         return template
+
+
+def _takes(template: Template, place: int) -> bool:
+    """A name may stand there: names stood there already, more than once."""
+    kinds = template.kinds[place]
+    return kinds.total() >= 3 and kinds.most_common(1)[0][0] in ("OBN", "OID", "LOI", "TID")
 
 
 def _now(template: Template) -> Template:

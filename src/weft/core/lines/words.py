@@ -76,7 +76,7 @@ _KINDS = [
         ("time", r"[-+]?\d+(\.\d+)?(ns|us|µs|ms|s|sec|secs|seconds|min|mins|m|h|hr|hrs|d)"),
         ("size", r"[-+]?\d+(\.\d+)?([kmgt]i?b?|b|bytes|pages)"),
         ("decimal", r"[-+]?\d+\.\d+"),
-        ("version", r"v?\d+(\.\d+){2,}[\w.+-]*|v\d+(\.\d+)*"),
+        ("version", r"v?\d+(\.\d+){2,}(-?(rc|a|b|alpha|beta|dev|post)\.?\d*|[+-]\d[\w.]*)?|v\d+(\.\d+)*"),
         ("digest", r"(?=.*\d)(?=.*[a-f])[0-9a-f]{7,}"),
         ("mail", r"[\w.+-]+@[\w.-]+"),
         ("file", r"[\w-]+(\.[\w-]+)*\.(py|c|cc|cpp|h|java|js|ts|json|ya?ml|txt|log|cfg|conf|ini|xml|jar|so|gz|tar|"
@@ -85,7 +85,7 @@ _KINDS = [
     )
 ]  # fmt: skip
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_SHAPE = [(re.compile(p), r) for p, r in ((r"[A-Z]+", "A"), (r"[a-z]+", "a"), (r"\d+", "0"), (r"([^\w])\1+", r"\1"))]
+_SHAPE = [(re.compile(p), r) for p, r in ((r"[A-Z]+", "A"), (r"[a-z]+", "a"), (r"\d{4,}", "9"), (r"\d{1,3}", "0"), (r"([^\w])\1+", r"\1"))]
 
 
 @lru_cache(1 << 16)
@@ -107,7 +107,7 @@ def form(word: str) -> str:
 
 
 def shape(word: str) -> str:
-    """Runs of capitals as `A`, of small letters as `a`, of digits as `0`."""
+    """Runs of capitals as `A`, of small letters as `a`, of digits as `0`, long ones as `9`."""
     for matched, put in _SHAPE:
         word = matched.sub(put, word)
     return word[:12]

@@ -252,7 +252,7 @@ _NAMED = (
     ("LOI hex", "address addr pointer pc offset"), ("LOI int", "line offset column"),
     ("OBN user name", "user name domain table service queue group package volume owner tenant topic"), ("OBN unitid", "interface device disk"),
     ("SID bool", "enabled enable flag visible active ready on allowed running locked success force"), ("SID bit", "enable enabled flag switch"),
-    ("TID type name", "type kind mode category action event-type"), ("OTP int decimal version percent", "version level ratio priority weight score speed "
+    ("TID type name TYPE TYPE", "type kind mode category action event-type"), ("OTP int decimal version percent", "version level ratio priority weight score speed "
      "temperature rate value mask depth index x y z w order volume load progress factor threshold"), ("OTP hex", "register mask flags value bits"),
 )  # fmt: skip
 """A category and kinds of its values; the words that such a value goes by."""
@@ -284,8 +284,10 @@ def _named(r: Random) -> str:
         name = "~_" + name.replace(" ", "_")
     elif chance < 0.35:
         name = "~.~" + name.title().replace(" ", "")
-    elif chance < 0.4:
+    elif chance < 0.42:
         name = name.title()
+    elif chance < 0.52:
+        name = "".join(r.choice("aeirstnxmpc") for _ in range(r.randint(1, 3))) + name.replace(" ", "")
     return r.choice(_WITH).format(name, f"{{{category}.{r.choice(kinds)}}}")
 
 
@@ -295,6 +297,9 @@ _CONTEXTS = (
     "({OTP.int})", "[{OTP.int}]", "{OTP.hex}", "at {LOI.hex}", "{OID.joined}", "{OID.joined}", "{OID.uuid}", "#{OID.int}", "~ #{OID.int}",
     "'{OBN.name}'", '"{OBN.name}"', "to {LOI.ipport}", "at {TDA.clock}", "{LOI.file}", "~ {OTP.int}", "~={OTP.int}", "~: {OTP.decimal}",
     "{OBA.int} of {OBA.int} ~s", "{LOI.uri}", "{OTP.percent}", "{OBN.package}", "to {LOI.host}", "on {LOI.host}", "(code|state|status) {STC.code}", "number of ~s: {OBA.int}",
+    "for user {OBN.user}", "user {OBN.user} from {LOI.host}", "for {OBN.user} from {LOI.ip}", "by {OBN.user}", "domain {OBN.name}", "on {OBN.letterid}", "(cpu|rank|unit|slot|bank) {OID.small}",
+    "{OBA.small} more ~s", "#{OBA.int} ~s", "#{OBA.int} ~ ~s", "max~s is {OBA.int}", "~: {OBA.int} ~s", "{OBA.int} (packets|messages|blocks|records) ~", "too (big|small|large), {CRS.big} > {CRS.big}", "signal {STC.small}", "reason {STC.int}", "host {LOI.ip}: {STC.small}:",
+    "[{LOI.ip}]", "({LOI.ip})", "{LOI.domain} [{LOI.ip}]", "({OBN.user})", "network {LOI.ip}", "id={OID.small}", "id={OID.bit}", "={OTP.int} ~", "{} {OTP.small} {OTP.small}".replace("{}", "~"),
     "{OBA.int} ~s in {TDA.int} s", "~ {OID.decimal} in stage {OID.decimal}", "~s: {OBA.int}", "~s:{OBA.int}", "thread {OID.small}", "~-{OID.int}",
 )  # fmt: skip
 _STATIC = (

@@ -72,7 +72,7 @@ def _path(r: Random) -> str:
 
 
 def _relative(r: Random) -> str:
-    return "/".join(word(r) for _ in range(r.randint(2, 4))) + r.choice(ENDS)
+    return "/".join(word(r) for _ in range(r.randint(2, 3))) + r.choice(ENDS)
 
 
 def _file(r: Random) -> str:
@@ -91,7 +91,9 @@ def _joined(r: Random) -> str:
     parts = [word(r), *(str(r.randrange(10 ** r.choice((1, 2, 4, 6, 10)))) for _ in range(r.randint(1, 4)))]
     if r.random() < 0.25:
         parts.insert(2, r.choice("mrtxc"))
-    return ("" if r.random() < 0.9 else "-") + mark.join(parts)
+    if r.random() < 0.2:
+        return f"{parts[0]}_-{r.randrange(10**12, 10**19)}"
+    return ("" if r.random() < 0.95 else "-") + mark.join(parts)
 
 
 def _uuid(r: Random) -> str:
@@ -160,12 +162,13 @@ MAKERS: dict[str, Callable[[Random], str]] = {
     "type": lambda r: r.choice("create delete update read write primary backup full incremental INFO WARN DEBUG ERROR".split()),
     "verb": lambda r: r.choice(SIGNALS), "state": lambda r: r.choice("NEW INIT RUNNING DONE FAILED KILLED READY IDLE".split()),
     "decimal": _decimal, "percent": lambda r: r.choice((f"{r.randrange(101)}%", f"{_decimal(r)}%")),
-    "version": lambda r: ".".join(str(r.randrange(30)) for _ in range(r.randint(2, 4))) + r.choice(("", "", "-rc1", "b2", "-" + str(r.randrange(20)))),
+    "version": lambda r: ".".join(str(r.randrange(30)) for _ in range(r.randint(2, 3))) + r.choice(("", "", "-rc1", "b2", "-" + str(r.randrange(20)))),
     "ms": lambda r: r.choice((_int(r) + r.choice("ms s us ns".split()), _decimal(r) + r.choice("ms s sec".split()))),
     "seconds": lambda r: r.choice((str(r.randrange(4000)), _decimal(r))),
     "clock": _clock, "minutes": lambda r: f"{r.randrange(60):02d}:{r.randrange(60):02d}", "date": _date,
     "stamp": lambda r: str(r.randrange(10**9, 2 * 10**9)) + r.choice(("", f"{r.randrange(1000):03d}")),
     "size": lambda r: r.choice((_int(r), _decimal(r))) + r.choice(UNITS), "bytes": lambda r: r.choice((_int(r), str(r.randrange(512, 10**8)))),
     "thousands": lambda r: f"{r.randrange(1000, 10**7):,}",
+    "TYPE": lambda r: "_".join(word(r).upper() for _ in range(r.randint(1, 3))),
     "quote": lambda r: word(r),
 }  # fmt: skip
