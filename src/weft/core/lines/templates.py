@@ -21,6 +21,9 @@ WILD = "<*>"
 LONGEST = 4_000
 """Characters of a line that are looked at."""
 
+_UNITS = frozenset("B KB MB GB TB KiB MiB GiB TiB kB ns us ms s sec second seconds minute minutes hours days".split())
+"""Words that belong to the number before them: if they change, they are variable."""
+
 Key = tuple[str, ...]
 
 
@@ -182,7 +185,7 @@ class Templates:
             if key[place] in beside.words:
                 continue
             beside.words[key[place]] = own
-            beside.weight += 1 + self.doubt * sure[place]
+            beside.weight += self.values / 2 if key[place] in _UNITS else 1 + self.doubt * sure[place]
             if beside.weight >= self.values * (2 if len(words) == 2 else 1):
                 own = self._merged(wide, beside, tags, sure)
                 break
