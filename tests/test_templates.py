@@ -19,6 +19,8 @@ from weft.core.lines import CATEGORIES, Folder, Tagger, Templates, Value, fold
 from weft.core.lines.fold import says
 from weft.core.lines.words import split
 from weft.store import Store
+from weft.tool import ToolCall, tool
+from weft.tool.folding import folded
 from weft.trace.templates import outputs
 from weft.trace.templates.corpus import made
 
@@ -161,6 +163,34 @@ def test_outputs_of_a_run(store: Store) -> None:
         "found 4 files in /a/b\nexit status 0", "/a/b", "found 6 files in /a/c/d\nexit status 0", "/a/c/d",
         "FileNotFoundError: no such folder /none",
     ]  # fmt: skip
+
+
+@tool
+def install(count: int) -> str:
+    """Install.
+
+    Args:
+        count: How many.
+    """
+    lines = [f"Downloading part_{one}.tar.gz ({one * 7} kB)" for one in range(count)]
+    return "\n".join([*lines, "error: /src/a.c:3: no such file", "exit status 2"])
+
+
+@weft.workflow
+async def installs() -> list[str]:
+    short = install.options(after=[folded])
+    calls = [ToolCall(id="c", name="install", arguments={"count": count}) for count in (40, 1)]
+    return [(await short.call(call)).text for call in calls]
+
+
+def test_a_tool_s_result_is_folded_before_a_model_reads_it(store: Store) -> None:
+    async def use(runtime: weft.Runtime) -> list[str]:
+        return await (await runtime.start(installs)).result()
+
+    long, short = drive(store, use)
+    assert "[×40]" in long and "error: /src/a.c:3: no such file" in long and "exit status 2" in long
+    assert len(long) < 300 and "left out" in long
+    assert short.startswith("Downloading part_0.tar.gz (0 kB)\n")  # nothing to win
 
 
 def test_the_command_tells_templates_and_folds(tmp_path: Path) -> None:

@@ -56,10 +56,11 @@ def windows(pieces: Sequence[str]) -> list[tuple[int, Window]]:
             mark = mark.strip()[-2:] + piece[:2]
     marks.append(mark)
     around = ["", "", "", *forms, "", ""]
-    return [
-        (place, (*around[i : i + 3], marks[i], around[i + 3], marks[i + 1], *around[i + 4 : i + 6]))
-        for i, place in enumerate(places)
-    ]
+    found = []
+    for i, place in enumerate(places):
+        farther, far, last, word, next_, further = around[i : i + 6]
+        found.append((place, (farther, far, last, marks[i], word, marks[i + 1], next_, further)))
+    return found
 
 
 def features(window: Window) -> list[int]:

@@ -21,7 +21,14 @@ WILD = "<*>"
 LONGEST = 4_000
 """Characters of a line that are looked at."""
 
-_UNITS = frozenset("B KB MB GB TB KiB MiB GiB TiB kB ns us ms s sec second seconds minute minutes hours days".split())
+WORDS = 64
+"""Static words of a line above which no word of it becomes a variable for the lines beside it."""
+DOUBT = 8.0
+"""For how many words more one speaks that the tagger took for a variable with certainty; in proportion below."""
+_UNITS = frozenset((
+    "B", "KB", "MB", "GB", "TB", "kB", "KiB", "MiB", "GiB", "TiB", "ns", "us", "ms", "s", "sec", "second", "seconds",
+    "minute", "minutes", "hours", "days",
+))  # fmt: skip
 """Words that belong to the number before them: if they change, they are variable."""
 
 Key = tuple[str, ...]
@@ -122,10 +129,10 @@ class Templates:
     for numbers below 1.
     """
 
-    def __init__(self, most: int = 10_000, values: float = 8, doubt: float = 8, by: Tagger | None = None) -> None:
+    def __init__(self, most: int = 10_000, values: float = 8, by: Tagger | None = None) -> None:
         if min(most, values) < 1:
             raise BadInput(f"most={most}, values={values}: give numbers from 1 up")
-        self.most, self.values, self.doubt = most, values, doubt
+        self.most, self.values = most, values
         self._tagger = by or tagger()
         self._known: OrderedDict[Key, Template] = OrderedDict()
         self._places: OrderedDict[Key, _Place] = OrderedDict()
@@ -169,8 +176,8 @@ class Templates:
         """The template of a key that is new: one that a wider key has already, or its own."""
         words = [place for place, part in enumerate(key) if part != WILD and any(map(str.isalnum, part))]
         own = Template(key, tags=tags)
-        if len(words) < 2:
-            return own  # nothing would be left
+        if not 2 <= len(words) <= WORDS:
+            return own  # nothing would be left, or too much to remember
         wider = [(place, (*key[:place], WILD, *key[place + 1 :])) for place in words]
         for place, wide in wider:
             beside = self._places.get(wide)
@@ -185,7 +192,7 @@ class Templates:
             if key[place] in beside.words:
                 continue
             beside.words[key[place]] = own
-            beside.weight += self.values / 2 if key[place] in _UNITS else 1 + self.doubt * sure[place]
+            beside.weight += self.values / 2 if key[place] in _UNITS else 1 + DOUBT * sure[place]
             if beside.weight >= self.values * (2 if len(words) == 2 else 1):
                 own = self._merged(wide, beside, tags, sure)
                 break

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+LONG = 200
+"""Characters of a word above which it is not looked at closely."""
 _STOP = r"\s=,;()\[\]{}<>\"'|"
 _WORD = rf"[^{_STOP}:]"
 _PIECE = re.compile(
@@ -20,7 +22,8 @@ _PIECE = re.compile(
     | (?:[0-9A-Fa-f]{{2}}:){{5,}}[0-9A-Fa-f]{{2}}\b                                # an address of hardware
     | (?:[0-9A-Fa-f]{{0,4}}:){{3,7}}[0-9A-Fa-f]{{1,4}}\b                           # IPv6
     | [A-Za-z]:[\\/][^{_STOP}:]*                                                # a path of Windows
-    | (?:{_WORD}*[./-]{_WORD}*\d|{_WORD}+\.[a-z]{{2,}}|localhost):\d+(?![\w:]|\.\d)      # a host and its port
+    | (?:{_WORD}{{0,99}}[./-]{_WORD}{{0,99}}\d|{_WORD}{{1,99}}\.[a-z]{{2,}}|localhost)
+      :\d+(?![\w:]|\.\d)      # a host and its port
     | \d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?![\w,])                                      # a number with thousands
     | \.{{3,}}|[*_=~-]{{3,}}(?!\w)                                                # a line of dots or dashes
     | (?:(?!\.{{3}}){_WORD})+                                                      # a word
@@ -85,7 +88,10 @@ _KINDS = [
     )
 ]  # fmt: skip
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_SHAPE = [(re.compile(p), r) for p, r in ((r"[A-Z]+", "A"), (r"[a-z]+", "a"), (r"\d{4,}", "9"), (r"\d{1,3}", "0"), (r"([^\w])\1+", r"\1"))]
+_SHAPE = [
+    (re.compile(p), r)
+    for p, r in ((r"[A-Z]+", "A"), (r"[a-z]+", "a"), (r"\d{4,}", "9"), (r"\d{1,3}", "0"), (r"([^\w])\1+", r"\1"))
+]
 
 
 @lru_cache(1 << 16)
@@ -93,6 +99,8 @@ def form(word: str) -> str:
     """A word without digits as it is; of any other its kind and shape: `=int 3`, `=path`, `=name a_0_0`."""
     if word.isalpha():
         return word
+    if len(word) > LONG:
+        return "=long"
     number = word[1:] if word[:1] in "+-" else word
     if number.isdigit():
         if len(number) == 1:
