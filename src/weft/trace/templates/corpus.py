@@ -215,6 +215,10 @@ bool ~::~(~&, ~*)
 (importing|using) class ~.~.~.~~
 HTTP {STC.http} for {LOI.uri} after {OBA.small} tries
 ~ between STEP_~ and STEP_~
+(there|this|it|that) is (no|an|a|the|not|only) ~ (for|of|in|by|with|on) ~
+(~|it|node) is no longer ~ (by|on|in) ~
+~=(on|off|yes|no)
+~ connection (reset|closed|refused) by peer
 """
 LEVELS = ("", "", "", "", "", "INFO ", "WARN: ", "error: ", "[notice] ", "DEBUG ", "~: ", "~[{OID.int}]: ", "~~.~: ")
 _SLOT = re.compile(r"\{([A-Z]{3})\.(\w+)\}")

@@ -130,7 +130,7 @@ MAKERS: dict[str, Callable[[Random], str]] = {
     "small": lambda r: str(r.randrange(r.choice((3, 10, 40)))),
     "big": lambda r: str(r.randrange(10**4, 10**r.randint(5, 19))),
     "bit": lambda r: r.choice("01"),
-    "bool": lambda r: r.choice("true false True False on off yes no 0 1 enabled disabled ON OFF TRUE FALSE".split()),
+    "bool": lambda r: r.choice("true false True False 0 1 enabled disabled ON OFF TRUE FALSE".split()),
     "code": lambda r: str(r.choice((0, 1, 2, 127, 137, 200, 201, 204, 301, 302, 400, 401, 403, 404, 409, 429, 500, 502, 503, r.randrange(256), -r.randrange(1, 120), r.randrange(10000)))),
     "http": lambda r: str(r.choice((200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503, 504))),
     "errhex": lambda r: "0x" + _hex(r, 8, 8),
