@@ -12,6 +12,7 @@ import typer
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
+from weft.cli.trace_templates import templates
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ traces.command(name="template")(template)
 traces.command(name="learn")(learn)
 traces.command(name="surprise")(surprise)
 traces.command(name="automaton")(automaton)
+traces.command(name="templates")(templates)
 
 SHOWN = 50
 """Findings that are printed for a person."""
