@@ -1,8 +1,8 @@
 """Simulated systems whose faults are louder in their effects than in their cause, so that loudness misleads.
 
-Twenty metrics in a random acyclic graph: each has one to three causes with one to three lags, its own memory, and noise of
-size one. A fault adds a constant to the noise of one metric. Drawn anew until some effect is further off, in deviations of
-its own, than the cause, and the n-sigma rule blames another metric.
+Twenty metrics in a random acyclic graph: each has one to three causes with one to three lags, its own memory, and
+noise of size one. A fault adds a constant to the noise of one metric. Drawn anew until some effect is further off, in
+deviations of its own, than the cause, and the n-sigma rule blames another metric.
 """
 
 from __future__ import annotations

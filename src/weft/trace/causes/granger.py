@@ -4,7 +4,10 @@ Each metric is foretold by the last `LAGS` values of all. The lags of one cause 
 those of the greatest evidence (group-wise relevance determination: Tipping 2001, MacKay 1992), so there is no constant
 to choose: a cause that tells nothing gets an infinite penalty and is dropped. Each round is one ridge solution.
 
-A gauge that is written more often than it is read anew says the same twice; rows are thinned to how often it changes.
+A cause is kept if what it does is clear of its own standard error.
+
+A gauge that is written more often than it is read anew says the same twice: lags are as long as values are held, and a
+row counts for as little as it tells anew.
 """
 
 from __future__ import annotations
@@ -29,11 +32,13 @@ FINEST = 1e-4
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Rows are effects, columns causes. `gain`: sum over lags of what one deviation of the cause adds to the next value
-    of the effect, in deviations; on the diagonal, of its own past. `doubt`: variance of that. `scale`: a deviation."""
+    of the effect, in deviations; on the diagonal, of its own past. `doubt`: variance of that. `noise`: deviation of
+    what is not foretold, in deviations of the metric. `scale`: one of these, in its own unit."""
 
     names: tuple[str, ...]
     gain: Array
     doubt: Array
+    noise: Array
     scale: Array
 
     @property
@@ -52,27 +57,28 @@ def granger(normal: Series, lags: int = LAGS) -> Graph:
     np = numpy()
     if lags < 1:
         raise BadInput(f"lags are a positive number of rows, not {lags}")
-    values = normal.values[:: hold(normal)]
-    if len(values) < lags + 2:
-        values = normal.values
+    values, width = normal.values, len(normal.names)
+    step = min(hold(normal), max(1, (len(values) - 1) // (2 * lags)))
+    count = len(values) - lags * step
+    if count < 1:
+        raise BadInput(f"{len(values)} rows are too few for {lags} lags")
     centre, spread = values.mean(axis=0), values.std(axis=0)
     alive = spread > 1e-9 * np.maximum(np.abs(centre), 1e-9)
     scaled = np.where(alive, (values - centre) / np.where(alive, spread, 1.0), 0.0)
-    count, width = len(values) - lags, len(normal.names)
-    if count < 1:
-        raise BadInput(f"{len(values)} rows are too few for {lags} lags")
-    past = np.stack([scaled[lags - 1 - lag : len(values) - 1 - lag] for lag in range(lags)], axis=2)
+    past = np.stack([scaled[at * step : at * step + count] for at in reversed(range(lags))], axis=2)
     past = past.reshape(count, width * lags)
-    gram, target = past.T @ past, scaled[lags:]
-    reach = past.T @ target
+    target = scaled[lags * step :]
+    gram, reach = past.T @ past / step, past.T @ target / step
     allowed = neighbours(normal)
-    gain, doubt = np.zeros((width, width)), np.zeros((width, width))
+    gain, doubt, noise = np.zeros((width, width)), np.zeros((width, width)), np.ones(width)
     for effect in np.flatnonzero(alive):
         causes = np.flatnonzero(alive & allowed[effect])
-        energy = float(target[:, effect] @ target[:, effect])
-        kept, sums, variances = _relevant(gram, reach[:, effect], energy, count, causes, lags)
-        gain[effect, kept], doubt[effect, kept] = sums, variances
-    return Graph(normal.names, gain, doubt, np.where(alive, spread, 1.0))
+        energy = float(target[:, effect] @ target[:, effect]) / step
+        kept, sums, variances, rest = _relevant(gram, reach[:, effect], energy, count / step, causes, lags)
+        clear = (sums**2 > variances) | (kept == effect)
+        gain[effect, kept[clear]], doubt[effect, kept[clear]] = sums[clear], variances[clear]
+        noise[effect] = rest**0.5
+    return Graph(normal.names, gain, doubt, noise, np.where(alive, spread, 1.0))
 
 
 def hold(series: Series) -> int:
@@ -94,9 +100,10 @@ def neighbours(series: Series) -> Array:
 
 
 def _relevant(
-    gram: Array, reach: Array, energy: float, count: int, causes: Array, lags: int
-) -> tuple[Array, Array, Array]:
-    """The causes that are left of one effect, the sums of their coefficients, and those sums' variances."""
+    gram: Array, reach: Array, energy: float, count: float, causes: Array, lags: int
+) -> tuple[Array, Array, Array, float]:
+    """The causes that are left of one effect, the sums of their coefficients, those sums' variances, and the variance
+    that is not foretold."""
     np = numpy()
     penalty = np.ones(len(causes))
     least = max(energy / count, 1e-9) * FINEST
@@ -118,11 +125,11 @@ def _relevant(
         if keep.all() and still:
             break
     if not len(causes):
-        return causes, np.zeros(0), np.zeros(0)
+        return causes, np.zeros(0), np.zeros(0), max(energy / count, least)
     found, cover, _ = _ridge(gram, reach, causes, penalty, noise, lags)
     blocks = cover.reshape(len(causes), lags, len(causes), lags)
     doubt = np.array([blocks[one, :, one, :].sum() for one in range(len(causes))])
-    return causes, found.reshape(-1, lags).sum(axis=1), doubt
+    return causes, found.reshape(-1, lags).sum(axis=1), doubt, noise
 
 
 def _ridge(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import BadInput, MissingExtra
-from weft.trace.causes.granger import Graph
+from weft.trace.causes.granger import FINEST, Graph
 from weft.trace.causes.series import Series, numpy
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def neural_graph(normal: Series, *, epochs: int = EPOCHS, seed: int = 0) -> Neur
         ]
     attention: Array = np.concatenate([part[0] for part in parts])
     gains: Array = np.concatenate([part[1] for part in parts])
+    noise: Array = np.concatenate([part[2] for part in parts])
     chosen = np.stack([_chosen(row, effect) for effect, row in enumerate(attention)])
     edges = _without_cycles(chosen, normal.values)
     gain = np.where(edges | np.eye(width, dtype=bool), gains, 0.0)
-    return Neural(Graph(normal.names, gain, np.zeros((width, width)), spread), attention)
+    return Neural(Graph(normal.names, gain, np.zeros((width, width)), noise, spread), attention)
 
 
 # --- the network --------------------------------------------------------------------------------------------------
@@ -148,8 +149,9 @@ def _contrast(torch: Any, moved: Any, still: Any) -> Any:
     return torch.stack(losses).mean() if losses else (moved * 0.0).sum()
 
 
-def _forecaster(torch: Any, data: Any, encoder: list[Any], targets: range, epochs: int) -> tuple[Array, Array]:
-    """Of these targets: attention, and what one unit of each metric, kept up, adds to the next value."""
+def _forecaster(torch: Any, data: Any, encoder: list[Any], targets: range, epochs: int) -> tuple[Array, Array, Array]:
+    """Of these targets: attention, what one unit of each metric, kept up, adds to the next value, and the deviation of
+    what is not foretold."""
     count, width = len(targets), data.shape[1]
     layers = [torch.nn.Parameter(weight.expand(count, *weight.shape).clone()) for weight in encoder]
     heads = [_weight(torch, count, width, INNER, HEAD) for _ in range(2)]
@@ -179,7 +181,9 @@ def _forecaster(torch: Any, data: Any, encoder: list[Any], targets: range, epoch
     with torch.no_grad():
         units = torch.eye(width)[:, :, None].expand(width, width, WINDOW)
         gains = (forecast(units) - offset).T
-    return attention.detach().numpy().astype(float), gains.numpy().astype(float)
+        noise = ((forecast(windows) - answers) ** 2).mean(dim=0).sqrt().clamp(min=FINEST**0.5)
+    found = (one.detach().numpy().astype(float) for one in (attention, gains, noise))
+    return next(found), next(found), next(found)
 
 
 # --- the graph ----------------------------------------------------------------------------------------------------

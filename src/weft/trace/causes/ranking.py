@@ -4,7 +4,7 @@
     found.causes[0].words          # "carts_cpu went from 1.26 to 99.9 …"
 
 Of each metric that moved, the graph says how much of it follows from others that moved. A walk starts at the metrics
-in proportion to their blame (`shift`), goes back from an effect to its causes by what they explain, and comes to
+in proportion to their blame, goes back from an effect to its causes by what they explain, and comes to
 rest where the move stays unexplained: personalised PageRank on the reversed graph, whose nodes may also stay.
 A cause that clearly moved later than its effect explains nothing.
 """
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from weft.core.errors import BadInput
 from weft.trace.causes.granger import Graph, granger
-from weft.trace.causes.series import numpy, paired
+from weft.trace.causes.series import entity, numpy, paired
 from weft.trace.causes.shift import Shift, shift_of
 
 if TYPE_CHECKING:
     from weft.trace.causes.series import Array, Series
 
-ON = 0.5
-"""How likely a walk goes on rather than starts anew. Chosen on simulated systems; docs/methods/causes.md has others."""
+ON = 0.3
+"""How likely a walk goes on rather than ends. Chosen on simulated systems; docs/methods/causes.md has others."""
 OWN = 0.99
 """The most of itself that a metric keeps, so that a wandering one has a finite level."""
 USUAL = 6.0
@@ -84,7 +84,7 @@ def rank(normal: Series, bad: Series, *, graph: Graph | None = None, symptom: st
         raise BadInput("the graph is of other metrics than the series")
     shift = shift_of(normal, bad)
     share, left = explained(graph, shift)
-    score = walk(shift.blame, share, left)
+    score = walk(blame(graph, shift), share, left)
     aim = normal.names.index(symptom) if symptom is not None else int(np.argmax(shift.far))
     before, after = np.median(normal.values, axis=0), np.median(bad.values, axis=0)
     paths = _paths(share, aim)
@@ -101,11 +101,34 @@ def rank(normal: Series, bad: Series, *, graph: Graph | None = None, symptom: st
     return Ranking(causes, normal.names[aim], bool(shift.far.max() >= USUAL))
 
 
+def blame(graph: Graph, shift: Shift) -> Array:
+    """How suspect each metric is by itself. An entity is as suspect as its loudest metric (*where*): its move over what
+    its own past leaves open, but at least 1 % of its level. It shares that among its metrics by how strange they
+    are (*what*), so that of one entity a calm gauge outweighs a lively one."""
+    np = numpy()
+    stays = _stays(graph)
+    loud = np.abs(stays * shift.delta) / np.maximum(graph.noise * graph.scale, np.maximum(stays * shift.grain, 1e-300))
+    of = np.array([entity(name) for name in graph.names])
+    found: Array = np.zeros(len(of))
+    for one in set(of):
+        its = of == one
+        whole = shift.strange[its].sum()
+        found[its] = loud[its].max() * (shift.strange[its] / whole if whole > 0 else 1.0 / its.sum())
+    return found
+
+
+def _stays(graph: Graph) -> Array:
+    """What of a metric's level each row has to be pushed anew."""
+    np = numpy()
+    stays: Array = 1.0 - np.minimum(np.diag(graph.gain), OWN)
+    return stays
+
+
 def explained(graph: Graph, shift: Shift) -> tuple[Array, Array]:
     """Of each effect: by whom its move is explained (effect by cause, each row at most 1), and the part that is not."""
     np = numpy()
     delta = shift.delta / graph.scale
-    stays = 1.0 - np.minimum(np.diag(graph.gain), OWN)
+    stays = _stays(graph)
     whole = np.abs(stays * delta)
     earlier = (shift.onset - shift.unsure)[None, :] <= (shift.onset + shift.unsure)[:, None]
     others = earlier & ~np.eye(len(delta), dtype=bool)

@@ -1,10 +1,4 @@
-"""How far each metric has moved from its usual, and when: robust scores, onsets, and the moment a stream went bad.
-
-Two scores are kept apart, since they answer two questions. *Where*: `far`, in robust deviations of which none is finer
-than 1 % of the usual level, so that a gauge that never moves is no alarm when it does by a hair. *What* of an
-entity: `strange`, in plain standard deviations, so that a calm gauge outweighs a lively one. `blame` puts them
-together: an entity is as suspect as its furthest metric, and shares that among its metrics by how strange they are.
-"""
+"""How far each metric has moved from its usual, and when: robust scores, onsets, and the moment a stream went bad."""
 
 from __future__ import annotations
 
@@ -12,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weft.core.errors import BadInput
-from weft.trace.causes.series import FEWEST, entity, numpy
+from weft.trace.causes.series import FEWEST, numpy
 
 if TYPE_CHECKING:
     from weft.trace.causes.series import Array, Series
@@ -27,13 +21,15 @@ WIDTH = 11.0
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """One number for each metric. `onset`: row of the bad part from which on it had moved; `unsure`: rows it may be
-    off. `delta`: how far the median moved."""
+    """One number for each metric. `far`: in robust deviations, none of which is under 1 % of the level, so that a gauge
+    that never moves is no alarm when it does by a hair. `strange`: at most, in plain standard deviations. `delta`: how
+    far the mean moved. `grain`: 1 % of the level. `onset`: row of the bad part from which on it had moved; `unsure`:
+    rows it may be off."""
 
     far: Array
     strange: Array
-    blame: Array
     delta: Array
+    grain: Array
     onset: Array
     unsure: Array
 
@@ -50,21 +46,10 @@ def shift_of(normal: Series, bad: Series) -> Shift:
     spread = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1e-12), spread, wide)
     far = np.percentile(np.abs(now - middle), MOSTLY, axis=0) / wide
     strange = np.abs(now - mean).max(axis=0) / spread
-    delta = np.median(now, axis=0) - middle
-    onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, middle, delta, strict=True)])
+    delta = now.mean(axis=0) - mean
+    onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
     unsure = WIDTH / np.maximum(np.abs(delta) / wide, 1e-6) ** 2
-    return Shift(far, strange, _blame(normal.names, far, strange), delta, onset, unsure)
-
-
-def _blame(names: tuple[str, ...], far: Array, strange: Array) -> Array:
-    np = numpy()
-    of = np.array([entity(name) for name in names])
-    blame: Array = np.zeros(len(names))
-    for one in set(of):
-        its = of == one
-        whole = strange[its].sum()
-        blame[its] = far[its].max() * (strange[its] / whole if whole > 0 else 1.0 / its.sum())
-    return blame
+    return Shift(far, strange, delta, grain, onset, unsure)
 
 
 def _onset(column: Array, start: float, by: float) -> int:
