@@ -6,7 +6,6 @@
 Of each metric that moved, the graph says how much of it follows from others that moved. A walk starts at the metrics
 in proportion to their blame, goes back from an effect to its causes by what they explain, and comes to
 rest where the move stays unexplained: personalised PageRank on the reversed graph, whose nodes may also stay.
-A cause that clearly moved later than its effect explains nothing.
 """
 
 from __future__ import annotations
@@ -130,8 +129,7 @@ def explained(graph: Graph, shift: Shift) -> tuple[Array, Array]:
     delta = shift.delta / graph.scale
     stays = _stays(graph)
     whole = np.abs(stays * delta)
-    earlier = (shift.onset - shift.unsure)[None, :] <= (shift.onset + shift.unsure)[:, None]
-    others = earlier & ~np.eye(len(delta), dtype=bool)
+    others = ~np.eye(len(delta), dtype=bool)
     given = np.where(others, graph.gain * delta, 0.0)
     doubt = np.where(others, graph.doubt * delta**2, 0.0).sum(axis=1)
     rest = np.minimum(np.abs(stays * delta - given.sum(axis=1)), whole)

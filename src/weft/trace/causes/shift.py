@@ -15,23 +15,19 @@ GRAIN = 0.01
 """The finest change that counts, of the level: as the peers scale constant columns. Not fitted to any data."""
 MOSTLY = 90
 """Percentile of the bad part's deviations that stands for it: a tenth of outliers changes nothing."""
-WIDTH = 11.0
-"""A change of d deviations is placed within ± 11 / d² rows, at 95 % (Bai 1997, Rev. Economics and Statistics 79)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
     """One number for each metric. `far`: in robust deviations, none of which is under 1 % of the level, so that a gauge
     that never moves is no alarm when it does by a hair. `strange`: at most, in plain standard deviations. `delta`: how
-    far the mean moved. `grain`: 1 % of the level. `onset`: row of the bad part from which on it had moved; `unsure`:
-    rows it may be off."""
+    far the mean moved. `grain`: 1 % of the level. `onset`: row of the bad part from which on it had moved."""
 
     far: Array
     strange: Array
     delta: Array
     grain: Array
     onset: Array
-    unsure: Array
 
 
 def shift_of(normal: Series, bad: Series) -> Shift:
@@ -48,8 +44,7 @@ def shift_of(normal: Series, bad: Series) -> Shift:
     strange = np.abs(now - mean).max(axis=0) / spread
     delta = now.mean(axis=0) - mean
     onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
-    unsure = WIDTH / np.maximum(np.abs(delta) / wide, 1e-6) ** 2
-    return Shift(far, strange, delta, grain, onset, unsure)
+    return Shift(far, strange, delta, grain, onset)
 
 
 def _onset(column: Array, start: float, by: float) -> int:
