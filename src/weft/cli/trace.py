@@ -13,6 +13,7 @@ from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
 from weft.cli.trace_templates import templates
+from weft.cli.trace_causes import causes
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ traces.command(name="learn")(learn)
 traces.command(name="surprise")(surprise)
 traces.command(name="automaton")(automaton)
 traces.command(name="templates")(templates)
+traces.command(name="causes")(causes)
 
 SHOWN = 50
 """Findings that are printed for a person."""
