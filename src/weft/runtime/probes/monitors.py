@@ -7,7 +7,7 @@ calls ask the host, since what they tell depends on operands without bound.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from weft.core.errors import BadInput
@@ -63,6 +63,9 @@ class Monitor:
 
     def called(self, site: int, operand: int) -> None:
         """A probe of this monitor called the host."""
+
+    def begun(self, arm: Callable[[int, int], None]) -> None:
+        """An instance begins to run; `arm(counter, value)` sets a counter of it."""
 
     def of(self, counter: int) -> int:
         return self.counts[counter] if self.counts else 0

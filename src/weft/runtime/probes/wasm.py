@@ -28,7 +28,8 @@ def begin(store: Store, instance: Instance, monitor: Monitor) -> None:
     """Connect the probes of an instance of an instrumented module that ask the host, and start it."""
     from wasmtime import Func, FuncType, Table, ValType
 
-    exports = instance.exports(store)
+    exports: Any = instance.exports(store)
+    monitor.begun(lambda counter, value: exports[f"{COUNTER}{counter}"].set_value(store, value))
     table = exports.get(TABLE)
     if isinstance(table, Table):
         kind = FuncType([ValType.i32(), ValType.i64()], [])
