@@ -17,7 +17,7 @@ from weft.cli.look import states_of
 from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
-from weft.store.base import FINISHED, UNFINISHED, ProcessRow, Question, Store
+from weft.store.base import FINISHED, UNFINISHED, Question, Store
 from weft.web.page.book import Book
 from weft.web.page.books import Books
 from weft.web.page.leaf import Leaf, span
@@ -196,10 +196,7 @@ class Feed:
             return  # nobody has seen anything yet
         changed = [row for id, row in rows.items() if id in grown or before.get(id) != seen[id]]
         if changed:
-            self.runs.push("runs", {"runs": await self._told(changed)})
-
-    async def _told(self, rows: Sequence[ProcessRow]) -> list[dict[str, Any]]:
-        return await lines(self.store, self.sums, rows)
+            self.runs.push("runs", {"runs": await lines(self.store, self.sums, changed)})
 
     def _look_at_inbox(self, questions: Sequence[Question]) -> None:
         now = [f"{one.id} {hash(one.body)}" for one in questions]

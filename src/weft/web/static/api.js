@@ -22,7 +22,8 @@ export class ApiError extends Error {
 export function address(path, query = {}) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query))
-    for (const one of Array.isArray(value) ? value : [value]) if (one != null && one !== "") search.append(name, String(one));
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one != null && one !== "") search.append(name, String(one));
   const text = search.toString();
   return text ? `${path}?${text}` : path;
 }
@@ -51,7 +52,8 @@ export function get(path, query = {}, signal) {
 
 /** Do something. @param {string} path @param {object} [body] @returns {Promise<any>} */
 export function post(path, body = {}) {
-  if (folder) return Promise.reject(new ApiError(0, "folder", "This is a saved run: nothing can be done to it from here."));
+  if (folder)
+    return Promise.reject(new ApiError(0, "folder", "This is a saved run: nothing can be done to it from here."));
   return ask(path, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Weft": "1" },
@@ -66,7 +68,11 @@ async function ask(url, options) {
     answer = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.");
+    throw new ApiError(
+      0,
+      "unreachable",
+      "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.",
+    );
   }
   if (answer.status === 204) return null;
   const said = await answer.json().catch(() => null);
@@ -91,7 +97,8 @@ export function useGet(path, query = {}) {
     const stop = new AbortController();
     get(path, query, stop.signal).then(
       (data) => stop.signal.aborted || hold({ url, data, error: null, ready: true }),
-      (error) => stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error, ready: false })),
+      (error) =>
+        stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error, ready: false })),
     );
     return () => stop.abort();
   }, [url, turn]);

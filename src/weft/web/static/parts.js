@@ -12,7 +12,9 @@ export function Ago({ at }) {
     const timer = setInterval(() => tick((n) => n + 1), 10000);
     return () => clearInterval(timer);
   }, []);
-  return at ? html`<time title=${new Date(at * 1000).toISOString()}>${ago(at)}</time>` : html`<span class="dim">–</span>`;
+  return at
+    ? html`<time title=${new Date(at * 1000).toISOString()}>${ago(at)}</time>`
+    : html`<span class="dim">–</span>`;
 }
 
 /** A dotted name: what people call it, and where it is from. @param {{ name: string }} props */
@@ -55,7 +57,9 @@ export function later(load, name) {
     useEffect(() => {
       if (!Part) load().then((module) => ((Part = module[name]), ready(true)), fail);
     }, []);
-    return error ? html`<${Trouble} error=${error} again=${() => location.reload()} />` : Part && html`<${Part} ...${props} />`;
+    return error
+      ? html`<${Trouble} error=${error} again=${() => location.reload()} />`
+      : Part && html`<${Part} ...${props} />`;
   };
 }
 
@@ -101,9 +105,12 @@ export function useCalm(call, ms, each = 0) {
   useEffect(() => () => clearTimeout(held.timer), []);
   return useRef((effects = 0) => {
     if (held.timer) return;
-    held.timer = setTimeout(() => {
-      held.timer = 0;
-      held.call();
-    }, ms + each * effects);
+    held.timer = setTimeout(
+      () => {
+        held.timer = 0;
+        held.call();
+      },
+      ms + each * effects,
+    );
   }).current;
 }

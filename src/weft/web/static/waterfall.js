@@ -144,14 +144,16 @@ export class Waterfall {
       mark.textContent = at === axis.from ? "0" : `${length(Math.round((at - axis.from) * 1e6) / 1e6)}`;
       return mark;
     });
-    const gaps = axis.gaps.filter((gap) => axis.x(gap.to) > 0 && axis.x(gap.from) < 1).map((gap) => {
-      const mark = element("div", "gap");
-      const left = Math.max(0, axis.x(gap.from));
-      mark.style.left = `${names + left * width}px`;
-      mark.style.width = `${(Math.min(1, axis.x(gap.to)) - left) * width}px`;
-      mark.title = `${length(gap.to - gap.from)} in which nothing happened`;
-      return mark;
-    });
+    const gaps = axis.gaps
+      .filter((gap) => axis.x(gap.to) > 0 && axis.x(gap.from) < 1)
+      .map((gap) => {
+        const mark = element("div", "gap");
+        const left = Math.max(0, axis.x(gap.from));
+        mark.style.left = `${names + left * width}px`;
+        mark.style.width = `${(Math.min(1, axis.x(gap.to)) - left) * width}px`;
+        mark.title = `${length(gap.to - gap.from)} in which nothing happened`;
+        return mark;
+      });
     this.marks.replaceChildren(...gaps, ...ticks);
   }
 
