@@ -11,6 +11,7 @@ import typer
 
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
+from weft.cli.trace_probe import probe
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 traces = typer.Typer(help="Judge and measure traces of agents.", no_args_is_help=True)
 traces.command(name="graphs")(graphs)
 traces.command(name="template")(template)
+traces.command(name="probe")(probe)
 
 SHOWN = 50
 """Findings that are printed for a person."""

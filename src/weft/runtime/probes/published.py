@@ -50,6 +50,11 @@ def published(monitor: Monitor, *, code: bool = False) -> str:
     """What Wizard's monitor of this kind prints; `code`: with the program's text, as its option `c` does.
 
     Raises BadInput for a form that Wizard has not."""
+    return "".join(f"{line}\n" for line in form_of(monitor, code=code)(monitor))
+
+
+def form_of(monitor: Monitor, *, code: bool) -> Callable[[Any], Iterator[str]]:
+    """What writes the lines. Raises BadInput for a form that Wizard has not."""
     forms: dict[tuple[type[Monitor], bool], Callable[[Any], Iterator[str]]] = {
         (Hotness, False): _hotness, (Hotness, True): _hotness_code, (Coverage, False): _coverage,
         (Coverage, True): _coverage_code, (Blocks, True): _blocks_code, (Branches, False): _branches,
@@ -59,8 +64,10 @@ def published(monitor: Monitor, *, code: bool = False) -> str:
     }  # fmt: skip
     form = forms.get((type(monitor), code))
     if form is None:
-        raise BadInput(f"Wizard prints no {type(monitor).__name__.lower()} {'with' if code else 'without'} the text")
-    return "".join(f"{line}\n" for line in form(monitor))
+        raise BadInput(
+            f"{type(monitor).__name__.lower()} is told {'without' if code else 'with'} the program's text only"
+        )
+    return form
 
 
 def text(module: Module, instruction: Instruction) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import BadInput, MissingExtra
@@ -54,19 +54,26 @@ def observe(
     imports: Mapping[tuple[str, str], Callable[..., Any]] | None = None,
     *,
     export: str | None = None,
+    arguments: Sequence[str] = ("program",),
 ) -> str | None:
     """Run a program with the monitor in it: its export `main`, else `_start`, or the one named.
 
-    `imports` are its functions by (module, name). Returns None, or what trap ended it: the monitor then has what was
+    `imports` are its functions by (module, name); a WASI program gets these `arguments`, writes to the standard streams
+    of this process, and sees no files. Returns None, or what trap ended it: the monitor then has what was
     seen until there. Raises BadInput where the program can't be begun, MissingExtra without wasmtime."""
     try:
-        from wasmtime import Engine, Func, Linker, Store, Trap, WasmtimeError
+        from wasmtime import Engine, ExitTrap, Func, Linker, Store, Trap, WasiConfig, WasmtimeError
         from wasmtime import Module as Compiled
     except ImportError as error:
         raise MissingExtra("running WebAssembly needs wasmtime: pip install 'weft[wasm]'") from error
     engine = Engine()
     store, linker = Store(engine), Linker(engine)
     linker.define_wasi()
+    wasi = WasiConfig()
+    wasi.argv = list(arguments)
+    wasi.inherit_stdout()
+    wasi.inherit_stderr()
+    store.set_wasi(wasi)
     try:
         compiled = Compiled(engine, instrument(data, monitor))
         for wanted in compiled.imports:
@@ -85,6 +92,8 @@ def observe(
     try:
         begin(store, instance, monitor)
         start(store)
+    except ExitTrap as end:
+        trap = f"exit status {end.code}" if end.code else None
     except (Trap, WasmtimeError) as error:
         trap = str(error)
     settle(store, instance, monitor)

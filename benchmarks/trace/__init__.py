@@ -1,0 +1,1 @@
+"""Benchmarks of what explains runs: each name is a module with `figures(report, directory, quick)`."""
