@@ -174,22 +174,30 @@ class Branch:
 
 class Branches(Monitor):
     """Which way each conditional branch went. Of an `if`, taken is its first arm; of a cast, as Wizard tells, the two
-    are the other way round."""
+    are the other way round.
+
+    A branch is counted before it and where it goes on in the text; the latter serves as the former of the next branch
+    if nothing between them can trap or leave."""
 
     def attach(self, rewriter: Rewriter) -> None:
         self.module = rewriter.module
         self._sites: list[tuple[Function, Instruction, list[int]]] = []
         for function in self.module.functions:
+            here: int | None = None  # a counter of this very place in the text, put there for the branch before
             for place, instruction in enumerate(function.instructions):
                 if instruction.code in CONDITIONAL or instruction.code == IF:
-                    counters = [rewriter.counter(), rewriter.counter()]
-                    rewriter.before(function, place, rewriter.bump(counters[0]))
+                    counters = [rewriter.counter() if here is None else here, rewriter.counter()]
+                    if here is None:
+                        rewriter.before(function, place, rewriter.bump(counters[0]))
                     rewriter.after(function, place, rewriter.bump(counters[1]))
-                elif instruction.code == BR_TABLE:
-                    counters = _table(rewriter, function, place, len(instruction.values[0]))
-                else:
+                    here = counters[1]
+                    self._sites.append((function, instruction, counters))
                     continue
-                self._sites.append((function, instruction, counters))
+                if instruction.code in (LOOP, END) or not completes(instruction.code):
+                    here = None
+                if instruction.code == BR_TABLE:
+                    counters = _table(rewriter, function, place, len(instruction.values[0]))
+                    self._sites.append((function, instruction, counters))
 
     def branches(self) -> list[Branch]:
         """Every branch, in the order of the text."""

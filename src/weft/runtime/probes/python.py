@@ -16,16 +16,18 @@ import copy
 import inspect
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from types import CodeType, FunctionType
 from typing import Any
 
 from weft.core.errors import BadInput
 
-_COUNTS, _CAUGHT = "\0weft counts", "\0weft caught"
+_COUNTER, _CAUGHT = "\0weft counter ", "\0weft caught "
 _FUTURE = 0x1FE0000  # the flags of `from __future__ import ...` among a code's
+_COUNTING = type(count().__next__)  # only instrumented code has one among its constants
 _Arms = tuple[int, int]
 
 
@@ -46,17 +48,20 @@ class Seen:
     """What the probes of a function saw. Lines are those of its file."""
 
     name: str
-    _counts: list[int] = field(default_factory=list)
+    _counters: list[count[int]] = field(default_factory=list)
     _lines: dict[int, list[int]] = field(default_factory=dict)
     _branches: dict[int, _Arms] = field(default_factory=dict)
     _loops: dict[int, int] = field(default_factory=dict)
     _entries: dict[str, int] = field(default_factory=dict)
     watched: dict[Watch, list[dict[str, Any]]] = field(default_factory=dict)
 
+    def _of(self, counter: int) -> int:
+        return int(repr(self._counters[counter])[len("count(") : -1])  # nothing else reads one without moving it
+
     @property
     def lines(self) -> dict[int, int]:
         """Hotness: how often a statement of each line began; of a line with several, the one that began most."""
-        return {line: max(self._counts[one] for one in mine) for line, mine in sorted(self._lines.items())}
+        return {line: max(map(self._of, mine)) for line, mine in sorted(self._lines.items())}
 
     @property
     def coverage(self) -> tuple[int, int]:
@@ -67,19 +72,19 @@ class Seen:
     def branches(self) -> dict[int, tuple[int, int]]:
         """Of the `if` at each line: [not taken, taken]. A condition that raised counts as not taken."""
         return {
-            line: (self._counts[total] - self._counts[taken], self._counts[taken])
+            line: (self._of(total) - self._of(taken), self._of(taken))
             for line, (total, taken) in sorted(self._branches.items())
         }
 
     @property
     def loops(self) -> dict[int, int]:
         """Iterations of the `for` or `while` at each line."""
-        return {line: self._counts[one] for line, one in sorted(self._loops.items())}
+        return {line: self._of(one) for line, one in sorted(self._loops.items())}
 
     @property
     def entered(self) -> dict[str, int]:
         """Calls: how often the function was entered, and each one that is defined in it."""
-        return {name: self._counts[one] for name, one in self._entries.items()}
+        return {name: self._of(one) for name, one in self._entries.items()}
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
     for a watch whose line or condition isn't one."""
     found = _function(function)
     original = found.__code__
-    if any(type(value) is _Counts for value in original.co_consts):
+    if any(type(value) is _COUNTING for value in original.co_consts):
         raise BadInput(f"{found.__qualname__} has probes already")
     seen = Seen(found.__qualname__)
     found.__code__ = _instrumented(found, watches, seen)
@@ -98,16 +103,6 @@ def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
         yield seen
     finally:
         found.__code__ = original
-
-
-class _Counts(list[int]):
-    """The counters of one function, a constant of its instrumented code."""
-
-    __slots__ = ()
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 def _function(given: Callable[..., Any]) -> FunctionType:
@@ -131,9 +126,9 @@ def _instrumented(function: FunctionType, watches: Sequence[Watch], seen: Seen) 
     if missing := [watch.line for watch in watches if watch not in putting.placed]:
         raise BadInput(f"no statement of {function.__qualname__} begins at line {missing[0]}")
     code = _compiled(function, tree)
-    seen._counts = _Counts(seen._counts)
-    caught = [_caught(seen, watch) for watch in watches]
-    return _with_constants(code, seen._counts, caught).replace(co_qualname=function.__code__.co_qualname)
+    inside: dict[str, Any] = {f"{_COUNTER}{number}": counter.__next__ for number, counter in enumerate(seen._counters)}
+    inside |= {f"{_CAUGHT}{number}": _caught(seen, watch) for number, watch in enumerate(watches)}
+    return _with_constants(code, inside).replace(co_qualname=function.__code__.co_qualname)
 
 
 def _compiled(function: FunctionType, tree: ast.FunctionDef | ast.AsyncFunctionDef) -> CodeType:
@@ -182,17 +177,13 @@ def _caught(seen: Seen, watch: Watch) -> Callable[[dict[str, Any]], None]:
     return keep
 
 
-def _with_constants(code: CodeType, counts: list[int], caught: list[Callable[..., None]]) -> CodeType:
+def _with_constants(code: CodeType, inside: Mapping[str, Any]) -> CodeType:
+    """`code` in which what stands for a counter or a watch is the thing itself."""
+
     def constant(value: Any) -> Any:
         if isinstance(value, CodeType):
-            return _with_constants(value, counts, caught)
-        if not isinstance(value, str):
-            return value
-        if value == _COUNTS:
-            return counts
-        if value.startswith(_CAUGHT):
-            return caught[int(value.removeprefix(_CAUGHT))]
-        return value
+            return _with_constants(value, inside)
+        return inside.get(value, value) if isinstance(value, str) else value
 
     return code.replace(co_consts=tuple(map(constant, code.co_consts)))
 
@@ -215,8 +206,8 @@ class _Putting:
         return tree.body[:1] if ast.get_docstring(tree, clean=False) is not None else []
 
     def _counter(self) -> int:
-        self.seen._counts.append(0)
-        return len(self.seen._counts) - 1
+        self.seen._counters.append(count())
+        return len(self.seen._counters) - 1
 
     def _body(self, statements: list[ast.stmt], within: str) -> list[ast.stmt]:
         out: list[ast.stmt] = []
@@ -275,7 +266,7 @@ def _condition(watch: Watch) -> ast.expr:
 
 
 def _bump(counter: int, near: ast.AST) -> ast.stmt:
-    return _at(ast.parse(f"{_COUNTS!r}[{counter}] += 1").body[0], near)
+    return _at(ast.parse(f"{_COUNTER + str(counter)!r}()").body[0], near)
 
 
 def _at(statement: ast.stmt, near: Any) -> ast.stmt:
