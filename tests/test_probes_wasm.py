@@ -118,6 +118,25 @@ def test_branches_calls_globals_memory_and_opcodes_of_a_program() -> None:
     }
 
 
+def test_a_table_of_branches_is_counted_with_and_without_values_that_go_along() -> None:
+    text = """(module (func (export "main") (result i32) (local $i i32) (local $sum i32)
+      (loop $l
+       (block $c (block $b (block $a (br_table $a $b $c $b (local.get $i))) (br $c)) (local.set $sum (i32.const 5)))
+       (local.set $sum (i32.add (local.get $sum) (block $y (result i32)
+         (drop (block $x (result i32) (br_table $x $y $x (i32.const 7) (local.get $i)))) (i32.const 1))))
+       (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 6))))
+      (local.get $sum)))"""
+    watching = Branches()
+    assert observe(binary(text), watching) is None
+    assert [branch.taken for branch in watching.branches()] == [[1, 1, 1, 3], [1, 1, 4], [1, 5]]
+    engine = wasmtime.Engine()
+    found = []
+    for data in (binary(text), instrument(binary(text), Branches())):
+        store = wasmtime.Store(engine)
+        found.append(wasmtime.Instance(store, wasmtime.Module(engine, data), []).exports(store)["main"](store))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", ["hotness", "blocks", "branches", "loops", "calls", "memory"])
 def test_a_program_computes_the_same_with_probes_in_it(name: str) -> None:
     text = """(module (memory (export "m") 1) (func $f (param i32) (result i32)

@@ -166,6 +166,15 @@ class Module:
             raise BadInput(f"the module has no function {name!r} with a body")
         return found
 
+    def arities(self, block: bytes) -> tuple[int, int]:
+        """How many values a block of this type takes and gives."""
+        if block == b"\x40":
+            return 0, 0
+        if block[0] in (0x63, 0x64) or (known := Reader(block).whole()) < 0:
+            return 0, 1
+        params, results = self.types[known] or ([], [])
+        return len(params), len(results)
+
     def _read(self) -> None:
         self._read_types()
         self._read_imports()

@@ -183,8 +183,11 @@ class Branches(Monitor):
         self.module = rewriter.module
         self._sites: list[tuple[Function, Instruction, list[int]]] = []
         for function in self.module.functions:
+            arities = [len(function.results)]  # of the labels around: how many values go along with a branch to them
             here: int | None = None  # a counter of this very place in the text, put there for the branch before
             for place, instruction in enumerate(function.instructions):
+                if instruction.code in OPENING:
+                    arities.append(self.module.arities(instruction.values[0])[instruction.code != LOOP])
                 if instruction.code in CONDITIONAL or instruction.code == IF:
                     counters = [rewriter.counter() if here is None else here, rewriter.counter()]
                     if here is None:
@@ -195,8 +198,12 @@ class Branches(Monitor):
                     continue
                 if instruction.code in (LOOP, END) or not completes(instruction.code):
                     here = None
-                if instruction.code == BR_TABLE:
-                    counters = _table(rewriter, function, place, len(instruction.values[0]))
+                if instruction.code == END:
+                    arities.pop()
+                elif instruction.code == BR_TABLE:
+                    labels = instruction.values[0]
+                    alone = not any(arities[-1 - label] for label in labels)
+                    counters = _table(rewriter, function, place, labels, alone)
                     self._sites.append((function, instruction, counters))
 
     def branches(self) -> list[Branch]:
@@ -211,19 +218,20 @@ class Branches(Monitor):
         return fell if instruction.code in (IF, *CASTS) else fell[::-1]
 
 
-def _table(rewriter: Rewriter, function: Function, place: int, labels: int) -> list[int]:
-    """A counter for each label of a br_table, chosen by a br_table of our own over the same operand."""
-    counters = [rewriter.counter() for _ in range(labels)]
+def _table(rewriter: Rewriter, function: Function, place: int, labels: list[int], alone: bool) -> list[int]:
+    """A counter for each label of a br_table, chosen by a br_table of our own. It stands for the program's one, and
+    goes on to the labels itself; where values go along with the branch (not `alone`), it stands before it."""
+    counters = [rewriter.counter() for _ in labels]
     index = rewriter.scratch(function, I32)
-    table = b"".join(unsigned(label) for label in range(labels))
-    code = b"\x21" + index + b"\x02\x40" * (labels + 1)
-    code += b"\x20" + index + b"\x0e" + unsigned(labels - 1) + table + b"\x0b"
-    for label, counter in enumerate(counters):
-        code += rewriter.bump(counter)
-        if label < labels - 1:
-            code += b"\x0c" + unsigned(labels - 1 - label)
-        code += b"\x0b"
-    rewriter.before(function, place, code + b"\x20" + index)
+    code = b"\x21" + index + b"\x02\x40" * (len(labels) + (not alone))
+    code += b"\x20" + index + b"\x0e" + unsigned(len(labels) - 1) + b"".join(map(unsigned, range(len(labels))))
+    for number, (label, counter) in enumerate(zip(labels, counters, strict=True)):
+        around = len(labels) - 1 - number
+        code += b"\x0b" + rewriter.bump(counter) + b"\x0c" + unsigned(around + (label if alone else 0))
+    if alone:
+        rewriter.instead(function, place, code)
+    else:
+        rewriter.before(function, place, code + b"\x0b\x20" + index)
     return counters
 
 

@@ -46,6 +46,7 @@ class Rewriter:
         self.counters = 0
         self.calls = False
         self._code: dict[tuple[int, int, bool], bytearray] = defaultdict(bytearray)
+        self._instead: dict[tuple[int, int], bytes] = {}
         self._entry: dict[int, bytearray] = defaultdict(bytearray)
         self._scratch: dict[int, list[bytes]] = defaultdict(list)
         self._callback: int | None = None
@@ -89,6 +90,10 @@ class Rewriter:
         """`code` runs before the instruction, with its operands on the stack: it must leave them there."""
         self._code[function.index, place, False] += code
 
+    def instead(self, function: Function, place: int, code: bytes) -> None:
+        """`code` stands in place of the instruction: it must do the same besides what it counts."""
+        self._instead[function.index, place] = code
+
     def after(self, function: Function, place: int, code: bytes) -> None:
         """`code` runs when the instruction has handed on to the next in the text (not when it branched away)."""
         self._code[function.index, place, True] += code
@@ -122,7 +127,7 @@ class Rewriter:
             out += b"\x02" + self._block(function.results)
         for place, instruction in enumerate(function.instructions):
             out += self._code.get((function.index, place, False), b"")
-            out += instruction.raw
+            out += self._instead.get((function.index, place), instruction.raw)
             out += self._code.get((function.index, place, True), b"")
         return bytes(out + b"\x0b" if wrapped else out)
 
