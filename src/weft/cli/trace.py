@@ -14,6 +14,7 @@ from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
 from weft.cli.trace_templates import templates
 from weft.cli.trace_causes import causes
+from weft.cli.trace_probe import probe
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ traces.command(name="surprise")(surprise)
 traces.command(name="automaton")(automaton)
 traces.command(name="templates")(templates)
 traces.command(name="causes")(causes)
+traces.command(name="probe")(probe)
 
 SHOWN = 50
 """Findings that are printed for a person."""
