@@ -12,7 +12,10 @@ import typer
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
+from weft.cli.trace_causes import causes
 from weft.cli.trace_generate import generate
+from weft.cli.trace_probe import probe
+from weft.cli.trace_templates import templates
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ traces.command(name="generate")(generate)
 traces.command(name="learn")(learn)
 traces.command(name="surprise")(surprise)
 traces.command(name="automaton")(automaton)
+traces.command(name="templates")(templates)
+traces.command(name="causes")(causes)
+traces.command(name="probe")(probe)
 
 SHOWN = 50
 """Findings that are printed for a person."""
