@@ -129,6 +129,7 @@ def test_either_cell_makes_cases(cell: Any) -> None:
         ({"where": {"length": "huge"}}, "length is one of short, middle, long"),
         ({"mix": {"failed": 0.8, "done": 0.4}}, "1 at most together"),
         ({"mix": {"failed": -0.1}}, "from 0 to 1"),
+        ({"mix": {"failed": math.nan}}, "from 0 to 1"),
         ({"mix": {"lost": 0.5}}, "a mix names values of one condition"),
         ({"where": {"outcome": "done"}, "mix": {"failed": 0.5}}, "no case that this generator was fitted to"),
         ({"n": -1}, "from 0 on"),

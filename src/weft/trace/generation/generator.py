@@ -15,7 +15,7 @@ import msgspec
 
 from weft.core.errors import BadInput, MissingExtra
 from weft.trace.generation.cases import Case
-from weft.trace.generation.coding import DERIVED, Codebook, Words
+from weft.trace.generation.coding import DERIVED, LENGTHS, Codebook, Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,8 +129,6 @@ class Generator:
     @property
     def conditions(self) -> dict[str, list[str]]:
         """What can be asked for."""
-        from weft.trace.generation.coding import LENGTHS
-
         found = self.told.book.conditions
         return {name: one.names[1:] if isinstance(one, Words) else [*LENGTHS] for name, one in found.items()}
 
@@ -212,7 +210,7 @@ class Generator:
             there = "; ".join(f"{name}: {', '.join(one.names[1:])}" for name, one in kinds.items())
             raise BadInput(f"a mix names values of one condition, not {', '.join(mix)}. There are {there or 'none'}")
         rest = 1 - sum(mix.values())
-        if min(mix.values()) < 0 or rest < -1e-9:
+        if not (all(0 <= share <= 1 for share in mix.values()) and rest >= -1e-9):
             raise BadInput("the shares of a mix are from 0 to 1, and 1 at most together")
         names = kinds[named[0]].names
         codes = known[:, list(self.told.book.conditions).index(named[0])]
