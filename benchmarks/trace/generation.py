@@ -26,7 +26,9 @@ from weft.trace.generation import Case, Event, Generator, Settings, Validity, fi
 
 BARS = {"2-gram": 0.10, "RED": 40.0, "CTD": 400.0}
 UNITS = {"2-gram": "", "RED": "h", "CTD": "h"}
-QUICK = Settings(epochs=40)
+QUICK = Settings(epochs=70)
+LOOSER = 1.25
+"""Bars of a quick figure are looser by this: it is fitted for half as long."""
 
 Maker = Callable[[int], list[Case]]
 
@@ -42,12 +44,12 @@ def figures(report: Report, directory: Path, quick: bool) -> None:
     report.add("fit", Measure(name="Weft", unit="CPU-s", runs=[spent], note=f"{len(learnt)} cases, one thread"))
     report.bar("fit", "at most 5 CPU-minutes", spent, most=300, unit="CPU-s")
     logs = {
-        name: [maker(seed) for seed in range(3 if quick else 10)]
+        name: [maker(seed) for seed in range(2 if quick else 10)]
         for name, maker in _makers(generator, learnt, test).items()
     }
     _distances(report, logs, test, quick)
     _novelty(report, logs, learnt)
-    _control(report, logs, learnt, test)
+    _control(report, logs, learnt, test, 0.8 / LOOSER if quick else 0.8)
     if not quick and (recorded := coding_agents.cases(directory)):
         _durations(report, recorded)
 
@@ -72,7 +74,7 @@ def _distances(report: Report, logs: dict[str, list[list[Case]]], test: list[Cas
     for metric, bar in BARS.items():
         runs = {one.name: mean(one.runs) for one in report.figures[metric]}
         peers = ", ".join(f"{name} {value:.3g}" for name, value in runs.items() if name != "Weft")
-        looser = bar * 1.25 if quick else bar
+        looser = bar * LOOSER if quick else bar
         report.bar(metric, f"mean at most {looser:g}", runs["Weft"], most=looser, unit=UNITS[metric], why=peers)
 
 
@@ -85,7 +87,9 @@ def _novelty(report: Report, logs: dict[str, list[list[Case]]], learnt: list[Cas
     report.bar("new variants", "at least 30 %", ours.value if ours else None, least=0.3)
 
 
-def _control(report: Report, logs: dict[str, list[list[Case]]], learnt: list[Case], test: list[Case]) -> None:
+def _control(
+    report: Report, logs: dict[str, list[list[Case]]], learnt: list[Case], test: list[Case], least: float
+) -> None:
     judge = _judge(learnt)
     real = judge(test)
     report.add("label recognised", Measure(name="real cases", unit="", runs=[real], note="balanced accuracy"))
@@ -94,7 +98,12 @@ def _control(report: Report, logs: dict[str, list[list[Case]]], learnt: list[Cas
     ours = report.one("label recognised", "Weft")
     ratio = ours.value / real if ours and ours.value else None
     report.bar(
-        "label recognised", "at least 0.8 × that of real cases", ratio, least=0.8, unit="×", why=f"real {real:.3g}"
+        "label recognised",
+        f"at least {least:g} × that of real cases",
+        ratio,
+        least=least,
+        unit="×",
+        why=f"real {real:.3g}",
     )
 
 
