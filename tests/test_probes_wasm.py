@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from weft.core.errors import BadInput
 from weft.runtime.probes import instrument, monitor, observe, published
+from weft.runtime.probes.asking import Calls, Memory
 from weft.runtime.probes.binary import Module, Reader, signed, unsigned
-from weft.runtime.probes.monitors import Blocks, Branches, Calls, Coverage, Globals, Hotness, Loops, Memory, Opcodes
+from weft.runtime.probes.monitors import Blocks, Branches, Coverage, Globals, Hotness, Loops, Opcodes
 
 wasmtime = pytest.importorskip("wasmtime", reason="weft[wasm] is not installed")
 DATA = Path(__file__).parents[2] / "shared" / "data" / "wizard_monitors.tar.gz"
