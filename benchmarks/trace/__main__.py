@@ -30,7 +30,7 @@ def main() -> int:
         parser.error(f"there is no folder {given.directory}")
     os.environ["WEFT_POLICY"] = "all"  # nothing here is about rights
     report = Report(f"trace {given.name}")
-    import_module(f"benchmarks.trace.{given.name}").figures(report, given.directory, given.quick)
+    import_module(f"benchmarks.trace.{given.name}").figures(report, given.directory, quick=given.quick)
     return report.finish(given.json)
 
 

@@ -22,6 +22,7 @@ from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
 from weft.cli.query import query
+from weft.cli.replay_load import replay_load
 from weft.cli.rights import revoke
 from weft.cli.runs import ps, show_
 from weft.cli.serve_model import serve_model
@@ -49,6 +50,9 @@ commands: dict[str, Callable[..., None]] = {
     "diff": diff_, "explain": explain, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke,
     "models": models, "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc,
     "doctor": doctor,
+    "diff": diff_, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke, "models": models,
+    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "replay-load": replay_load,
+    "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

@@ -12,6 +12,10 @@ import typer
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
+from weft.cli.trace_templates import templates
+from weft.cli.trace_causes import causes
+from weft.cli.trace_probe import probe
+from weft.cli.trace_generate import generate
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ traces.command(name="template")(template)
 traces.command(name="learn")(learn)
 traces.command(name="surprise")(surprise)
 traces.command(name="automaton")(automaton)
+traces.command(name="templates")(templates)
+traces.command(name="causes")(causes)
+traces.command(name="probe")(probe)
+traces.command(name="generate")(generate)
 
 SHOWN = 50
 """Findings that are printed for a person."""
