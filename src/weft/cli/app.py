@@ -48,11 +48,8 @@ commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
     "diff": diff_, "explain": explain, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke,
-    "models": models, "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc,
-    "doctor": doctor,
-    "diff": diff_, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke, "models": models,
-    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "replay-load": replay_load,
-    "gc": gc, "doctor": doctor,
+    "models": models, "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp,
+    "replay-load": replay_load, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

@@ -12,10 +12,10 @@ import typer
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
 from weft.cli.trace_automata import automaton, learn, surprise
-from weft.cli.trace_templates import templates
 from weft.cli.trace_causes import causes
-from weft.cli.trace_probe import probe
 from weft.cli.trace_generate import generate
+from weft.cli.trace_probe import probe
+from weft.cli.trace_templates import templates
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
