@@ -199,7 +199,7 @@ class HashEngine:
                 row = self.logits(line)
                 rows.append(row)
                 if feed.sample is not None:
-                    drawn.append(draw(row, feed.sample, line.length, feed.allow))
+                    drawn.append(draw(row, feed.sample, line.length, feed.allow, feed.bias))
                 if feed.likely:
                     best.append(likeliest(row, feed.likely, feed.allow))
         return Told(drawn, best, np.stack(rows) if feed.logits and rows else None)

@@ -75,6 +75,14 @@ async def everything(topic: str = "owls") -> dict[str, object]:
 
 
 @weft.workflow
+async def long(count: int) -> float:
+    """Many effects of the quickest kind, in two children and then in itself."""
+    if count > 1:
+        await asyncio.gather(long(1), long(1))
+    return sum([weft.random() for _ in range(count)])
+
+
+@weft.workflow
 async def asks(what: str) -> str:
     sure = await weft.ask(f"Do <b>{what}</b>?", bool)
     return await weft.ask("Under which name?", str) if sure else ""

@@ -16,8 +16,9 @@ import weft
 from tests.programs import drive, fresh, note, ran
 from tests.servers.chat import ChatServer, chat_server, piece
 from tests.servers.chat import said as reply_of
-from weft.agent import Agent, AgentEvent, Answer, Ended, Handoff, Heard, Modelled, SubAgent, Tripped
+from weft.agent import Agent, AgentEvent, Answer, Ended, Handoff, Heard, Modelled, RunProgram, SubAgent, Tripped
 from weft.agent.conversation import MOST, said
+from weft.agent.program import Limits
 from weft.core.budget import Budget
 from weft.core.errors import AnswerMisfit, BadInput, Cancelled, ModelError
 from weft.model import Message, Request, TextDelta, Usage, script
@@ -50,6 +51,12 @@ async def stuck() -> str:
     ran.append("stuck")
     await asyncio.Event().wait()
     return "never"
+
+
+@tool
+async def mark() -> None:
+    """Say that it came this far."""
+    ran.append("mark")
 
 
 def results_of(answer: Answer[Any]) -> list[ToolResult]:
@@ -333,6 +340,29 @@ def test_any_workflow_is_a_tool(store: str) -> None:
     assert answer.output == "42" and ran == [21]
 
 
+def test_hooks_see_calls_of_sub_agents_too(store: str) -> None:
+    def before(asked: ToolCall, context: Any) -> ToolCall | ToolResult:
+        prompt = asked.arguments["prompt"]  # type: ignore[index]
+        if prompt == "Secret.":
+            return ToolResult.of(asked.id, "that is not for you", name=asked.name, error=True)
+        return call("", prompt=prompt.upper())
+
+    def after(asked: ToolCall, result: ToolResult, context: Any) -> ToolResult:
+        return ToolResult.of("", f"{result.text}!")
+
+    heard = Agent(script(lambda request: f"heard {request.messages[-1].text}", name="heard"), name="heard")
+    child = heard.as_tool(before=[before]).options(after=[after])
+    assert drive(store, lambda r: r.run(parent_of(child, prompt="Write."), "Go.")).output == "heard WRITE.!"
+    assert drive(store, lambda r: r.run(parent_of(child, prompt="Secret."), "Go.")).output == "that is not for you!"
+    assert "prompt: is missing" in drive(store, lambda r: r.run(parent_of(child, word="x"), "Go.")).output
+
+
+def test_what_a_sub_agent_can_not_be_given() -> None:
+    for wrong in ("timeout", "retries", "effect"):
+        with pytest.raises(BadInput, match=rf"SubAgent\({wrong}=\.\.\.\).*workflow\.options"):
+            writes("limited").as_tool(**{wrong: 1})
+
+
 def test_agents_of_one_name_are_not_run_as_processes(place: str) -> None:
     one, _ = Agent(script(["1"])), Agent(script(["2"]))
     with pytest.raises(BadInput, match=r"Agent\(name="):
@@ -384,6 +414,37 @@ def test_a_tool_that_never_returns_is_given_up_when_somebody_says_something(stor
     first, second = results_of(answer)
     assert (first.text, second.text, second.error) == ("2", GIVEN_UP, True)
     assert [m.role for m in answer.messages] == ["user", "assistant", "tool", "user", "assistant"]
+
+
+def never_done(case: str) -> tuple[Tool[..., Any], list[ToolCall]]:
+    """A tool, and calls of it that come to no end."""
+    if case == "flood":
+        return stuck, [call("stuck", f"c{n}") for n in range(1000)]
+    if case == "sub-agent":
+        return Agent(script([call("stuck")], name="inner"), name="inner", tools=[stuck]).as_tool(), [
+            call("ask_inner", prompt="Go.")
+        ]
+    if case == "person":
+        return stuck.options(approval=lambda: ran.append("asked") or True), [call("stuck")]
+    pytest.importorskip("pydantic_monty", reason="programs run in the embedded Python of weft[sandbox]")
+    text = {
+        "program that calls": "await stuck()",
+        "program that sleeps": "import asyncio\nawait mark()\nawait asyncio.sleep(1e6)",
+        "program that computes": "await mark()\nwhile True: pass",
+    }[case]
+    return RunProgram(stuck, mark, limits=Limits(seconds=600)), [call("run_program", program=text)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["flood", "sub-agent", "person", "program that calls", "program that sleeps", "program that computes"],
+)
+def test_words_in_the_middle_of_what_never_ends_end_it(place: str, case: str) -> None:
+    endless, calls = never_done(case)
+    helper = Agent(script([calls, "Left it."], name=case.replace(" ", "-")), name="endless", tools=[endless])
+    answer = drive(place, lambda r: interrupted(r, helper, "Leave it."))
+    assert (answer.output, answer.turns, len(results_of(answer))) == ("Left it.", 2, len(calls))
+    assert all(result.error for result in results_of(answer)) and results_of(answer)[0].text == GIVEN_UP
 
 
 def test_a_tool_that_never_returns_is_ended_by_its_time_limit(store: str) -> None:

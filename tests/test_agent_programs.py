@@ -451,6 +451,28 @@ def test_a_person_may_see_each_program_first(place: str) -> None:
     assert drive(place, use) == 2
 
 
+def test_hooks_see_programs_before_they_run_and_what_comes_of_them(place: str) -> None:
+    def before(call: ToolCall, context: Any) -> ToolResult | None:
+        if "fetch" in str(call.arguments):
+            return ToolResult.of(call.id, "no program fetches here", name=call.name, error=True)
+        return None
+
+    def after(call: ToolCall, result: ToolResult, context: Any) -> ToolResult:
+        return ToolResult.of(call.id, f"seen: {result.text}", name=call.name, error=result.error)
+
+    careful = RunProgram(search, fetch, before=[before], after=[after]).options(name="run_it")
+    programs = iter(["await fetch('x')", "len(await search('x'))"])
+
+    def script(request: Request) -> Any:
+        text = next(programs, None)
+        return "Done." if text is None else [ToolCall(id="a", name="run_it", arguments={"program": text})]
+
+    weft.model.script(script, name="hooked")
+    answer = drive(place, lambda r: r.run(Agent("script:hooked", name="hooked", tools=[careful]), "Go."))
+    found = [result.text for message in answer.messages for result in message.results]
+    assert found == ["seen: no program fetches here", "seen: 2"] and ran == ["x"]
+
+
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(BadInput, match="no tool"):
         RunProgram()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
@@ -204,6 +204,7 @@ def test_what_counts_as_evidence_can_be_said() -> None:
     st.lists(st.sampled_from([NOTHING, FOUND, CHANGED, CLEAN, QUIET, REPEATED]), max_size=30),
     st.integers(1, 10), st.integers(1, 10), st.integers(1, 30),
 )  # fmt: skip
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_dynamic_limit_never_passes_its_most(past: list[Signs], start: int, more: int, most: int) -> None:
     limits = Dynamic(start, more=more, most=most).limits(taken(*past))
     assert limits.turns is not None and limits.turns <= most

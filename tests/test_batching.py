@@ -270,6 +270,8 @@ def test_bad_asks_are_refused_at_once() -> None:
 
 def test_a_grammar_holds_what_is_drawn() -> None:
     class Digits:
+        ended = False
+
         def __init__(self) -> None:
             self.seen: list[int] = []
 

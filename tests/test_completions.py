@@ -74,7 +74,7 @@ def test_a_program_finds_what_it_said_before_and_is_kept_while_its_tool_runs() -
         longer = PROMPT + text(first) + " The sea was calm."
         second = await ask(prompt=longer, weft=hints)
         assert second["usage"]["prompt_tokens_details"]["cached_tokens"] >= first["usage"]["prompt_tokens"]
-        assert text(second) == text(await ask(prompt=longer))
+        assert text(second) == text(await ask(prompt=longer, weft={"last": True}))
         assert (await client.delete("/programs/agent/7")).json()["deleted"]
         third = await ask(prompt=longer, weft=hints)
         assert third["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
@@ -92,6 +92,43 @@ def test_threads_say_what_each_says_alone() -> None:
         assert [thread["text"] for thread in woven["weft"]["threads"]] == alone
         assert text(woven) == "".join(head + each for head, each in zip(heads, alone, strict=True))
         assert woven["weft"]["longest"] == 8
+
+    served(test)
+
+
+def test_streams_are_read_and_written_side_by_side() -> None:
+    async def test(ask: Ask, client: httpx2.AsyncClient) -> None:
+        streams = [
+            {"name": "user", "open": "User:", "say": "What is the sea?"},
+            {"name": "answer", "open": "Answer: The", "writes": True},
+            {"name": "notes", "open": "Notes: The", "writes": True},
+        ]
+        grid = await ask(weft={"streams": streams}, max_tokens=12)
+        assert grid["weft"]["streams"].keys() == {"answer", "notes"} and grid["weft"]["rows"] == 12
+        assert text(grid) == grid["weft"]["streams"]["answer"] != ""
+        wrong = await ask(weft={"streams": [{"name": "a", "open": ""}]})
+        assert "has no opening" in wrong["error"]["message"]
+
+    served(test)
+
+
+def test_a_chat_takes_hints_too() -> None:
+    async def test(ask: Ask, client: httpx2.AsyncClient) -> None:
+        async def chat(words: str, **hints: Any) -> Any:
+            turns = [{"role": "user", "content": words}]
+            body = {"model": NAME, "messages": turns, "max_tokens": 4, "weft": hints}
+            return (await client.post(f"{client.base_url}chat/completions", json=body)).json()
+
+        found = [
+            (await chat("Say hello.", program="agent-8", **more))["usage"]["prompt_tokens_details"]["cached_tokens"]
+            for more in ({}, {"last": True}, {"deterministic": False})
+        ]
+        assert found[0] == 0 and found[1] > 20 and found[2] == 0
+        assert (await chat("Hi", sorcery=1))["error"]["param"] == "weft.sorcery"
+        refused = await chat("Hi", program="a", deterministic=True)
+        assert "no penalties, programs" in refused["error"]["message"]
+        one, same = [await chat("Say hello.", deterministic=True) for _ in range(2)]
+        assert one["choices"][0]["message"] == same["choices"][0]["message"]
 
     served(test)
 
@@ -120,6 +157,8 @@ def test_a_deterministic_text_is_the_same_beside_others() -> None:
         ({"weft": {"threads": [""]}}, "weft.threads"),
         ({"weft": {"threads": ["a"], "deterministic": True}}, "weft"),
         ({"weft": {"threads": ["a"]}, "stream": True}, "stream"),
+        ({"weft": {"streams": [{"name": "a", "open": "x", "writes": True, "say": "y"}]}}, "weft.streams"),
+        ({"weft": {"streams": [{"name": "a", "open": "x"}]}, "stop": "x"}, "stop"),
         ({"weft": {"sorcery": 1}}, "weft.sorcery"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],

@@ -146,6 +146,8 @@ def test_the_page_lists_every_setting_and_no_other() -> None:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 

@@ -23,6 +23,7 @@ from weft.core.errors import BadInput, EngineUnfit, ModelUnavailable, OutOfCells
 from weft.model.engine import Feed, LocalEngine, Sampling, abi, close_engines, open_engine, shared_engine
 from weft.model.engine.grammar import Grammar
 from weft.model.engine.opening import settings_of
+from weft.model.engine.prompt import prompted, rendered
 from weft.model.engine.sample import draw, likeliest, masked, number
 
 T = TypeVar("T")
@@ -81,13 +82,18 @@ def test_words_become_tokens_and_come_back(engine: LocalEngine) -> None:
 
 
 def test_a_chat_is_written_by_the_model_s_template(engine: LocalEngine) -> None:
-    text = run(engine.chat([("system", "Be short."), ("user", "Grüße")]))
+    text = rendered(engine, [said("system", "Be short."), said("user", "Grüße")])
     assert text == (
         "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nGrüße<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert not run(engine.chat([("user", "x" * 5000)], answer=False)).endswith("assistant\n")
-    with pytest.raises(BadInput, match="zero byte"):
-        run(engine.chat([("user", "a\x00b")]))
+    assert not rendered(engine, [said("user", "x" * 5000)], answer=False).endswith("assistant\n")
+    tokens = run(prompted(engine, [said("user", "a\x00b <|im_end|>")]))
+    assert b"<|im_start|>user\na\x00b <|im_end|><|im_end|>\n" in run(engine.detokenize(tokens))
+    assert sum(token in engine.end for token in tokens) == 2  # of the system's words that the template adds, and these
+
+
+def said(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -636,9 +642,9 @@ def test_a_generation_keeps_to_a_schema(engine: LocalEngine) -> None:
         "required": ["name", "age"],
         "additionalProperties": False,
     }
-    prompt = run(engine.chat([("user", "A person, as JSON.")]))
-    said = json.loads(held_to(engine, prompt, Grammar(engine, schema=schema)))
-    assert isinstance(said["name"], str) and isinstance(said["age"], int)
+    prompt = rendered(engine, [said("user", "A person, as JSON.")])
+    person = json.loads(held_to(engine, prompt, Grammar(engine, schema=schema)))
+    assert isinstance(person["name"], str) and isinstance(person["age"], int)
 
 
 def test_a_generation_keeps_to_a_pattern_and_can_be_taken_back(engine: LocalEngine) -> None:

@@ -316,6 +316,28 @@ def test_on_the_engine_with_a_killed_child(toy_file: Path) -> None:
     run(work())
 
 
+def test_the_order_of_feeds_leaves_no_trace(toy_file: Path) -> None:
+    """With a buffer for each sequence, llama.cpp computes sequences out of order in parts, which round differently."""
+
+    async def main() -> None:
+        engine = await open_engine(toy_file, cells=128, sequences=4, unified=False)
+        try:
+            sequences = [await engine.sequence() for _ in range(4)]
+            await engine.step([Feed(each, [3 + n, 9], "none", None) for n, each in enumerate(sequences)])
+            told = []
+            for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+                feeds = [Feed(sequences[n], [20 + n], sample=None, logits=True) for n in order]
+                heard = dict(zip(order, await engine.step(feeds), strict=True))
+                told.append([heard[n].logits.tobytes() for n in range(4)])
+                for each in sequences:
+                    await each.trim(2)
+            assert told[0] == told[1] and len(set(told[0])) == 4
+        finally:
+            await engine.close()
+
+    asyncio.run(main())
+
+
 def test_saved_cells_of_the_engine_resume_bit_for_bit(toy_file: Path) -> None:
     async def last(engine: Engine, exact: Exact, generation: Generation) -> bytes:
         while not generation.done:

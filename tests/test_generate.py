@@ -43,7 +43,15 @@ from weft.model import (
 )
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
-WAIT = ToolSpec("wait", "Wait.", {"type": "object", "properties": {"for": {"$ref": "#/$defs/S"}}, "$defs": {"S": {}}})
+WAIT = ToolSpec(
+    "wait",
+    "Wait.",
+    {
+        "type": "object",
+        "properties": {"for": {"$ref": "#/$defs/S"}},
+        "$defs": {"S": {"type": "integer", "maximum": 60}},
+    },
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -260,6 +268,16 @@ def test_a_choice_that_the_server_ignores_is_made_under_a_schema() -> None:
 def test_a_server_that_ignores_even_a_schema_is_an_error() -> None:
     with chat_server(lambda body, n: said("No.")) as server, pytest.raises(AnswerMisfit, match="no whole tool call"):
         chat(weft.model.open(server.url, "m"), "Go on.", tools=[LOOK], tool_choice="required")
+
+
+def test_who_can_not_promise_the_same_tokens_can_be_asked_all_the_same() -> None:
+    with chat_server(lambda body, n: said("Yes.")) as server:
+        model = weft.model.open(server.url, "m")
+        with pytest.raises(BadInput, match="can't promise the same tokens"):
+            chat(model, "Go on.", deterministic=True)
+        reply = chat(model, "Go on.", deterministic="try")
+    assert reply.text == "Yes." and "the same tokens every time can't be promised here" in reply.lost
+    assert len(server.requests) == 1 and "deterministic" not in server.requests[0]
 
 
 @pytest.mark.parametrize(("choice", "called"), [("required", True), ("wait", True), ("none", False)])

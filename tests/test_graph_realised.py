@@ -73,6 +73,12 @@ async def children() -> None:
 
 
 @weft.workflow
+async def rounds() -> None:
+    for _ in range(2):  # the body itself makes no effect
+        await asyncio.gather(do(1), do(2))
+
+
+@weft.workflow
 async def background() -> None:
     task = asyncio.create_task(do(1))
     await do(2)
@@ -121,6 +127,7 @@ def edges(graph: Graph) -> set[tuple[str, str]]:
 EXPECTED: dict[str, set[tuple[str, str]]] = {
     "forks": {("1", "2"), ("1", "3"), ("2", "4"), ("3", "5"), ("4", "6"), ("5", "6")},
     "begins_with_a_fork": {("1", "3"), ("2", "3")},
+    "rounds": {("1", "3"), ("1", "4"), ("2", "3"), ("2", "4")},
     "nested": {("1", "2"), ("1", "3"), ("1", "4"), ("3", "5"), ("4", "5"), ("2", "6"), ("5", "6")},
     "children": {("1", "2"), ("2", "1'"), ("1'", "2'"), ("2'", "3"), ("2", "3"), ("3", "4")},
 }

@@ -160,6 +160,42 @@ def test_effects_are_found_and_narrowed(shown: Page, site: Site) -> None:
     shown.get_by_label("Show", exact=True).select_option("failed")
     shown.get_by_text("1 row", exact=True).wait_for()
     assert "only=failed" in shown.url
+    shown.get_by_label("Show", exact=True).select_option("process")
+    shown.get_by_text("3 rows", exact=True).wait_for()
+    rows = shown.locator(".row:not([hidden])")
+    assert rows.all_inner_texts()[0].startswith("everything") and not rows.first.get_attribute("aria-expanded")
+    shown.get_by_label("Find an effect").fill("look")
+    shown.get_by_label("Find an effect").press("Enter")  # it is none of these: all are shown again
+    shown.locator(".row[aria-selected=true]", has_text="look").wait_for()
+
+
+def test_of_a_long_run_only_what_is_in_sight_is_there(shown: Page, site: Site) -> None:
+    run = site.elsewhere.start(page_runs.long, 5_000)
+    until(lambda: site.state(run) == "done")
+    total = site.client.get(f"/api/runs/{run}/rows")["total"]
+    asked: list[str] = []
+    shown.on("request", lambda request: asked.append(request.url) if "/rows?" in request.url else None)
+    shown.goto(f"/#/run/{run}")
+    shown.get_by_text(f"{total:,} rows").wait_for()
+    rows = shown.locator(".row:not([hidden])")
+    last = shown.locator(f"#row-{total - 1}")
+    shown.keyboard.press("End")
+    last.get_by_text("random").wait_for()
+    assert rows.count() < 80 and len(asked) <= 4
+    fold = shown.locator("#row-1")
+    shown.keyboard.press("Home")
+    fold.locator(".twist").click()
+    shown.keyboard.press("End")
+    last.get_by_text("random").wait_for()
+    shown.keyboard.press("j")
+    shown.keyboard.press("k")
+    shown.locator(f"#row-{total - 2}[aria-selected=true]").wait_for()
+    shown.locator(".rows").evaluate("(list) => { list.scrollTop = list.scrollHeight / 2; }")
+    rows.filter(has_text="random").first.wait_for()
+    before = shown.locator(".rows").evaluate("(list) => list.scrollTop")
+    shown.goto(f"/#/run/{run}?effect={run}:4000")  # a place shows what it names
+    shown.locator(".row[aria-selected=true]").wait_for()
+    assert shown.locator(".rows").evaluate("(list) => list.scrollTop") != before
 
 
 def test_an_effect_tells_all_of_itself(shown: Page, site: Site) -> None:
@@ -187,10 +223,11 @@ def test_graph_log_processes_memory_and_costs_of_a_run(shown: Page, site: Site) 
     nodes = shown.locator(".drawing .node")
     nodes.filter(has_text="look").first.wait_for()
     assert nodes.count() >= 8 and shown.locator(".drawing .edge").count() >= 8
+    shown.keyboard.press("0")  # all of it
     nodes.filter(has_text="fails").first.click()
     shown.get_by_label("Details").get_by_text("there is no map").first.wait_for()
     shown.get_by_role("button", name="What could run").click()
-    shown.wait_for_function("() => document.querySelector('.drawing, .graph .empty')")
+    nodes.filter(has_text="start").first.wait_for()  # of the template
     shown.keyboard.press("3")
     shown.locator(".line.error, .line.warning", has_text="there is no map").first.wait_for()
     shown.keyboard.press("4")

@@ -12,8 +12,9 @@ from hypothesis import strategies as some
 
 from weft.core.errors import BadInput, OutOfCells
 from weft.model.engine.policies import ByProgram, Continuum, Fcfs, Fixed, Oracle, Reload, best_time
-from weft.model.engine.scheduling import Admit, Evict, Preempt, Scheduler, Turn
+from weft.model.engine.scheduling import Scheduler
 from weft.model.engine.simulator import Job, Machine, Round, agents, simulate
+from weft.model.engine.turns import Admit, Evict, Preempt, Turn
 
 MACHINE = Machine()
 

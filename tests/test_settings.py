@@ -61,6 +61,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
         "store": URL, "durability": "process", "queues": "mail, slow ,", "slots": "7", "heartbeat": "0.5", "grace": "0",
         "host": "::1", "port": "8090", "pool": "9", "statement_timeout": "1.5", "patience": "0",
         "web": "8484", "ray_address": "head:6379", "ray_runtime_env": '{"env_vars": {"A": "1"}}', "log_level": "Debug",
+        "otlp": "http://collector:4318", "otlp_content": "true",
     }  # fmt: skip
     assert given.keys() == Settings.model_fields.keys()
     for name, value in given.items():
@@ -69,6 +70,7 @@ def test_every_field_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPat
         "store": URL, "durability": "process", "queues": ["mail", "slow"], "slots": 7, "heartbeat": 0.5, "grace": 0.0,
         "host": "::1", "port": 8090, "pool": 9, "statement_timeout": 1.5, "patience": 0.0,
         "web": 8484, "ray_address": "head:6379", "ray_runtime_env": {"env_vars": {"A": "1"}}, "log_level": "DEBUG",
+        "otlp": "http://collector:4318", "otlp_content": True,
     }  # fmt: skip
 
 

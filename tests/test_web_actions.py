@@ -30,9 +30,17 @@ async def asks(what: str) -> str:
     return await said.receive() if sure else "no"
 
 
-@weft.step(needs=["file.write:/nowhere/x"])
-async def touches() -> str:
-    return "touched"
+@weft.step(needs="shell:git push {branch}")
+async def push(branch: str) -> str:
+    return f"pushed {branch}"
+
+
+@weft.workflow
+async def pushes(branch: str) -> str:
+    try:
+        return await push(branch)
+    except weft.errors.Denied as error:
+        return error.why
 
 
 @weft.workflow
@@ -84,6 +92,25 @@ def test_a_question_is_answered_and_a_letter_sent(client: Client, elsewhere: Els
     assert client.post(f"/api/runs/{id}/send", {"box": "page-said"})["status"] == 400
     assert client.post(f"/api/runs/{id}/send", {"box": "page-said", "value": "hello"})["box"] == "page-said"
     assert state(client, id, "done")["result"]["value"] == "hello"
+
+
+@pytest.mark.parametrize(("word", "result"), [("once", "pushed main"), ("never", "ada said no")])
+def test_an_approval_is_given_or_refused(client: Client, store: str, word: str, result: str) -> None:
+    asking = Elsewhere(store, weft.Policy(base="program", ask=("shell:git push **",)))
+    try:
+        id = asking.start(pushes, "main")
+        one = until(lambda: client.get("/api/inbox?queue=default")["items"])[0]
+        assert one["kind"] == "approval" and one["verdicts"] == ["once", "always", "never"]
+        assert one["requests"][0]["action"] == "shell.run" and "main" in one["arguments"]
+        assert client.get("/api/inbox?queue=nobody")["items"] == []
+        assert client.post(f"/api/inbox/{one['id']}/answer", {"value": "perhaps"})["status"] == 400
+        client.post(f"/api/inbox/{one['id']}/answer", {"value": word, "who": "ada"})
+        assert state(client, id, "done")["result"]["value"] == result
+        effect = client.get(f"/api/effects/{one['id']}")
+        assert [(each["verdict"], each["who"]) for each in effect["approvals"]] == [(word, "ada")]
+        assert effect["span"]["status"] == ("ok" if word == "once" else "denied")
+    finally:
+        asking.close()
 
 
 def test_a_fork_takes_another_input_or_another_outcome(client: Client, store: str) -> None:

@@ -282,6 +282,17 @@ def test_the_first_rows_of_a_long_run_come_while_the_rest_is_read(store: str, mo
         assert (last["reading"], last["total"], len(last["rows"])) == (False, 6_001, 11)
 
 
+def test_a_list_reads_so_much_and_says_what_it_does_not_know(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.web.page.sums.AT_ONCE", 1)
+    monkeypatch.setattr("weft.web.page.sums.PIECE", 1)
+    rounds = [held.client.get("/api/runs?children=1")["items"] for _ in range(60)]
+    assert all(one["effects"] is None for one in rounds[0])
+    assert [one["effects"] for one in rounds[-1]] == [2, 2, 2, 2, 8]  # nothing was counted twice
+    monkeypatch.setattr("weft.web.page.sums.MOST", 1)
+    monkeypatch.setattr("weft.web.page.sums.AT_ONCE", 50_000)
+    assert held.client.get("/api/costs")["partial"] is False  # they are known by now
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [

@@ -125,6 +125,23 @@ def test_a_run_that_is_over_says_so_at_once(client: Client, store: str) -> None:
     assert client.get("/api/runs/nobody/live")["status"] == 404
 
 
+def test_there_are_only_so_many_viewers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.web.page.live.VIEWERS", 2)
+    with client.events("/api/live") as one, client.events("/api/live") as other:
+        assert next(one).name == next(other).name == "hello"
+        assert client.get("/api/live")["error"]["code"] == "too_many"
+    until(lambda: "error" not in _hello(client))
+
+
+def _hello(client: Client) -> str:
+    """What a viewer gets first: a greeting, or why it gets none."""
+    try:
+        with client.events("/api/live") as events:
+            return next(events).name
+    except AssertionError as error:
+        return str(error)
+
+
 def test_the_list_hears_of_runs_and_of_questions(client: Client, elsewhere: Elsewhere) -> None:
     with client.events("/api/live") as events:
         assert next(events).name == "hello"

@@ -35,8 +35,8 @@ def figures(report: Report, quick: bool) -> None:
 async def _measure(report: Report, quick: bool) -> None:
     engine = await open_engine(weft.model.fetch(MODEL), cells=4096, sequences=16)
     try:
-        await _decoding(report, engine, rounds=3 if quick else 7, tokens=24 if quick else 64)
-        await _saved(report, engine, length=200 if quick else 1000)
+        await _decoding(report, engine, rounds=5 if quick else 7, tokens=12 if quick else 64)
+        await _saved(report, engine, length=100 if quick else 1000)
         await _crashed(report, engine)
     finally:
         await engine.close()
@@ -50,8 +50,8 @@ async def _decoding(report: Report, engine: LocalEngine, rounds: int, tokens: in
     server = LlamaServer(MODEL, weft.model.fetch(MODEL), AT_ONCE, 1024)
     ours, theirs = [], []
     try:
-        await _served(server, tokens)  # warm
-        await _decoded(engine, tokens)
+        await _served(server, 2)  # warm
+        await _decoded(engine, 2)
         for _ in range(rounds):
             ours.append(AT_ONCE * tokens / await _decoded(engine, tokens))
             theirs.append(AT_ONCE * tokens / await _served(server, tokens))

@@ -10,12 +10,16 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NamedTuple
 
+import weft.model
 from benchmarks.report import Measure, Report
 from weft.model.engine import LocalEngine, Sampling, open_engine
 from weft.model.engine.calibrate import Known, calibrate
-from weft.model.engine.exact import Counts, Exact, Shape
+from weft.model.engine.exact import Counts, Exact, Generation, Shape
 from weft.model.engine.weights import convert
 
 MODEL = "smollm2-135m"
@@ -46,25 +50,37 @@ def figures(report: Report, quick: bool) -> None:
 
 
 async def _figures(report: Report, size: Size) -> None:
-    path = await asyncio.to_thread(convert, MODEL, "bf16")
-    engine = await open_engine(path, cells=192 * 10, sequences=10, unified=False)
-    try:
+    whole = size.prompts == 8
+    async with _opened(await asyncio.to_thread(convert, MODEL, "bf16")) as engine:
         began = engine.cpu()
-        known = await (calibrate(engine, (1, 2, 3), (1, 2), window=8) if size.prompts < 8 else calibrate(engine))
+        known = await (calibrate(engine) if whole else calibrate(engine, (1, 3), (1, 2), window=4))
         name = "classes of batches whose bits agree, BF16"
         report.add(name, Measure(name="rows", unit="classes", runs=[len(known.rows)]))
         report.add(name, Measure(name="chunks", unit="classes", runs=[len(known.chunks)]))
         report.add("calibration", Measure(name="CPU", unit="s", runs=[engine.cpu() - began]))
         prompts = [await engine.tokenize(text) for text in PROMPTS[: size.prompts]]
-        await _repeats(report, engine, known, prompts, size)
-        if size.prompts == 8:
-            await _half(report, engine, known, prompts, size)
-        await _crash(report, engine, prompts, size)
+        texts = await _repeats(report, engine, known, prompts, size)
+        await _crash(report, engine, prompts, size, texts)
+        if whole:
+            await _half(report, engine, "BF16, verified", None, prompts, size)
+    if whole:
+        async with _opened(weft.model.fetch(MODEL)) as engine:
+            await _half(report, engine, "Q4_1, in batches that agree", await calibrate(engine), prompts, size)
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[LocalEngine]:
+    engine = await open_engine(path, cells=192 * 18, sequences=18, unified=False)
+    try:
+        yield engine
     finally:
         await engine.close()
 
 
-async def _repeats(report: Report, engine: LocalEngine, known: Known, prompts: list[list[int]], size: Size) -> None:
+async def _repeats(
+    report: Report, engine: LocalEngine, known: Known, prompts: list[list[int]], size: Size
+) -> dict[int, tuple[int, ...]]:
+    """Returns the verified texts."""
     figure = f"prompts of {len(prompts)} with more than one text, {size.schedules} schedules, {size.tokens} tokens"
     ways: dict[str, tuple[bool, Known | None]] = {
         "nothing": (False, None),
@@ -72,11 +88,14 @@ async def _repeats(report: Report, engine: LocalEngine, known: Known, prompts: l
     }
     if known.quick is not None:
         ways["batches that agree"] = (True, known)
+    verified: dict[int, tuple[int, ...]] = {}
     for name, (asked, allowed) in ways.items():
         outcomes = [
             await run(engine, prompts, schedule, size.tokens, [asked] * len(prompts), allowed)
             for schedule in schedules(len(prompts), size)
         ]
+        if asked and allowed is None:
+            verified = outcomes[0].texts
         differ = sum(len({outcome.texts[n] for outcome in outcomes}) > 1 for n in range(len(prompts)))
         drawn = sum(outcome.counts.drawn for outcome in outcomes)
         back = 100 * sum(outcome.counts.rolled_back for outcome in outcomes) / max(drawn, 1)
@@ -90,35 +109,51 @@ async def _repeats(report: Report, engine: LocalEngine, known: Known, prompts: l
         else:
             report.bar("exactness", f"{name}: no prompt differs", differ, most=0)
             report.bar("exactness", f"{name}: rolled back", back, most=12, unit="%")
+    return verified
 
 
-async def _half(report: Report, engine: LocalEngine, known: Known, prompts: list[list[int]], size: Size) -> None:
-    """Half of the traffic asks."""
-    together = dict.fromkeys(range(len(prompts)), 0)
-    half = [n % 2 == 0 for n in range(len(prompts))]
-    none = await run(engine, prompts, together, size.tokens, [False] * len(prompts), None)
-    for name, allowed in (("verified, window 16", None), ("what calibration says", known)):
-        some = await run(engine, prompts, together, size.tokens, half, allowed)
-        rate = (none.cpu / _tokens(none)) / (some.cpu / _tokens(some))
-        figure = "throughput when half of the traffic asks, against none (the moonshot: 0.94)"
-        report.add(figure, Measure(name=name, unit="×", runs=[rate], more={"steps": some.counts.steps}))
+async def _half(
+    report: Report, engine: LocalEngine, name: str, known: Known | None, prompts: list[list[int]], size: Size
+) -> None:
+    """Half of the traffic asks, beside none of it; turn by turn, so that both meet the same machine."""
+    sides = [Exact(engine), Exact(engine, known=known)]
+    begun = [
+        [
+            await side.begin(prompt, size.tokens, Sampling(seed=n), asks and n % 2 == 0)
+            for n, prompt in enumerate(prompts)
+        ]
+        for asks, side in zip((False, True), sides, strict=True)
+    ]
+    cpu = [0.0, 0.0]
+    while not all(each.done for generations in begun for each in generations):
+        for n, side in enumerate(sides):
+            before = engine.cpu()
+            await side.turn()
+            cpu[n] += engine.cpu() - before
+    tokens = [sum(len(each.tokens) for each in generations) for generations in begun]
+    for side, generations in zip(sides, begun, strict=True):
+        for each in generations:
+            await side.end(each)
+        await side.close()
+    figure = "half of the traffic asks: throughput, against none of it"
+    more = {"none, CPU s": cpu[0], "half, CPU s": cpu[1], "verifications": float(sides[1].counts.verifications)}
+    rate = (cpu[0] / tokens[0]) / (cpu[1] / tokens[1])
+    report.add(figure, Measure(name=name, unit="×", runs=[rate], more=more))
+    report.bar("exactness", f"{figure}; {name}", rate, unit="×", why="the moonshot: 0.94")
 
 
-async def _crash(report: Report, engine: LocalEngine, prompts: list[list[int]], size: Size) -> None:
+async def _crash(
+    report: Report, engine: LocalEngine, prompts: list[list[int]], size: Size, whole: dict[int, tuple[int, ...]]
+) -> None:
     """The engine is killed at a random step."""
-    schedule = dict.fromkeys(range(2), 0)
-    whole = await run(engine, prompts[:2], schedule, size.tokens, [True] * 2, None)
     turn = random.Random(8).randrange(3, size.tokens - 8)
+    schedule: Schedule = dict.fromkeys(range(2), 0)
     killed = await run(engine, prompts[:2], schedule, size.tokens, [True] * 2, None, kill=turn)
     report.bar(
         "exactness", f"killed at turn {turn}: texts that differ",
-        sum(killed.texts[n] != whole.texts[n] for n in range(2)), most=0,
+        sum(killed.texts[n] != whole[n] for n in range(2)), most=0,
         why=f"{killed.counts.rebuilt} tokens were computed again",
     )  # fmt: skip
-
-
-def _tokens(outcome: Outcome) -> int:
-    return sum(map(len, outcome.texts.values()))
 
 
 def schedules(count: int, size: Size) -> list[Schedule]:
@@ -140,7 +175,8 @@ async def run(
 ) -> Outcome:
     """Generate under a schedule. `kill`: the turn before which the engine's process is killed."""
     exact = Exact(engine, Shape(), known)
-    waiting, begun, turn, before = dict(schedule), {}, 0, engine.cpu()
+    begun: dict[int, Generation] = {}
+    waiting, turn, before = dict(schedule), 0, engine.cpu()
     while waiting or not all(each.done for each in begun.values()):
         for n in [n for n, arrival in waiting.items() if arrival <= turn]:
             begun[n] = await exact.begin(prompts[n], tokens, Sampling(seed=n), asked[n])

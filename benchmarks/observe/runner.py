@@ -62,7 +62,7 @@ async def execute(store: str, count: int, seconds: float, beside_it: bool) -> No
 
 
 async def watch(host: str, run: str, count: int) -> None:
-    """So many viewers, who read and throw away."""
+    """So many viewers, who read and throw away, until the input ends; print how many bytes it was."""
     name, _, port = host.partition(":")
     question = f"GET /api/runs/{run}/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     readers: list[asyncio.StreamReader] = []
@@ -76,11 +76,16 @@ async def watch(host: str, run: str, count: int) -> None:
         await reader.readuntil(b"event: hello")
     print("watching", flush=True)
 
-    async def read(reader: asyncio.StreamReader) -> None:
-        while await reader.read(1 << 16):
-            pass
+    heard = [0]
 
-    await asyncio.gather(*map(read, readers))
+    async def read(reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(1 << 16):
+            heard[0] += len(data)
+
+    reading = asyncio.gather(*map(read, readers))
+    await asyncio.to_thread(sys.stdin.read)
+    reading.cancel()
+    print(heard[0], flush=True)
 
 
 async def make_long(place: Path, effects: int) -> str:

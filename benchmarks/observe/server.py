@@ -45,7 +45,7 @@ def measure(report: Report, *, quick: bool) -> None:
 
 def _latency(report: Report, folder: Path, effects: int) -> None:
     store = folder / "latency.db"
-    with served(store) as (host, _), executed(store, effects, 0.05) as (id, _, ends):
+    with served(store) as (host, _), executed(store, effects, 0.05) as (id, _, ends, _):
         heard = _heard(host, id)
         returned = ends()
     late = sorted(1000 * (heard[f"{id}:{at}"] - end) for at, end in enumerate(returned, 2) if f"{id}:{at}" in heard)
@@ -84,17 +84,20 @@ def _slow_down(report: Report, folder: Path, *, beside: bool, rounds: int, secon
     store = folder / f"viewers-{beside}.db"
     figure = "viewers, page in the worker's process" if beside else "viewers of weft web"
     periods: dict[int, list[tuple[float, float]]] = {0: [], VIEWERS: []}
-    cores: list[float] = []
-    with served(store) as (alone, pid), executed(store, 10**9, 0.005, beside=beside) as (id, own, ends):
+    cores: dict[int, list[float]] = {0: [], VIEWERS: []}
+    bytes_: list[float] = []
+    with served(store) as (alone, web), executed(store, 10**9, 0.005, beside=beside) as (id, own, ends, worker):
+        page = worker if beside else web
         for number in range(2 * rounds):
             viewers = (0, VIEWERS)[number % 2]
-            with watched(own or alone, id, viewers):
+            with watched(own or alone, id, viewers) as heard:
                 time.sleep(0.5)
-                began, used = time.time(), _used(pid)
+                began, used = time.time(), _used(page)
                 time.sleep(seconds)
                 periods[viewers].append((began, time.time()))
-                if viewers and not beside:
-                    cores.append((_used(pid) - used) / seconds)
+                cores[viewers].append((_used(page) - used) / seconds)
+            if viewers:
+                bytes_.append(heard[0] / viewers / (seconds + 0.5) / 1000)
         moments = ends()
     rates = {
         viewers: [sum(begin <= at < end for at in moments) / (end - begin) for begin, end in each]
@@ -102,8 +105,9 @@ def _slow_down(report: Report, folder: Path, *, beside: bool, rounds: int, secon
     }
     for viewers, runs in rates.items():
         report.add(figure, Measure(name=f"{viewers} viewers", unit="effects/s", runs=runs))
-    if cores:
-        report.add(figure, Measure(name=f"weft web, {VIEWERS} viewers", unit="cores", runs=cores))
+    added = [more - less for less, more in zip(*cores.values(), strict=True)]
+    report.add(figure, Measure(name="CPU of the page for them", unit="cores", runs=added))
+    report.add(figure, Measure(name="what each viewer was told", unit="kB/s", runs=bytes_))
     lost = 100 * median(1 - with_them / without for without, with_them in zip(*rates.values(), strict=True))
     report.bar(
         figure, f"{VIEWERS} viewers slow a run by at most 5 %", lost, most=5, unit="%",
@@ -112,14 +116,16 @@ def _slow_down(report: Report, folder: Path, *, beside: bool, rounds: int, secon
 
 
 @contextlib.contextmanager
-def watched(host: str, id: str, viewers: int) -> Iterator[None]:
-    """So many viewers of a run, in a process of their own."""
+def watched(host: str, id: str, viewers: int) -> Iterator[list[int]]:
+    """So many viewers of a run, in a process of their own. Gives how many bytes they had read, at the end."""
+    heard: list[int] = []
     if not viewers:
-        yield
+        yield heard
         return
     with _process(RUNNER, "viewers", host, id, str(viewers)) as process:
         assert process.stdout is not None and process.stdout.readline().strip() == "watching"
-        yield
+        yield heard
+        heard.append(int(process.communicate()[0]))
 
 
 # --- a long run -----------------------------------------------------------------------------------------------------
@@ -178,14 +184,15 @@ def _timed(host: str, path: str) -> float:
 @contextlib.contextmanager
 def _process(*words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "WEFT_WEB_TOKEN": "", **variables},
+        [sys.executable, "-m", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "WEFT_WEB_TOKEN": "", **variables},
     )  # fmt: skip
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        if not process.stdin.closed:  # type: ignore[union-attr]
+            process.communicate()
 
 
 @contextlib.contextmanager
@@ -201,15 +208,15 @@ def served(store: Path) -> Iterator[tuple[str, int]]:
 @contextlib.contextmanager
 def executed(
     store: Path, count: int, seconds: float, *, beside: bool = False
-) -> Iterator[tuple[str, str, Callable[[], list[float]]]]:
+) -> Iterator[tuple[str, str, Callable[[], list[float]], int]]:
     """A run of so many steps in a process of its own, once it has begun: its id, the place of its page if there is one
-    beside, and when its steps ended so far."""
+    beside, when its steps ended so far, and the number of the process."""
     times = store.with_suffix(".times")
     words = ("beats", str(store), str(count), str(seconds), *(("beside",) if beside else ()))
     with _process(RUNNER, *words, WEFT_BENCH_TIMES=str(times)) as process:
         assert process.stdout is not None
         id, _, host = process.stdout.readline().strip().partition(" ")
-        yield id, host, lambda: [at for (at,) in struct.iter_unpack("d", times.read_bytes())]
+        yield id, host, lambda: [at for (at,) in struct.iter_unpack("d", times.read_bytes())], process.pid
 
 
 def _get(host: str, path: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import openai
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -11,7 +12,8 @@ from benchmarks.peers.acting import KEY, TASK, Run, jobs, look_up
 
 
 async def opened(order: Order) -> Run:
-    agent = Agent(OpenAIChatModel("any", provider=OpenAIProvider(base_url=order.url, api_key=KEY)), tools=[look_up])
+    client = openai.AsyncOpenAI(base_url=order.url, api_key=KEY, max_retries=0, timeout=600)
+    agent = Agent(OpenAIChatModel("any", provider=OpenAIProvider(openai_client=client)), tools=[look_up])
 
     async def run() -> str:
         return (await agent.run(TASK)).output

@@ -1,1 +1,1 @@
-"""What is read out of traces, beside its peers: `python -m benchmarks.trace NAME DIR`."""
+"""Benchmarks of what explains runs: each name is a module with `figures(report, directory, quick)`."""

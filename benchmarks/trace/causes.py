@@ -25,16 +25,14 @@ FIRST = 1000
 SECONDS = 10.0
 
 
-def figures(directory: Path, quick: bool) -> Report:
+def figures(report: Report, directory: Path, quick: bool) -> None:
     """Both kinds of cases; `quick`: fewer simulated ones."""
-    report = Report("trace causes")
     rankers: dict[str, Ranker] = {"Weft": _weft, **{name: _alone(score) for name, score in PEERS.items()}}
     with tempfile.TemporaryDirectory(prefix="causes-") as folder:
         found = _cases(directory, Path(folder))
         _tell(report, f"shop, {len(found)} cases", found, rankers, {1: 0.70, 3: 0.95, 5: 0.90})
     made = [lagged(FIRST + number) for number in range(20 if quick else 100)]
     _tell(report, f"simulated lagged systems, {len(made)}", made, rankers, {1: 0.80})
-    return report
 
 
 def _weft(case: Case) -> list[str]:

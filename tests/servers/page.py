@@ -123,20 +123,22 @@ def page(place: str, access: Access | None = None) -> Iterator[Client]:
 class Elsewhere:
     """A runtime in another thread that executes runs until told otherwise."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, policy: weft.Policy | None = None) -> None:
         self.place = place
+        self.policy = policy
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.runtime = self(self._open())
 
     async def _open(self) -> weft.Runtime:
-        return await weft.Runtime(self.place).__aenter__()
+        return await weft.Runtime(self.place, policy=self.policy).__aenter__()
 
     def __call__(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def start(self, workflow: Any, *args: Any) -> str:
+        """Begin a run; its id."""
         id: str = self(self.runtime.start(workflow, *args)).id
         self(self.runtime.journal.barrier())
         return id

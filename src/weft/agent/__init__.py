@@ -10,10 +10,12 @@ from weft.agent.event import AgentEvent, Compacted, Ended, Heard, Modelled, Retu
 from weft.agent.guard import Tripped
 from weft.agent.handoff import Handoff
 from weft.agent.pace import Calibrated, Dynamic, Fixed, Pace, Taken
+from weft.agent.program import RunProgram
 from weft.agent.sub import SubAgent
 from weft.agent.template import Template
 
 __all__ = [
     "Agent", "AgentEvent", "Answer", "Calibrated", "Compacted", "Context", "Conversation", "Dynamic", "Ended", "Fixed",
-    "Handoff", "Heard", "Modelled", "Pace", "Returned", "SubAgent", "Taken", "Template", "Tripped", "TurnStarted",
+    "Handoff", "Heard", "Modelled", "Pace", "Returned", "RunProgram", "SubAgent", "Taken", "Template", "Tripped",
+    "TurnStarted",
 ]  # fmt: skip

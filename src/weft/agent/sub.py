@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,16 +11,16 @@ from weft.core.boundary import require
 from weft.core.budget import Budget, tighter
 from weft.core.content import Text, ToolCall, ToolResult
 from weft.core.declare import Workflow
-from weft.core.errors import BudgetExceeded, Cancelled
+from weft.core.errors import OURS, BadInput, BudgetExceeded, Cancelled
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool
-from weft.tool.failure import OURS
 from weft.tool.result import parts_of
 
 share: ContextVar[Budget | None] = ContextVar("weft.agent.share", default=None)
 """What a sub-agent that is called may spend at most, so that enough is left for the last turn of who calls it."""
 LIMIT = "\n[It came to a limit of what it may spend, and handed in what there was.]"
+_TAKEN = ("name", "description", "approval", "before", "after", "limit", "slow", "lane", "sources")
 
 
 class SubAgent(Tool[Any, Any]):
@@ -30,19 +30,23 @@ class SubAgent(Tool[Any, Any]):
     def __init__(
         self, workflow: Workflow[..., Any], signature: Callable[..., Any] | None = None, **settings: Any
     ) -> None:
-        """`signature`: a function whose parameters and docstring the model sees, if not the workflow's own."""
+        """`signature`: a function whose parameters and docstring the model sees, if not the workflow's own. `settings`:
+        what `@tool` takes for its calls by models; the rest is said of the workflow."""
+        if unknown := settings.keys() - {*_TAKEN}:
+            raise BadInput(
+                f"SubAgent({sorted(unknown)[0]}=...): as a tool, a workflow takes {', '.join(_TAKEN)}; its rights, "
+                "budget and queue are said by workflow.options(...)"
+            )
         super().__init__(signature or workflow.fn, **{"name": workflow.name.rpartition(".")[2], **settings})
         self.workflow = workflow
 
     def options(self, **changes: Any) -> SubAgent:
-        made = type(self)(self.workflow, self.written, **{**self.given, **changes})
+        given = {name: self.given[name] for name in _TAKEN}
+        made = type(self)(self.workflow, self.written, **{**given, **changes})
         made.shown = self.shown if "name" not in changes else made.name
         return made
 
-    def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
-        return self._answer(call, where)
-
-    async def _answer(self, call: ToolCall, where: str) -> ToolResult:
+    async def work(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> ToolResult:
         process = require(f"the tool {self.name}, which is a workflow,")
         try:
             arguments = self.parameters.read(call.arguments)

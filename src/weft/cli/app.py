@@ -12,6 +12,8 @@ from weft.cli.chat import chat
 from weft.cli.checkpoint import checkpoints
 from weft.cli.diff import diff_
 from weft.cli.execute import fork, resume, run
+from weft.cli.explain import explain
+from weft.cli.export import export
 from weft.cli.inbox import answer, inbox
 from weft.cli.logs import logs
 from weft.cli.mcp import serve_mcp
@@ -19,8 +21,10 @@ from weft.cli.mcp import servers as mcp_servers
 from weft.cli.memory import memories
 from weft.cli.models import models
 from weft.cli.policy import policies
+from weft.cli.query import query
+from weft.cli.replay_load import replay_load
 from weft.cli.rights import revoke
-from weft.cli.runs import export, ps, show_
+from weft.cli.runs import ps, show_
 from weft.cli.serve_model import serve_model
 from weft.cli.signals import signal
 from weft.cli.steer import cancel, send
@@ -43,8 +47,9 @@ app = typer.Typer(
 commands: dict[str, Callable[..., None]] = {
     "run": run, "submit": submit, "worker": worker, "resume": resume, "fork": fork, "cancel": cancel, "send": send,
     "signal": signal, "chat": chat, "inbox": inbox, "answer": answer, "ps": ps, "top": top, "show": show_,
-    "diff": diff_, "logs": logs, "export": export, "web": web, "revoke": revoke, "models": models,
-    "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp, "gc": gc, "doctor": doctor,
+    "diff": diff_, "explain": explain, "logs": logs, "export": export, "query": query, "web": web, "revoke": revoke,
+    "models": models, "serve-model": serve_model, "bench-model": bench_model, "serve-mcp": serve_mcp,
+    "replay-load": replay_load, "gc": gc, "doctor": doctor,
 }  # fmt: skip
 for name, command in commands.items():
     app.command(name=name)(command)

@@ -68,24 +68,30 @@ def _say(found: Diff, values: list[tuple[Any, Any]], limit: int) -> None:
 
 def _line(change: Change) -> str:
     number = [one.rpartition(":")[2] if one else "–" for one in (change.one, change.other)]
-    where = (
-        "" if change.kind == "process" else f"#{number[0]}" if number[0] == number[1] else f"#{number[0]}/{number[1]}"
-    )
-    return f"{', '.join(change.what):<20} {where:<10} {change.name}  {change.place.rpartition('/')[2]}".rstrip()
+    where = f"#{number[0]}" if number[0] == number[1] else f"#{number[0]}, #{number[1]}".replace("#–", "–")
+    if change.kind == "process":
+        where = ""
+    name = "the wait for a child" if change.kind == "child" else change.name
+    return f"{', '.join(change.what):<20} {where:<10} {name}  {change.place.rpartition('/')[2]}".rstrip()
 
 
 async def _values(store: Store, change: Change) -> tuple[Any, Any]:
-    """What the effect was given and what came of it, in both runs."""
+    """What the effect, or the process, was given and what came of it, in both runs."""
+    from weft.cli.render import plain_column
     from weft.trace.reading import read_body
 
     found: list[Any] = []
     for id in (change.one, change.other):
         run, _, number = (id or ":0").rpartition(":")
-        if number == "0":
+        if number != "0":
+            body = await read_body(store, run, int(number))
+            found.append({"arguments": body.arguments, "value": body.value})
+        elif row := await store.row(run) if run else None:
+            told = {"input": row.input, "state": None, "result": row.result if row.error is None else row.error}
+            shown = {what: plain_column(data) for what in change.what if (data := told.get(what))}
+            found.append({**shown, "state": row.state} if "state" in change.what else shown)
+        else:
             found.append(None)
-            continue
-        body = await read_body(store, run, int(number))
-        found.append({"arguments": body.arguments, "value": body.value})
     return found[0], found[1]
 
 

@@ -158,7 +158,8 @@ def _engine() -> Finding:
     except MissingExtra:
         return Finding("local engine", False, "xllamacpp is not installed", "pip install 'weft[local]'")
     except EngineUnfit as error:
-        fix = f"only its server is used, without forks, threads and saved states; pip install xllamacpp=={abi.VERSION}"
+        lacks = "only its server is used, without programs, exact repeats, threads and streams"
+        fix = f"{lacks}; pip install xllamacpp=={abi.VERSION}"
         return Finding("local engine", False, str(error), fix)
     return Finding("local engine", True, f"xllamacpp {abi.VERSION}")
 

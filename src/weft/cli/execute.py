@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,6 +65,7 @@ def run(
     from weft.cli.load import arguments, find
     from weft.cli.rights import policy_of, whole_policy
     from weft.core.errors import BadInput
+    from weft.core.traceparent import told_by
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
     workflow: Workflow[..., Any]
@@ -79,8 +81,10 @@ def run(
         workflow = find(target)
         args, kwargs = arguments(workflow, _with_model(workflow, list(input or ()), model))
 
+    caller = told_by(os.environ.get("TRACEPARENT"))
+
     async def start(runtime: Runtime) -> Run[Any]:
-        return await runtime.start(workflow.options(key=key), *args, **kwargs)
+        return await runtime.start(workflow.options(key=key, caller=caller), *args, **kwargs)
 
     end = host(store, durability, start, policy)
     finish(shown(end, json) if untrusted else end, json)

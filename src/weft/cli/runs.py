@@ -1,10 +1,8 @@
-"""`weft ps`, `show` and `export`: what runs there are, and what happened in them."""
+"""`weft ps` and `show`: what runs there are, and what happened in them."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -123,65 +121,6 @@ def show_(
         print(f"\ncontinue it with: weft resume {row.id}")
     elif state == "moved":
         print(f"\n{gone(row)}")
-
-
-@reported
-def export(
-    run: RunId,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
-    page: Annotated[
-        Path | None, typer.Option("--page", metavar="DIR", help="The page with this run in it, to open from a disk.")
-    ] = None,
-    store: StorePlace = None,
-    json: AsJson = False,
-) -> None:
-    """Write a run, its journal and its children as JSON lines, or as a folder that a browser opens."""
-    if page is not None:
-        _save_page(run, page, store, json)
-        return
-    import json as js
-
-    from weft.cli.host import say
-    from weft.cli.render import plain_record, plain_row
-
-    async def look(opened: Store) -> list[dict[str, Any]]:
-        lines: list[dict[str, Any]] = []
-        waiting = [await find_run(opened, run)]
-        while waiting:
-            row = waiting.pop(0)
-            lines.append({"process": row.id, "record": "process", **plain_row(row, await state_of(opened, row))})
-            lines.extend({"process": row.id, **plain_record(r)} for r in await records_of(opened, row.id))
-            waiting.extend(reversed(await opened.rows(parent=row.id, limit=1_000_000)))
-        return lines
-
-    lines = ask(store, look)
-    text = "".join(js.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    from weft.core.errors import BadInput
-
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise BadInput(f"{output} could not be written: {error}") from None
-    say({"file": str(output), "lines": len(lines)}, f"{len(lines):,} lines in {output}", json)
-
-
-def _save_page(run: str, folder: Path, store: str | None, json: bool) -> None:
-    from weft.cli.host import say
-    from weft.core.errors import BadInput
-    from weft.web.page.saved import save
-
-    async def look(opened: Store) -> int:
-        return await save(opened, (await find_run(opened, run)).id, folder)
-
-    try:
-        spans = ask(store, look)
-    except OSError as error:
-        raise BadInput(f"{folder} could not be written: {error}") from None
-    file = folder / "index.html"
-    say({"file": str(file), "spans": spans}, f"{spans:,} spans; open {file} in a browser", json)
 
 
 def _cut(text: str, width: int = 300) -> str:

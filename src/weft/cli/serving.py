@@ -22,6 +22,8 @@ log = logging.getLogger("weft")
 PAUSE = 1.0
 """Seconds between the loss of a store and the next attempt, at first."""
 LONGEST = 15.0
+LAST = 5.0
+"""Seconds that the last spans get to be sent in."""
 
 
 class Source:
@@ -131,19 +133,49 @@ async def _once(settings: Settings, queues: list[str], source: Source, stop: asy
             source.runtime = runtime
             log.info("worker %s: queues %s, %d slots, %s", runtime.owner, ", ".join(queues), settings.slots, store.url)
             sparing = asyncio.create_task(_spare(store, source.lost, settings.heartbeat))
-            await _first(stop.wait(), asyncio.shield(runtime.failure))
-            sparing.cancel()
-            guilty = getattr(store, "stalled", False)  # then one of its runs may be to blame
-            source.lost = None if guilty or runtime.worker is None else (runtime.owner, runtime.worker.had())
-            if stop.is_set():
-                log.info("draining: %d steps under way", len(runtime.steps.running))
-                await runtime.drain(settings.grace)
-                log.info("drained")
+            async with _exporting(runtime, settings):
+                await _first(stop.wait(), asyncio.shield(runtime.failure))
+                sparing.cancel()
+                guilty = getattr(store, "stalled", False)  # then one of its runs may be to blame
+                source.lost = None if guilty or runtime.worker is None else (runtime.owner, runtime.worker.had())
+                if stop.is_set():
+                    log.info("draining: %d steps under way", len(runtime.steps.running))
+                    await runtime.drain(settings.grace)
+                    log.info("drained")
     except (StoreUnreachable, StoreFull, LeaseLost) as error:
         log.error("%s", error)
     finally:
         source.runtime = None
     return worked
+
+
+@contextlib.asynccontextmanager
+async def _exporting(runtime: Runtime, settings: Settings) -> AsyncIterator[None]:
+    """Send the spans of what ends meanwhile to the collector, if there is one."""
+    if settings.otlp is None:
+        yield
+        return
+    from weft.store import open_store
+    from weft.trace.export.content import Content
+    from weft.trace.export.outlet import Outlet
+    from weft.trace.export.send import Collector
+
+    store = open_store(
+        settings.store, settings.durability, settings.postgres()
+    )  # read on after the runtime's is closed
+    outlet = Outlet(
+        store, Collector(settings.otlp), runtime.journal.barrier, Content() if settings.otlp_content else None
+    )
+    runtime.observe(outlet.observe)
+    sending = asyncio.create_task(outlet.run())
+    try:
+        yield
+    finally:
+        sending.cancel()
+        await asyncio.wait([sending, asyncio.create_task(outlet.flush())], timeout=LAST)
+        if outlet.left_out:
+            log.warning("%d processes were not exported; `weft export --otlp` sends them", outlet.left_out)
+        await store.close()
 
 
 async def _spare(store: Store, lost: tuple[str, list[str]] | None, heartbeat: float) -> None:

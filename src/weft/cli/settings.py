@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     grace: Seconds = Field(30.0, ge=0, description="seconds that steps under way get to end after SIGTERM")
     host: str = Field("127.0.0.1", min_length=1, description="address that the health endpoints and the page listen on")
     port: Port = Field(None, description="port of the health endpoints; 0 is any free one; `off`, the default, is none")
+    otlp: str | None = Field(
+        None, min_length=1, description="collector that gets the spans of what ends here, as in http://127.0.0.1:4318"
+    )
+    otlp_content: bool = Field(False, description="whether it gets messages, arguments and results, too")
     web: Port = Field(None, description="port of the page; 0 is any free one; `off`, the default, is none")
     pool: Whole = Field(4, ge=1, description="connections for reading and claiming; a worker has three more")
     statement_timeout: Seconds = Field(30.0, gt=0, description="seconds after which a request to the store is given up")

@@ -11,7 +11,11 @@ import typer
 
 from weft.cli.failures import reported
 from weft.cli.graphs import graphs, template
+from weft.cli.trace_automata import automaton, learn, surprise
 from weft.cli.trace_causes import causes
+from weft.cli.trace_generate import generate
+from weft.cli.trace_probe import probe
+from weft.cli.trace_templates import templates
 from weft.cli.words import AsJson, StorePlace
 
 if TYPE_CHECKING:
@@ -25,7 +29,13 @@ if TYPE_CHECKING:
 traces = typer.Typer(help="Judge and measure traces of agents.", no_args_is_help=True)
 traces.command(name="graphs")(graphs)
 traces.command(name="template")(template)
+traces.command(name="learn")(learn)
+traces.command(name="surprise")(surprise)
+traces.command(name="automaton")(automaton)
+traces.command(name="templates")(templates)
 traces.command(name="causes")(causes)
+traces.command(name="probe")(probe)
+traces.command(name="generate")(generate)
 
 SHOWN = 50
 """Findings that are printed for a person."""
@@ -83,6 +93,40 @@ def check_(
         print(_sum(len(history), found))
     if found:
         raise typer.Exit(1)
+
+
+@traces.command(name="import")
+@reported
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Spans: OTLP (JSON, lines, .pb), or a framework's own JSON.")
+    ],
+    store: StorePlace = None,
+    json: AsJson = False,
+) -> None:
+    """Write traces of other frameworks into a store, as runs that are over: show, graph and query them like any other.
+
+    What is imported says so: its version is `imported`, its source names the file. A file that is imported again
+    changes nothing.
+    """
+    from weft.cli.host import say
+    from weft.cli.look import ask
+    from weft.trace.imported import Imported, import_spans
+    from weft.trace.spans import read_spans
+
+    read = [(file, read_spans(file)) for file in files]
+
+    async def work(opened: Store) -> list[Imported]:
+        return [await import_spans(opened, spans, f"imported from {file}") for file, spans in read]
+
+    reports = ask(store, work)
+    runs = [run for one in reports for run in one.runs]
+    known = [run for one in reports for run in one.known]
+    effects = sum(one.effects for one in reports)
+    there = f"; {len(known):,} were there already" if known else ""
+    for run in [] if json else runs:
+        print(run)
+    say({"runs": runs, "known": known, "effects": effects}, f"{len(runs):,} runs, {effects:,} effects{there}", json)
 
 
 @traces.command(name="turns")

@@ -37,6 +37,9 @@ def worker(
     grace: Annotated[float | None, typer.Option(help="Seconds that steps get to end in. Default: 30.")] = None,
     host: Annotated[str | None, typer.Option(help="Of /healthz, /readyz and /metrics. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Of the same. Default: none are served.")] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send the spans of what ends here to this collector.")
+    ] = None,
     web: Annotated[
         int | None, typer.Option(metavar="PORT", help="Serve the page, too, at this port of --host.")
     ] = None,
@@ -54,7 +57,7 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     given = {
         "queues": names, "slots": slots, "store": store, "durability": durability, "heartbeat": heartbeat,
-        "grace": grace, "host": host, "port": port, "web": web,
+        "grace": grace, "host": host, "port": port, "web": web, "otlp": otlp,
     }  # fmt: skip
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -88,6 +91,7 @@ def submit(
     Its rights are settled here, as for `weft run`; paths mean this folder, wherever it is executed.
     """
     import asyncio
+    import os
 
     from weft.cli.load import arguments, find
     from weft.cli.render import out
@@ -95,12 +99,14 @@ def submit(
     from weft.core.codec import to_plain
     from weft.core.errors import Divergence, RunMoved, StoreError
     from weft.core.queue import find_queue
+    from weft.core.traceparent import told_by
     from weft.runtime.runtime import Runtime
 
     policy = whole_policy(policy_of(base, everything, allow, asks, deny, budget))
     workflow = find(target)
     args, kwargs = arguments(workflow, list(input or ()))
-    chosen = workflow.options(key=key, queue=find_queue(queue), priority=priority, tenant=tenant)
+    caller = told_by(os.environ.get("TRACEPARENT"))
+    chosen = workflow.options(key=key, queue=find_queue(queue), priority=priority, tenant=tenant, caller=caller)
 
     async def main() -> tuple[str, Any]:
         async with Runtime(store or default_store(), policy=policy) as runtime:

@@ -73,6 +73,9 @@ class Crossing(Protocol):
     def brings(self, label: Label) -> None:
         """Its outcome carries this, too."""
 
+    async def traceparent(self) -> str:
+        """The trace context of this step (`weft.core.traceparent`), for those whom it asks."""
+
     def at_leave(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do this when the process leaves this runtime: at its end, paused, or with the runtime."""
 
@@ -136,6 +139,12 @@ def closer(action: str, resource: str, instead: str) -> None:
     here = crossing()
     if here is not None:
         here.closer(Request(action, resource), instead)
+
+
+async def traceparent() -> str | None:
+    """What to tell those who are asked here of the trace that this belongs to; None outside a process."""
+    here = crossing()
+    return None if here is None else await here.traceparent()
 
 
 def again() -> bool:

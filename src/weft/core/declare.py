@@ -26,6 +26,7 @@ from weft.core.queue import Queue
 from weft.core.resources import Resources, resources_of
 from weft.core.retry import Retry
 from weft.core.sealed import Labelled, closed, held, opened_args
+from weft.core.traceparent import read
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -311,6 +312,7 @@ class Workflow(Generic[P, R]):
         self.id: str | None = None
         self.rights: tuple[str, ...] | None = None
         self.budget: Budget | None = None
+        self.caller = ""
         self.signature = inspect.signature(fn)
         self.names = tuple(self.signature.parameters)
         update_wrapper(self, fn)
@@ -342,9 +344,11 @@ class Workflow(Generic[P, R]):
         id: str | None = None,
         rights: Sequence[str] | None = None,
         budget: Budget | None = None,
+        caller: str | None = None,
     ) -> Workflow[P, R]:
         """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`,
-        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`.
+        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`. `caller`: a W3C
+        traceparent; a run that is started so belongs to that trace.
 
         `rights`: capabilities such as "read:./docs". A child gets these of its parent's and no others (default: all
         that may be handed on); a run gets them besides its policy. `budget`: what it and its children may spend."""
@@ -356,6 +360,9 @@ class Workflow(Generic[P, R]):
         changed.id = id or self.id
         changed.rights = self.rights if rights is None else tuple(rights)
         changed.budget = budget or self.budget
+        if caller:
+            read(caller)
+            changed.caller = caller.strip()
         return changed
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -417,3 +417,10 @@ class InputNeeded(WeftError):
 
 class GitError(WeftError):
     """A git repository could not be read."""
+
+
+OURS = (
+    *(BudgetExceeded, Cancelled, CrashLoop, Deadlock, Divergence, Nondeterminism, NoProcess, NotStorable, StoreError),
+    *(UnknownType, InputNeeded),
+)
+"""What ends the program, or is for it to handle: never told to a model in place of being raised."""

@@ -40,6 +40,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What carries which label, and where it may go."""
     approvals: Approvals | None = None
     """How its approvals are asked for."""
+    caller: str = ""
+    """Trace context (`weft.core.traceparent`) of whoever started the run from outside."""
 
 
 encode_image = msgspec.msgpack.Encoder().encode

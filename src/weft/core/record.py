@@ -102,6 +102,8 @@ class Outcome(Record, tag="o"):
     after: int = 0
     """Number of the effect that was issued before it in the same line; of the first in a line: the last one that
     whoever started the line had issued by then. 0: none."""
+    begun: float | None = None
+    """Of the first effect in a line that the body started: when it did that, by its clock."""
     spent: dict[str, float] | None = None
     """Of a step: what it said that it spent (`weft.charge`), by kind; None: it said nothing."""
 
@@ -121,6 +123,7 @@ class Started(Record, tag="s"):
     issued: float = 0.0
     line: tuple[int, ...] = ()
     after: int = 0
+    begun: float | None = None
     """These as in Outcome."""
 
 

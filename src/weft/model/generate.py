@@ -7,9 +7,11 @@ Its outcome is the whole `Reply`, streamed or not, so a replay never generates a
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,8 @@ from weft.core.content import Text
 from weft.core.declare import primitive
 from weft.core.errors import (
     AnswerMisfit,
+    BadInput,
+    EngineUnfit,
     KeyRefused,
     ModelBusy,
     ModelCrashed,
@@ -38,7 +42,11 @@ from weft.model.repair import repair
 from weft.model.request import Reply, Request, Usage
 from weft.model.spec import Local, Remote, Script, Where, where
 from weft.runtime.effects import charge, hold_back
+from weft.runtime.guard import exempt
 
+log = logging.getLogger("weft.model")
+
+_NOT_EXACT = "the same tokens every time can't be promised here"
 ANSWER = 4096
 """Tokens that are reserved for the answer of a hosted model if no `max_tokens` is given."""
 TRANSIENT = (ModelBusy, ModelUnavailable, ModelTimeout, ModelCrashed)
@@ -131,13 +139,41 @@ async def _reply(found: Where, request: Request, told: channel.Channel | None) -
         case Local():
             reply = await _local(found, asked, told)
         case Remote():
+            if request.deterministic is True:
+                raise BadInput(
+                    f"{found.resource} can't promise the same tokens every time; ask the embedded engine, leave "
+                    "deterministic out, or write deterministic='try'"
+                )
             reply = await _remote(found, asked, told)
+    if request.deterministic == "try" and not isinstance(found, Local | Script):
+        mended = [*mended, _NOT_EXACT]
     return msgspec.structs.replace(reply, lost=(*reply.lost, *mended)) if mended else reply
 
 
 async def _local(found: Local, request: Request, told: channel.Channel | None) -> Reply:
-    """By the embedded engine, which enforces schemas and nothing else."""
-    engine = await asyncio.to_thread(found.engine)
+    """By the embedded engine; where that does not fit the library, by the library's own server."""
+    from weft.model.embedded import answered
+
+    try:
+        host = await asyncio.to_thread(found.host)
+    except EngineUnfit as error:
+        if request.deterministic is True:
+            raise
+        _warn_once(str(error))
+        reply = await _served(found, request, told)
+        return msgspec.structs.replace(reply, lost=(*reply.lost, _NOT_EXACT)) if request.deterministic else reply
+    return await answered(found, host, request, told)
+
+
+@cache
+def _warn_once(why: str) -> None:
+    with exempt():  # a log record has a time
+        log.warning("the wheel's own server answers instead of the local engine, with fewer features: %s", why)
+
+
+async def _served(found: Local, request: Request, told: channel.Channel | None) -> Reply:
+    """By the wheel's own server, which enforces schemas and nothing else."""
+    engine = await asyncio.to_thread(found.server)
     address = await asyncio.to_thread(engine.address)
     server = Server(f"{address.url}/v1", address.key, found.name, request.timeout)
     asked = constrain.constrained(request)

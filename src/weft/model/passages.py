@@ -22,8 +22,7 @@ import msgspec
 from weft.core.crossing import crossing
 from weft.core.declare import primitive
 from weft.core.errors import BadInput
-from weft.core.whole import write_whole
-from weft.model.catalogue import models_dir
+from weft.model.engine import kept
 from weft.model.engine.calibrate import Known, calibrated, machine
 from weft.model.engine.exact import Exact, Generation
 from weft.model.engine.local import LocalEngine
@@ -149,8 +148,8 @@ class _Desk:
             await _end(self._idle.popitem(last=False)[1])
         exact = self._by_regime.setdefault(known.quick, Exact(self.engine, known=known))
         prompt = await self.engine.tokenize(asked.prompt)
-        kept = _file(asked, so_far) if so_far.machine == here else None
-        saved = await asyncio.to_thread(_bytes, kept) if kept is not None else b""
+        place = _file(asked, so_far) if so_far.machine == here else None
+        saved = await asyncio.to_thread(kept.read, place) if place is not None else b""
         try:
             generation = await exact.begin(prompt, asked.limit, asked.sampling, written=so_far.tokens, saved=saved)
         except BadInput:
@@ -165,12 +164,12 @@ class _Desk:
 
     async def put_back(self, asked: Asked, before: SoFar, after: SoFar, generation: Generation, exact: Exact) -> None:
         """Let it wait for its next passage, its cells saved."""
-        await asyncio.to_thread(_file(asked, before).unlink, missing_ok=True)
+        await asyncio.to_thread(kept.drop, _file(asked, before))
         if after.done:
             await exact.end(generation)
             return
         exact.rest(generation)
-        await asyncio.to_thread(_keep, _file(asked, after), await exact.save(generation))
+        await asyncio.to_thread(kept.keep, _file(asked, after), await exact.save(generation))
         key = _key(asked, after)
         if key in self._idle:  # another run writes the same
             await exact.end(generation)
@@ -217,20 +216,4 @@ def _key(asked: Asked, so_far: SoFar) -> str:
 
 
 def _file(asked: Asked, so_far: SoFar) -> Path:
-    return models_dir() / "cells" / f"{_key(asked, so_far)}.kv"
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _keep(path: Path, cells: bytes) -> None:
-    """For this user's eyes only. It may be lost: then the cells are computed again."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, cells)
-    except OSError:
-        path.unlink(missing_ok=True)
+    return kept.place_of(_key(asked, so_far))

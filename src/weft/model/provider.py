@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlencode
 
 import msgspec
@@ -26,12 +26,17 @@ from weft.core.retry import Retry
 from weft.model import scripted
 from weft.model.answer import Shape, parse, schema_of
 from weft.model.catalogue import DEFAULT
+from weft.model.engine.protocol import Sampling
+from weft.model.engine.subtasks import Limits, Solved, Tool
 from weft.model.engine.threads import Woven
 from weft.model.generate import RETRY, generate
 from weft.model.message import Message, Parts, conversation
 from weft.model.request import Reply, Request
 from weft.model.spec import CONTEXT, SLOTS, Local, where
 from weft.model.stream import Stream
+
+if TYPE_CHECKING:
+    from weft.model.streams import Column, Grid
 
 
 @runtime_checkable
@@ -83,8 +88,8 @@ class Asked:
         `schema` (a type or a JSON schema) is enforced, and `.data` holds the value; an answer that does not fit goes
         back to the model with what is wrong, up to `mends` times. `tools` may be called: `.calls` holds the calls,
         nothing is carried out. The other settings are those of `weft.model.Request`: `tool_choice`, `parallel`,
-        `max_tokens`, `temperature`, `top_p`, `top_k`, `stop`, `seed`, `effort`, `logprobs`, `score`, `timeout` (in
-        seconds), `cached`, `extra`.
+        `max_tokens`, `temperature`, `top_p`, `top_k`, `stop`, `seed`, `effort`, `deterministic`, `logprobs`,
+        `score`, `timeout` (in seconds), `cached`, `extra`.
 
         Raises PromptTooLong, ModelTimeout, ModelBusy, ModelCrashed (the next call starts the engine again),
         ModelUnavailable, KeyRefused, UnknownModel, AnswerMisfit for answers that do not fit, and ModelError for other
@@ -219,6 +224,39 @@ class Model(Asked):
 
         asked = asked_of(stop, max_tokens, temperature, top_p, top_k, seed, timeout)
         return await written(self.spec, prefix, tuple(outlines), asked, **self._options)
+
+    def streams(self, columns: Sequence[Column], prefix: str = "") -> Grid:
+        """Several streams after a common `prefix`, of which the model reads some and writes others at the same time, a
+        token of each in a row: ``async with model.streams([Column("user", "User:"), Column("answer", "Answer:",
+        writes=True)]) as grid``. See `weft.model.streams`; only the embedded engine has them. Raises BadInput."""
+        from weft.model.streams import Grid, look, opened_of
+
+        if not self.embedded:
+            raise BadInput(f"the model {self.spec!r} is none of the embedded engine, and no other has streams")
+        return Grid(self.spec, opened_of(columns, prefix), look.options(**self._options))
+
+    async def subtasks(
+        self,
+        prompt: str,
+        tools: Sequence[Tool] = (),
+        *,
+        limits: Limits | None = None,
+        stack: int = 2,
+        room: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Solved:
+        """Reason after `prompt` (as it is: no chat template) as a tree of subtasks in one JSON text, with tool calls in
+        its middle; finished subtasks are dropped from the cells, so the text may be many times longer than what fits.
+        Tools are called by the workflow, so they are journaled. `stack`: how many finished lists stay in the cells;
+        `room`: the most cells. See `weft.model.engine.subtasks`; only the embedded engine can. Raises BadInput,
+        OutOfCells."""
+        from weft.model.subtasks import Asked, solved
+
+        if not self.embedded:
+            raise BadInput(f"the model {self.spec!r} is none of the embedded engine, and no other has subtasks")
+        asked = Asked(prompt, limits or Limits(), stack, room, Sampling(temperature, seed=seed))
+        return await solved(self.spec, asked, tools, **self._options)
 
     async def ask_all(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         from weft.model.batch import offered, run_batch

@@ -38,6 +38,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long to reason."""
     logprobs: int | None = None
     """How many likely tokens to tell at each place."""
+    deterministic: bool | Literal["try"] = False
+    """Whether the same tokens must come whatever else goes on at the time, which only the embedded engine can promise;
+    others refuse it. "try": where nobody can, ask all the same, and say so in `Reply.lost`."""
     score: list[str] = []
     """Labels whose log-probabilities are wanted."""
     timeout: float = 600.0

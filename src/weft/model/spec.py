@@ -20,7 +20,7 @@ from weft.core.errors import BadInput
 from weft.core.pattern import url_resource
 from weft.model.catalogue import find
 from weft.model.dialect import DIALECTS, Dialect, dialect
-from weft.model.engine import LlamaServer, shared_server
+from weft.model.engine import Host, LlamaServer, shared_host, shared_server
 from weft.model.fetch import fetch
 
 SLOTS = 4
@@ -53,8 +53,12 @@ class Local(msgspec.Struct, frozen=True):
         """Its file, fetched if need be."""
         return Path(authorised("file.read", self.name)) if self.file else fetch(self.name)
 
-    def engine(self) -> LlamaServer:
-        """The server that has it, started or not. Fetches the model."""
+    def host(self) -> Host:
+        """The engine that has it, started. Fetches the model. Raises EngineUnfit where the library is another one."""
+        return shared_host(self.path(), name=Path(self.name).name, slots=self.slots, context=self.context)
+
+    def server(self) -> LlamaServer:
+        """The wheel's own server, started or not, for where the engine does not fit. Fetches the model."""
         return shared_server(self.name, self.path(), self.slots, self.context)
 
 

@@ -19,6 +19,7 @@ from weft.core.errors import BadInput, EngineUnfit, ModelError, ModelUnavailable
 from weft.model.client import Server, exchange
 from weft.model.dialect import Call, Dialect
 from weft.model.dialect.chat import Embedded
+from weft.model.engine.local import LocalEngine
 from weft.model.engine.opening import shared_engine
 from weft.model.engine.protocol import Sampling
 from weft.model.engine.threads import (
@@ -79,6 +80,17 @@ def _cost(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] = ()) -> 
     return {"tokens": usage.input + usage.output} | ({"money": price} if price else {})
 
 
+async def engine_of(found: Local) -> LocalEngine:
+    """The engine for what drives sequences itself: threads, streams, subtasks. Raises EngineUnfit, ModelUnavailable."""
+    try:
+        path = await asyncio.to_thread(found.path)
+        cells = found.context * found.slots
+        return await shared_engine(path, name=found.name, cells=cells, sequences=_SEQUENCES)
+    except (ModelUnavailable, EngineUnfit):
+        charge(tokens=0, money=0)
+        raise
+
+
 @primitive(name="threads", role="generation", effect="pure", needs=_needs, cost=_cost)
 async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] = ()) -> Woven:
     """Threads by the embedded engine: a journaled step. `Model.threads` calls it. Without `heads`, the model outlines
@@ -86,13 +98,7 @@ async def threads(spec: str, prompt: str, asked: Asked, heads: tuple[str, ...] =
     found = where(spec)
     if not isinstance(found, Local):
         raise BadInput(f"the model {spec!r} is none of the embedded engine")
-    try:
-        path = await asyncio.to_thread(found.path)
-        cells = found.context * found.slots
-        engine = await shared_engine(path, name=found.name, cells=cells, sequences=_SEQUENCES)
-    except (ModelUnavailable, EngineUnfit):
-        charge(tokens=0, money=0)
-        raise
+    engine = await engine_of(found)
     begin = [] if engine.hello.begin is None else [engine.hello.begin]
     tokens = begin + await engine.tokenize(prompt, special=True)
     sequence = await engine.sequence("threads")
@@ -112,7 +118,7 @@ async def complete(spec: str, prompt: str, asked: Asked) -> Written:
     found = where(spec)
     match found:
         case Local():
-            address = await asyncio.to_thread(lambda: found.engine().address())
+            address = await asyncio.to_thread(lambda: found.server().address())
             server = Server(f"{address.url}/v1", address.key, found.name, asked.timeout)
             spoken: Dialect = Embedded()
         case Remote(speaks="openai"):

@@ -30,6 +30,7 @@ from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
 from weft.runtime.pending import Pending
 from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
+from weft.runtime.tracing import traceparent_of
 
 if TYPE_CHECKING:
     from weft.runtime.ends import Leaving
@@ -248,6 +249,9 @@ class Execution(Pending):
     def hold_back(self, seconds: float) -> None:
         if self.ticket is not None:
             self.ticket.gate.pause(seconds)
+
+    async def traceparent(self) -> str:
+        return await traceparent_of(self.process, self.number)
 
     def at_leave(self, do: Leaving) -> None:
         self.process.runtime.ends.at_leave(self.process.id, do)

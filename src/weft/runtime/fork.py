@@ -111,6 +111,7 @@ def forked(
                 issued=chosen.issued,
                 line=chosen.line,
                 after=chosen.after,
+                begun=chosen.begun,
             )
         )
     return kept

@@ -81,15 +81,17 @@ class BodyTask(asyncio.Task[Any]):
     number: int
     line: tuple[int, ...]
     last: int
-    """Its line of control (`weft.core.record.Outcome.line`), and the last effect that was issued in or before it."""
+    begun: float | None
+    """Its line of control (`weft.core.record.Outcome.line`); the last effect that was issued in or before it; when it
+    was started, until its first effect."""
 
     def __hash__(self) -> int:
         return self.number
 
 
-Line = tuple[tuple[int, ...], int]
-"""(`line`, `after`) of `weft.core.record.Outcome`."""
-NOWHERE: Line = ((), 0)
+Line = tuple[tuple[int, ...], int, float | None]
+"""(`line`, `after`, `begun`) of `weft.core.record.Outcome`."""
+NOWHERE: Line = ((), 0, None)
 
 
 def follow(number: int) -> Line:
@@ -99,7 +101,8 @@ def follow(number: int) -> Line:
     if task is None:
         return NOWHERE
     after, task.last = task.last, number
-    return task.line, after
+    begun, task.begun = task.begun, None
+    return task.line, after, begun
 
 
 class BodyFuture(asyncio.Future[Any]):
@@ -199,6 +202,7 @@ class BodyLoop:
         self.lines += 1  # not `numbered`: a replay makes fewer futures
         maker: Any = asyncio.current_task(self) if self.is_running() else None  # type: ignore[arg-type]
         task.line, task.last = ((self.lines,), 0) if maker is None else ((*maker.line, self.lines), maker.last)
+        task.begun = None if maker is None else self.boundary.clock
         self.born.append(weakref.ref(task))
         if len(self.born) > self.census:
             self.born = [ref for ref in self.born if ref() is not None]

@@ -406,6 +406,7 @@ class Inner:
         self.resources = outer.resources
         self.priority = outer.priority
         self.took = outer.took
+        self.traceparent = outer.traceparent
         self.at_leave = outer.at_leave
         self.brings = outer.brings
         self.requests = [one for need in needs for one in need.asked(arguments, self.workspace)]

@@ -74,14 +74,17 @@ class Rights:
         policy = self.policy
         extra = (*granted.get(), *workflow.rights) if workflow.rights is not None else granted.get()
         key = (workflow.name, workflow.version, extra, workflow.budget)
-        known = self._roots.get(key)
+        known = None if workflow.caller else self._roots.get(key)
         if known is not None:
             hash, data = known
             self.runtime.journal.batch.images[hash] = data  # others may have deleted it with the last run that had it
             return hash
         if extra:
             policy |= Policy(allow=extra)
-        hash = self._keep(self._given(policy, workflow.name, workflow.version, tighter(workflow.budget, policy.budget)))
+        image = self._given(policy, workflow.name, workflow.version, tighter(workflow.budget, policy.budget))
+        if workflow.caller:
+            return self._keep(replace(image, caller=workflow.caller))
+        hash = self._keep(image)
         if "expires=" not in " ".join((*policy.allow, *policy.ask, *policy.deny)):  # counted from each start
             self._roots[key] = hash, self.runtime.journal.batch.images[hash]
         return hash
@@ -111,6 +114,7 @@ class Rights:
             labels=holder.image.labels,
             clear=holder.image.clear,
             approvals=holder.image.approvals,
+            caller=holder.image.caller,
         )
 
     def of_exec(self, process: Process, workflow: Workflow[..., object], number: int) -> tuple[bytes, str]:

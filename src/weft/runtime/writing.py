@@ -55,7 +55,9 @@ class Writing:
             usage,
             role,
             issued,
-            *line,
+            line[0],
+            line[1],
+            line[2],
             spent,
         )
         self.append(record)

@@ -22,7 +22,7 @@ _HOMES = {
     "ToolResult": "core.content", "ToolRetry": "tool.failure", "ToolSpec": "core.content", "Toolset": "tool.toolset",
     "tool": "tool.declare",
 }  # fmt: skip
-_TOOLS = ("builtin", "files", "git", "http", "mcp", "output", "python", "sandbox", "shell")
+_TOOLS = ("builtin", "files", "folding", "git", "http", "mcp", "output", "python", "sandbox", "shell")
 
 __all__ = [*sorted(_HOMES)]
 

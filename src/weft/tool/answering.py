@@ -17,9 +17,9 @@ import msgspec
 from weft.core.approvals import Approvals
 from weft.core.boundary import boundary
 from weft.core.content import ToolCall, ToolResult
-from weft.core.errors import BadInput, Denied, NoProcess
+from weft.core.errors import OURS, BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
-from weft.tool.failure import OURS, ToolRetry, told
+from weft.tool.failure import ToolRetry, told
 from weft.tool.parameters import Misfit, as_object
 from weft.tool.result import json_of, parts_of
 
@@ -36,7 +36,7 @@ async def carry_out(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Rep
     """See `Tool.call`."""
     result = await _looked_at(tool, call, deps, report)
     if isinstance(result, ToolCall):
-        result = await _result(tool, result, deps, report, where)
+        result = await tool.work(result, deps, report, where)
     for hook in tool.after:
         seen = hook(call, result, in_body(call.id, deps, report))
         changed = await seen if inspect.isawaitable(seen) else seen
@@ -77,7 +77,8 @@ def _checked(changed: Any, hook: Any, kind: type) -> Any:
     return changed
 
 
-async def _result(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report | None, where: str) -> ToolResult:
+async def worked(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report | None, where: str) -> ToolResult:
+    """See `Tool.work`."""
     process = boundary()
     try:
         arguments = tool.parameters.read(call.arguments)

@@ -215,6 +215,12 @@ class Tool(Step[P, R]):
 
         return carry_out(self, call, deps, report, where)
 
+    def work(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
+        """What a call comes to between its hooks."""
+        from weft.tool.answering import worked
+
+        return worked(self, call, deps, report, where)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         process = boundary()
         if process is None:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from weft.core.boundary import boundary
 from weft.core.errors import (
-    BudgetExceeded,
-    Cancelled,
-    CrashLoop,
-    Deadlock,
     Denied,
-    Divergence,
-    InputNeeded,
-    Nondeterminism,
-    NoProcess,
-    NotStorable,
     RemoteError,
     StepTimeout,
-    StoreError,
     UnknownOutcome,
-    UnknownType,
 )
 from weft.core.failure import text_of
 from weft.core.secret import Redactor
@@ -26,11 +15,6 @@ from weft.tool.parameters import Misfit
 
 LONGEST = 4_000
 """Characters of an error that a model is told."""
-OURS = (
-    *(BudgetExceeded, Cancelled, CrashLoop, Deadlock, Divergence, Nondeterminism, NoProcess, NotStorable, StoreError),
-    *(UnknownType, InputNeeded),
-)
-"""What ends the program, or is for it to handle: never told to a model in place of being raised."""
 
 
 class ToolRetry(Exception):

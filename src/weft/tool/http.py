@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from weft.core.boundary import boundary, place
-from weft.core.crossing import closer, further
+from weft.core.crossing import closer, further, traceparent
 from weft.core.declare import Primitive, Step
 from weft.core.errors import BadInput, Denied, MissingExtra, WeftError
 from weft.core.pattern import net_resource, url_resource
@@ -133,13 +133,17 @@ async def fetch(
     `body` may be bytes, text, or a dict or list that is sent as JSON. GET, HEAD and OPTIONS change nothing, PUT and
     DELETE may be repeated; any other method is never sent twice: say ``http.fetch.options(effect="idempotent")(...)``
     where it may be. A status of failure is an answer, not an error. `proxy` is the address of one to go through, which
-    must be allowed as well; it resolves names itself, so that what is denied as an address is not seen.
+    must be allowed as well; it resolves names itself, so that what is denied as an address is not seen. A process tells
+    the server its `traceparent` (W3C), unless `headers` has one.
 
     Raises Denied, also for a host that a redirect names; HttpError if there is no answer.
     """
     if not re.fullmatch("[A-Z]+", method.upper()) or method.upper() in ("CONNECT", "TRACE"):
         raise BadInput(f"{method!r} is no method for a fetch; give GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS")
-    exchange = _Exchange(_checked(url), method.upper(), _opened(headers or {}), _content(body), limit, proxy)
+    told = _opened(headers or {})
+    if "traceparent" not in told and (trace := await traceparent()) is not None:
+        told["traceparent"] = (trace, False)
+    exchange = _Exchange(_checked(url), method.upper(), told, _content(body), limit, proxy)
     try:
         async with asyncio.timeout(timeout) as clock:
             return await exchange.follow()

@@ -25,7 +25,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from weft.core.crossing import authorised, closer, crossing, workspace
+from weft.core.crossing import authorised, closer, crossing, traceparent, workspace
 from weft.core.declare import primitive
 from weft.core.errors import BadInput, StepTimeout
 from weft.core.pattern import shell_resource
@@ -116,6 +116,8 @@ async def run(
         _look_into(words, input)
     place = workspace() if folder is None else authorised("file.read", folder)
     program, environment = _program(words[0]), _environment(env or {})
+    if (trace := await traceparent()) is not None:
+        environment.setdefault("TRACEPARENT", trace)
     asked = resources_of(resources) or Resources()
     async with grouped(asked, "shell", argv=words) as group:
         running = _Running(limit, group)

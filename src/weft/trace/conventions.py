@@ -1,8 +1,8 @@
 """What one span says about agents, tools and memory, by the conventions that are in use.
 
 Those of OpenTelemetry for generative AI (schema below; all still in development), and, for who emits nothing else, the
-kinds of OpenInference. OpenTelemetry has words for records of a memory, but none for values that a program shares in
-other ways; for these Weft reads attributes of its own, on any span:
+kinds of OpenInference and of OpenLLMetry. OpenTelemetry has words for records of a memory, but none for values that a
+program shares in other ways; for these Weft reads attributes of its own, on any span:
 
 - `weft.read.<cell>` = value: the span read that at its start. `weft.write.<cell>` = value: it wrote that at its end.
 - events `weft.read` and `weft.write` with `weft.cell` and `weft.value`: the same, at the event's time.
@@ -37,7 +37,10 @@ DELETED = "(deleted)"
 LONGEST = 200
 """Values of more characters are kept as digests."""
 
-KINDS_OF_OPENINFERENCE = {"AGENT": "invoke_agent", "LLM": "chat", "TOOL": "execute_tool"}
+KINDS_OF_OPENINFERENCE = {
+    "AGENT": "invoke_agent", "LLM": "chat", "TOOL": "execute_tool", "EMBEDDING": "embeddings", "RETRIEVER": "retrieval",
+}  # fmt: skip
+KINDS_OF_OPENLLMETRY = {"agent": "invoke_agent", "tool": "execute_tool", "workflow": "invoke_workflow"}
 _CALL_OF_OPENINFERENCE = re.compile(
     r"llm\.output_messages\.(\d+)\.message\.tool_calls\.(\d+)\.tool_call\.(id|function\.name)"
 )
@@ -61,8 +64,9 @@ class Asked(NamedTuple):
 
 def operation(span: Span) -> str:
     """What kind of operation a span is, in OpenTelemetry's words; "" if it does not say."""
-    kind = span.attributes.get("openinference.span.kind", "")
-    return str(span.attributes.get(OPERATION) or KINDS_OF_OPENINFERENCE.get(kind, ""))
+    found = span.attributes
+    inferred = KINDS_OF_OPENINFERENCE.get(found.get("openinference.span.kind", ""), "")
+    return str(found.get(OPERATION) or inferred or KINDS_OF_OPENLLMETRY.get(found.get("traceloop.span.kind", ""), ""))
 
 
 def is_agent(span: Span) -> bool:
@@ -80,12 +84,15 @@ def is_call(span: Span) -> bool:
 def agent(span: Span) -> str | None:
     found = span.attributes
     name = found.get(AGENT_ID) or found.get(AGENT_NAME) or found.get("agent.name")
+    if not name and found.get("traceloop.span.kind") == "agent":
+        name = found.get("traceloop.entity.name")
     return str(name) if name else None
 
 
 def tool(span: Span) -> str:
     found = span.attributes
-    return str(found.get(TOOL_NAME) or found.get("tool.name") or span.name.removeprefix("execute_tool "))
+    name = found.get(TOOL_NAME) or found.get("tool.name") or found.get("traceloop.entity.name")
+    return str(name or span.name.removeprefix("execute_tool "))
 
 
 def call_id(span: Span) -> str:

@@ -47,7 +47,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     one: str | None
     other: str | None
     path: tuple[int, ...]
-    """Numbers of the effects that lead to it: of the spawn in the uppermost process, …, its own."""
+    """Numbers of the effects that lead to it, of the spawn in the uppermost process, …, its own; the larger one where
+    two effects are aligned whose numbers differ."""
     place: str = ""
 
 
@@ -109,7 +110,7 @@ class _Pair:
         mine, theirs = await _made(self.store, one), await _made(self.other, other)
         self._process(rows, path)
         for a, b in aligned(mine, theirs):
-            number = a.number if a is not None else b.number if b is not None else 0
+            number = max(each.number for each in (a, b) if each is not None)
             self._effect(a, b, (one, other), (*path, number))
             if a is not None and b is not None and a.kind == "spawn" and a.child and b.child:
                 await self.compare(a.child, b.child, (*path, number))

@@ -91,6 +91,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a spawn and of the wait for a child: the process."""
     line: tuple[int, ...] = ()
     after: int = 0
+    begun: float | None = None
     """As in `weft.core.record.Outcome`."""
 
     @property
@@ -165,6 +166,14 @@ async def read_effects(
     """The effects of one process in the order in which their outcomes reached the program, from record `first` on; then
     those in flight. `timers`: asyncio's own, too. `over`: when the process ended, if it did: what is in flight
     then was cancelled."""
+    async for node, _ in read_with_records(store, run, first, timers=timers, over=over):
+        yield node
+
+
+async def read_with_records(
+    store: Store, run: str, first: int = 0, *, timers: bool = False, over: float | None = None
+) -> AsyncIterator[tuple[Node, Outcome | Started]]:
+    """The same, each with the record that tells of it, for who wants what went in and came out of all of them."""
     open: dict[int, tuple[int, Started]] = {}
     async for number, record in read_records(store, run, first):
         if type(record) is Started:
@@ -172,9 +181,9 @@ async def read_effects(
         elif type(record) is Outcome:
             open.pop(record.effect, None)
             if timers or record.kind != "timer":
-                yield await node_of(store, run, number, record)
+                yield await node_of(store, run, number, record), record
     for number, begun in open.values():
-        yield flying_node(run, number, begun, over)
+        yield flying_node(run, number, begun, over), begun
 
 
 async def node_of(store: Store, run: str, number: int, record: Outcome) -> Node:
@@ -192,7 +201,7 @@ async def node_of(store: Store, run: str, number: int, record: Outcome) -> Node:
         status="ok" if record.ok else "failed",
         error="" if record.ok else error_text(await bytes_of(store, record.value)),
         attempts=record.attempts, spent=spent, input_tokens=usage[0], output_tokens=usage[1], model=model,
-        usage=record.usage, child=_child(record), line=record.line, after=record.after,
+        usage=record.usage, child=_child(record), line=record.line, after=record.after, begun=record.begun,
     )  # fmt: skip
 
 
@@ -202,7 +211,7 @@ def flying_node(run: str, number: int, record: Started, over: float | None = Non
     return Node(
         run=run, effect=record.effect, seq=number, parent=run, kind=kind, exact=record.kind, name=record.name,
         place=record.place, issued=record.issued or record.at, started=record.at, ended=over,
-        status="running" if over is None else "cancelled", line=record.line, after=record.after,
+        status="running" if over is None else "cancelled", line=record.line, after=record.after, begun=record.begun,
     )  # fmt: skip
 
 
@@ -271,7 +280,7 @@ def _row_error(row: ProcessRow) -> str:
     if row.error is None:
         return ""
     value = from_column(row.error)
-    return "an error of many words" if isinstance(value, Blob) else error_text(value)
+    return "(a large error)" if isinstance(value, Blob) else error_text(value)
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -318,12 +327,13 @@ async def read_page(
     return Page(found, None)
 
 
-async def read_body(store: Store, run: str, effect: int) -> Body:
-    """What went into an effect and came out. Raises StoreError if the run has no such effect."""
+async def read_body(store: Store, run: str, effect: int, first: int = 0) -> Body:
+    """What went into an effect and came out; it is looked for from record `first` on. Raises StoreError if the run has
+    no such effect there."""
     attempts: list[tuple[int, float, Any]] = []
     decisions: list[Decision] = []
     begun: Started | None = None
-    async for _, record in read_records(store, run):
+    async for _, record in read_records(store, run, first):
         match record:
             case Attempt(effect=number) if number == effect:
                 error = decode_plain(await bytes_of(store, record.error))

@@ -1,8 +1,9 @@
-"""Spans from files: OTLP's JSON, lines of it, and the JSON that OpenTelemetry's SDKs print.
+"""Spans from files: OTLP's JSON and protobuf, the JSON that OpenTelemetry's SDKs print, and other frameworks' own.
 
 Read are: the OTLP/JSON encoding of traces (`{"resourceSpans": [...]}`, one or one a line, as the collector's file
-exporter writes), single spans in that encoding, and spans as `ReadableSpan.to_json()` of the Python SDK and its
-console exporter write them; values follow one another or stand in lists.
+exporter writes), single spans in that encoding, spans as `ReadableSpan.to_json()` of the Python SDK and its console
+exporter write them, and the forms of `weft.trace.foreign`; values follow one another or stand in lists. A file whose
+name ends in `.pb` is OTLP in protobuf.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from weft.core.errors import BadInput
+from weft.core.errors import BadInput, MissingExtra
+from weft.trace.foreign import foreign, is_foreign
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OTLP = "resourceSpans"
@@ -28,7 +30,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """One span. Times are nanoseconds since 1970; `parent` is a span's id or None; `failed`: its status is an error."""
+    """One span. Times are nanoseconds since 1970; `parent` is a span's id or None; `failed`: its status is an error,
+    and `why` what it says of that; `kind`: OTLP's number (1 internal, 2 server, 3 client)."""
 
     trace: str
     id: str
@@ -39,12 +42,14 @@ class Span(msgspec.Struct, frozen=True):
     attributes: dict[str, Any]
     events: tuple[Event, ...] = ()
     failed: bool = False
+    why: str = ""
+    kind: int = 1
 
 
 def is_spans(value: Any) -> bool:
     """Whether a JSON value looks like spans, in any of the forms above."""
     first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, dict) and not {OTLP, "spanId", "context"}.isdisjoint(first)
+    return isinstance(first, dict) and (not {OTLP, "spanId", "context"}.isdisjoint(first) or is_foreign(first))
 
 
 def json_values(path: Path) -> Iterator[tuple[int, Any]]:
@@ -68,6 +73,8 @@ def json_values(path: Path) -> Iterator[tuple[int, Any]]:
 
 def read_spans(path: str | Path) -> list[Span]:
     """All spans of a file, by start. Raises BadInput with file and line."""
+    if Path(path).suffix == ".pb":
+        return sorted(_binary(Path(path)), key=lambda span: (span.start, span.end))
     spans: list[Span] = []
     for line, value in json_values(Path(path)):
         for one in value if isinstance(value, list) else [value]:
@@ -84,10 +91,36 @@ def _spans(value: Mapping[str, Any]) -> Iterator[Span]:
         for resource in value[OTLP]:
             for scope in resource.get("scopeSpans", ()):
                 yield from map(_otlp, scope.get("spans", ()))
+    elif is_foreign(value):
+        if (found := foreign(value)) is not None:
+            yield Span(*found[:7], failed=found.failed, why=found.why)
     elif "context" in value:
         yield _printed(value)
     else:
         yield _otlp(value)
+
+
+def _binary(path: Path) -> Iterator[Span]:
+    """The spans of a protobuf file. Raises BadInput, MissingExtra."""
+    try:
+        from google.protobuf.json_format import MessageToDict
+        from google.protobuf.message import DecodeError
+        from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+    except ImportError as error:
+        raise MissingExtra("OTLP as protobuf needs the extra `otel`: pip install 'weft[otel]'") from error
+    message = TracesData()
+    try:
+        message.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise BadInput(f"{path} can't be read as OTLP in protobuf: {error}") from None
+    for resource in message.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                plain = MessageToDict(span)  # its bytes are in base64, where OTLP's JSON has hexadecimal digits
+                plain |= {"traceId": span.trace_id.hex(), "spanId": span.span_id.hex()}
+                plain |= {"parentSpanId": span.parent_span_id.hex()}
+                plain |= {"startTimeUnixNano": span.start_time_unix_nano, "endTimeUnixNano": span.end_time_unix_nano}
+                yield _otlp(plain)
 
 
 def _otlp(span: Mapping[str, Any]) -> Span:
@@ -104,6 +137,7 @@ def _otlp(span: Mapping[str, Any]) -> Span:
         _attributes(span),
         events,
         span.get("status", {}).get("code") in (2, "STATUS_CODE_ERROR"),
+        str(span.get("status", {}).get("message") or ""),
     )
 
 
@@ -144,6 +178,7 @@ def _printed(span: Mapping[str, Any]) -> Span:
         _attributes(span),
         events,
         status.get("status_code") == "ERROR",
+        str(status.get("description") or ""),
     )
 
 

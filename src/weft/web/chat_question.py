@@ -99,6 +99,21 @@ class _Streamed(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
+class Hints(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The field `weft`: what the engine can do and the API has no word for."""
+
+    program: str = ""
+    priority: int = 0
+    last: bool = False
+    deterministic: bool = False
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Those of a program, as `Request.extra` says them."""
+        said = {"program": self.program, "priority": self.priority, "last": self.last}
+        return {name: value for name, value in said.items() if value}
+
+
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     messages: list[_Turn]
@@ -124,6 +139,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     modalities: list[str] | None = None
     store: bool | None = None
     service_tier: Literal["auto", "default"] | None = None
+    weft: Hints = Hints()
     # What concerns other machines than this one:
     user: str | None = None
     metadata: dict[str, str] | None = None
@@ -182,9 +198,10 @@ def read_question(content: bytes) -> Question:
         top_k=body.top_k,
         stop=[body.stop] if isinstance(body.stop, str) else body.stop or [],
         seed=body.seed,
+        deterministic=body.weft.deterministic,
         effort="low" if body.reasoning_effort == "minimal" else body.reasoning_effort,
         logprobs=max(1, body.top_logprobs or 0) if body.logprobs else None,
-        extra=extra,
+        extra={**extra, **body.weft.extra},
     )
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     return Question(body.model, request, bool(body.stream), usage, body.top_logprobs or 0)

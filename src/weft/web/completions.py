@@ -2,44 +2,50 @@
 
     {"prompt": "...", "weft": {"program": "agent-7", "priority": 1}}           what it said before stays in cells
     {"prompt": "...", "weft": {"threads": ["\\n1. First,", "\\n2. Then,"]}}    several places at once
+    {"prompt": "...", "weft": {"streams": [{"name": "user", "open": "User:", "say": "Hi"}, ...]}}   a row at a time
     {"prompt": "...", "weft": {"deterministic": true}}                         the same whatever else goes on
 
 POST /v1/programs/NAME {"tool": "run_tests"} tells what a program waits for, so that its cells are kept for as long as
-pays; DELETE /v1/programs/NAME that it is over. The engine is started when first asked.
+pays; DELETE /v1/programs/NAME that it is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
-from weft.model.engine.batching import Ask, Batcher, Generation
-from weft.model.engine.exact import Exact
-from weft.model.engine.local import LocalEngine
-from weft.model.engine.opening import open_engine
-from weft.model.engine.policies import Continuum, Reload
-from weft.model.engine.protocol import Feed, Sampling
+from weft.model.engine.asked import Ask
+from weft.model.engine.host import Host
+from weft.model.engine.protocol import Sampling
+from weft.model.engine.resumed import resumed
+from weft.model.engine.words import Words
 from weft.model.provider import Model
 from weft.model.spec import Local
+from weft.model.streams import Column
 from weft.web.chat_answer import framed
-from weft.web.chat_question import Refused
+from weft.web.chat_question import Hints, Refused
 
 
-class Hints(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The field `weft`."""
+class Streamed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One of several streams: `say` is to be read in one that the model does not write."""
 
-    program: str = ""
-    priority: int = 0
-    last: bool = False
-    deterministic: bool = False
-    threads: list[str] = []
+    name: str
+    open: str
+    writes: bool = False
+    say: str = ""
+
+
+class Several(Hints, frozen=True):
+    """The field `weft` of a completion: several texts at once, too."""
+
+    threads: tuple[str, ...] = ()
+    streams: tuple[Streamed, ...] = ()
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -61,7 +67,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     stream_options: StreamOptions | None = None
     n: int | None = None
     user: str | None = None
-    weft: Hints = Hints()
+    weft: Several = Several()
 
     @property
     def most(self) -> int:
@@ -87,16 +93,20 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "n": self.n not in (None, 1),
             "stop": len(self.stops) > 4 or not all(self.stops),
             "weft.threads": not len(self.weft.threads) <= 16 or not all(self.weft.threads),
+            "weft.streams": not len(self.weft.streams) <= 16
+            or any(each.say and each.writes for each in self.weft.streams),
             "stream_options": self.stream_options is not None and not self.stream,
         }
         for param, bad in wrong.items():
             if bad:
                 raise Refused(400, f"{param} is out of range", param=param)
-        kinds = [bool(self.weft.program or self.weft.priority), self.weft.deterministic, bool(self.weft.threads)]
-        if sum(kinds) > 1:
-            raise Refused(400, "use one of program, deterministic and threads", param="weft")
-        if self.weft.threads and self.stream:
-            raise Refused(400, "threads are answered whole; leave stream out", param="stream")
+        hints = self.weft
+        if sum(map(bool, (hints.extra, hints.deterministic, hints.threads, hints.streams))) > 1:
+            raise Refused(400, "use one of program, deterministic, threads and streams", param="weft")
+        if (hints.threads or hints.streams) and self.stream:
+            raise Refused(400, "threads and streams are answered whole; leave stream out", param="stream")
+        if hints.streams and self.stops:
+            raise Refused(400, "streams have no stop; leave it out", param="stop")
 
 
 class Usage(msgspec.Struct):
@@ -115,20 +125,18 @@ class Usage(msgspec.Struct):
 
 
 class Completions:
-    """Answers with engines of its own, opened when they are first needed. Close it."""
+    """Answers with the engine that chats have, too."""
 
     def __init__(self, local: Local, model: Model, name: str) -> None:
         self.name = name
         self._local, self._model = local, model
-        self._engines: dict[str, LocalEngine] = {}
-        self._opening = asyncio.Lock()
-        self._batcher: Batcher | None = None
-        self._exact: Exact | None = None
 
     async def whole(self, wanted: Wanted) -> dict[str, Any]:
         """A text completion."""
         if wanted.weft.threads:
             return await self._threads(wanted)
+        if wanted.weft.streams:
+            return await self._streams(wanted)
         usage, text, finish = Usage(), "", "stop"
         async with aclosing(self._written(wanted, usage)) as written:
             async for piece, ended in written:
@@ -149,17 +157,21 @@ class Completions:
 
     async def calls(self, program: str, tool: str) -> float:
         """A program waits for a tool. Returns for how many seconds its cells are kept."""
-        return (await self._batching()).calls(program, tool)
+        host = await self._host()
+
+        async def tell() -> float:
+            return host.batcher.calls(program, tool)
+
+        return await host.run(tell())
 
     async def forget(self, program: str) -> None:
-        (await self._batching()).forget(program)
+        """A program is over: its cells are given back."""
+        host = await self._host()
 
-    async def close(self) -> None:
-        if self._batcher is not None:
-            await self._batcher.close()
-        for engine in self._engines.values():
-            await engine.close()
-        self._engines.clear()
+        async def tell() -> None:
+            host.batcher.forget(program)
+
+        await host.run(tell())
 
     def _head(self) -> dict[str, Any]:
         made = int(time.time())
@@ -168,49 +180,23 @@ class Completions:
     # --- how it is written ----------------------------------------------------------------------------------
 
     async def _written(self, wanted: Wanted, usage: Usage) -> AsyncGenerator[tuple[str, str]]:
-        """Pieces of the text, the last with why it ended. What may yet be the beginning of a stop is held back."""
-        reader = codecs.getincrementaldecoder("utf-8")("replace")
-        held, finish = "", "length"
-        async with aclosing(self._tokens(wanted, usage)) as tokens:
-            async for words, ends in tokens:
-                if ends:
+        """Pieces of the text, the last with why it ended."""
+        host = await self._host()
+        words, finish = Words(wanted.stops), "length"
+        drawn = _verified if wanted.weft.deterministic else _drawn
+        async with aclosing(host.each(drawn(host, wanted, usage))) as tokens:
+            async for token in tokens:
+                if token is None:
                     finish = "stop"
                     break
-                held += reader.decode(words)
-                places = [held.find(stop) for stop in wanted.stops if stop in held]
-                if places:
-                    yield held[: min(places)], "stop"
-                    return
-                safe = len(held) - _begun(held, wanted.stops)
-                if safe:
-                    yield held[:safe], ""
-                    held = held[safe:]
-        yield held + reader.decode(b"", True), finish
-
-    async def _tokens(self, wanted: Wanted, usage: Usage) -> AsyncGenerator[tuple[bytes, bool]]:
-        """The bytes of each token, and whether it is one that ends the text."""
-        exact = await self._verifying() if wanted.weft.deterministic else None
-        batcher = None if exact is not None else await self._batching()
-        engine = self._engines["exact" if exact is not None else "batch"]
-        begin = [] if engine.hello.begin is None else [engine.hello.begin]
-        prompt = begin + await engine.tokenize(wanted.prompt, special=True)
-        usage.prompt = len(prompt)
-        if batcher is not None:
-            hints = wanted.weft
-            turn = batcher.generate(
-                Ask(prompt=prompt, most=wanted.most, program=hints.program, sampling=wanted.sampling,
-                    priority=hints.priority, last=hints.last)
-            )  # fmt: skip
-            source = _drawn(turn, usage)
-        else:
-            assert exact is not None
-            source = _verified(exact, prompt, wanted)
-        async with aclosing(source) as tokens:
-            async for token in tokens:
                 usage.drawn += 1
-                yield engine.piece(token), token in engine.end
-        if batcher is not None and turn.finish == "stop":
-            yield b"", True
+                piece = words.add(host.engine.piece(token))
+                if words.stopped:
+                    yield piece, "stop"
+                    return
+                if piece:
+                    yield piece, ""
+        yield words.end(), finish
 
     async def _threads(self, wanted: Wanted) -> dict[str, Any]:
         sampling = wanted.sampling
@@ -224,61 +210,64 @@ class Completions:
         more = {"usage": Usage(drawn=woven.count).plain(), "weft": {"threads": threads, "longest": woven.longest}}
         return {**self._head(), "choices": [choice], **more}
 
-    # --- engines ------------------------------------------------------------------------------------------------
+    async def _streams(self, wanted: Wanted) -> dict[str, Any]:
+        """Rows, `max_tokens` at most. The text of the answer is that of the first stream that is written."""
+        asked, sampling = wanted.weft.streams, wanted.sampling
+        columns = [
+            Column(each.name, each.open, each.writes, temperature=sampling.temperature, seed=sampling.seed + number)
+            for number, each in enumerate(asked)
+        ]
+        texts, rows = {each.name: "" for each in asked if each.writes}, 0
+        async with self._model.streams(columns, wanted.prompt) as grid:
+            for each in asked:
+                if each.say:
+                    grid.say(each.name, each.say)
+            async for some in grid.rows(wanted.most):
+                rows += len(some.rows)
+                texts = {name: text + some.texts[name] for name, text in texts.items()}
+            finish = "stop" if grid.idle else "length"
+        choice = {"index": 0, "text": next(iter(texts.values()), ""), "logprobs": None, "finish_reason": finish}
+        more = {"usage": Usage(drawn=rows * len(texts)).plain(), "weft": {"streams": texts, "rows": rows}}
+        return {**self._head(), "choices": [choice], **more}
 
-    async def _batching(self) -> Batcher:
-        async with self._opening:
-            if self._batcher is None:
-                slots, cells = 2 * self._local.slots, self._local.slots * self._local.context
-                engine = await self._open("batch", cells, slots, unified=True)
-                policy = Continuum(Reload(b=await _seconds_a_token(engine)))
-                self._batcher = Batcher(engine, policy, cells=cells, slots=slots, store=4 * cells)
-            return self._batcher
-
-    async def _verifying(self) -> Exact:
-        async with self._opening:
-            if self._exact is None:
-                slots = self._local.slots
-                self._exact = Exact(await self._open("exact", slots * self._local.context, slots, unified=False))
-            return self._exact
-
-    async def _open(self, use: str, cells: int, slots: int, unified: bool) -> LocalEngine:
-        path = await asyncio.to_thread(self._local.path)
-        engine = await open_engine(path, cells=cells, sequences=slots, unified=unified, name=self.name)
-        self._engines[use] = engine
-        return engine
+    async def _host(self) -> Host:
+        return await asyncio.to_thread(self._local.host)
 
 
-async def _drawn(turn: Generation, usage: Usage) -> AsyncGenerator[int]:
+# --- in the engine's own loop -----------------------------------------------------------------------------------------
+
+
+async def _prompt(host: Host, wanted: Wanted, usage: Usage) -> list[int]:
+    begin = [] if host.engine.hello.begin is None else [host.engine.hello.begin]
+    prompt = begin + await host.engine.tokenize(wanted.prompt, special=True)
+    usage.prompt = len(prompt)
+    return prompt
+
+
+async def _drawn(host: Host, wanted: Wanted, usage: Usage) -> AsyncGenerator[int | None]:
+    """The tokens of a turn in the batch; None at the end of a text that ends by itself."""
+    hints = wanted.weft
+    turn = host.batcher.generate(
+        Ask(prompt=await _prompt(host, wanted, usage), most=wanted.most, program=hints.program,
+            sampling=wanted.sampling, priority=hints.priority, last=hints.last)
+    )  # fmt: skip
     try:
         async for token in turn:
             usage.found = turn.turn.reused
             yield token
+        if turn.finish == "stop":
+            yield None
     finally:
         turn.cancel()  # of no effect if it is over
 
 
-async def _verified(exact: Exact, prompt: list[int], wanted: Wanted) -> AsyncGenerator[int]:
-    generation = await exact.begin(prompt, wanted.most, wanted.sampling)
-    try:
-        follow: AsyncIterator[list[int]] = exact.follow(generation)
-        async for tokens in follow:
-            for token in tokens:
-                yield token
-    finally:
-        await exact.end(generation)
-
-
-async def _seconds_a_token(engine: LocalEngine) -> float:
-    """What a token of a prompt takes now, by the clock."""
-    sequence = await engine.sequence()
-    began = time.monotonic()
-    await engine.step([Feed(sequence, [*range(100, 132)], "none", None)])
-    seconds = time.monotonic() - began
-    await sequence.close()
-    return seconds / 32
-
-
-def _begun(text: str, stops: list[str]) -> int:
-    """How much of the end of a text is the beginning of a stop."""
-    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+async def _verified(host: Host, wanted: Wanted, usage: Usage) -> AsyncGenerator[int | None]:
+    """The same for one that is to repeat itself exactly."""
+    prompt = await _prompt(host, wanted, usage)
+    exact = await host.exactly()
+    async with (
+        host.exact_places,
+        aclosing(resumed(exact, prompt, wanted.most, wanted.sampling, None, None)) as tokens,
+    ):
+        async for token in tokens:
+            yield None if token in exact.engine.end else token

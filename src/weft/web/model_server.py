@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from weft.core.errors import BadInput, MissingExtra
+from weft.core.errors import BadInput, EngineUnfit, MissingExtra
 from weft.model.catalogue import embeddings
 from weft.model.embed import Vectors, embedder
 from weft.model.provider import Model
@@ -89,8 +89,10 @@ class ModelServer:
 
     async def start(self) -> None:
         """Fetch the model and start the engine, so that what is wrong is known before anybody asks."""
-        engine = await asyncio.to_thread(self.local.engine)
-        await asyncio.to_thread(engine.address)
+        try:
+            await asyncio.to_thread(self.local.host)
+        except EngineUnfit:  # chats go through the wheel's own server then; the first says so
+            await asyncio.to_thread(lambda: self.local.server().address())
 
     def application(self) -> Starlette:
         """The endpoints, as an ASGI application."""
@@ -327,11 +329,8 @@ async def serving(server: ModelServer, host: str, port: int, grace: float) -> As
             f"{host} can be reached from other machines, and there is no key; set WEFT_SERVE_KEY, or give --key-file"
         )
     application = server.application()
-    try:
-        async with listening(application, host, port, grace=grace, what="the model's server") as (address, listener):
-            yield f"{address}/v1", listener
-    finally:
-        await server.completions.close()
+    async with listening(application, host, port, grace=grace, what="the model's server") as (address, listener):
+        yield f"{address}/v1", listener
 
 
 async def until_told(listener: Listener) -> None:

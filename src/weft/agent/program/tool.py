@@ -16,12 +16,11 @@ from weft.agent.program.course import Granted, Performed, perform
 from weft.agent.program.limits import Limits, ProgramFailed
 from weft.core.boundary import require
 from weft.core.content import ToolCall, ToolResult, ToolSpec
-from weft.core.errors import BadInput, SandboxMissing
+from weft.core.errors import OURS, BadInput, SandboxMissing
 from weft.runtime.guard import exempt
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool
-from weft.tool.failure import OURS
 from weft.tool.result import json_of, parts_of
 from weft.tool.toolset import Toolset
 
@@ -39,7 +38,7 @@ files, no network, no generators, no inheritance, no `async with`.
 
 ```python
 {declarations}```"""
-_TAKEN = ("name", "description", "approval", "limit")
+_TAKEN = ("name", "description", "approval", "before", "after", "limit")
 
 
 async def run_program(program: str) -> Any:
@@ -55,7 +54,8 @@ class RunProgram(Tool[[str], Any]):
     the rights and the budget of the agent's process; an agent is called as the function that `agent.as_tool()` makes.
 
     `limits`: how far a program may go. `settings`: `name`, `description` (in place of what is said to the model; the
-    declarations come after it), `approval` (a person sees each program first), `limit`."""
+    declarations come after it), `approval` (a person sees each program first), `before` and `after` (hooks, which see
+    the program and what comes of it), `limit`."""
 
     def __init__(self, *tools: Tool[..., Any] | Toolset, limits: Limits | None = None, **settings: Any) -> None:
         if unknown := settings.keys() - {*_TAKEN}:
@@ -92,10 +92,7 @@ class RunProgram(Tool[[str], Any]):
         await approved(self, (program,), {})
         return (await perform(program, self.granted, limits=self.bounds)).value
 
-    def answer(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> Coroutine[Any, Any, ToolResult]:
-        return self._answer(call, deps, report)
-
-    async def _answer(self, call: ToolCall, deps: Any, report: Report | None) -> ToolResult:
+    async def work(self, call: ToolCall, deps: Any, report: Report | None, where: str) -> ToolResult:
         require(f"the tool {self.name}, which calls others,")
         try:
             arguments = self.parameters.read(call.arguments)

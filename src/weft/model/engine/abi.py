@@ -88,12 +88,6 @@ class Batch(Structure):
     ]
 
 
-class ChatMessage(Structure):
-    """struct llama_chat_message."""
-
-    _fields_ = [("role", c_char_p), ("content", c_char_p)]
-
-
 LOG = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 
 UPDATE = "_ZN13llama_context13memory_updateEb"
@@ -119,10 +113,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_vocab_is_eog": (c_bool, [c_void_p, c_int32]),
     "llama_vocab_is_control": (c_bool, [c_void_p, c_int32]),
     "llama_vocab_bos": (c_int32, [c_void_p]),
+    "llama_vocab_eos": (c_int32, [c_void_p]),
     "llama_vocab_get_add_bos": (c_bool, [c_void_p]),
     "llama_tokenize": (c_int32, [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool]),
     "llama_token_to_piece": (c_int32, [c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool]),
-    "llama_chat_apply_template": (c_int32, [c_char_p, POINTER(ChatMessage), c_size_t, c_bool, c_char_p, c_int32]),
     "llama_decode": (c_int32, [c_void_p, Batch]),
     "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
     "llama_memory_can_shift": (c_bool, [c_void_p]),

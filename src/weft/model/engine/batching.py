@@ -5,7 +5,9 @@
     async for token in turn: ...
 
 A conversation (`program`) keeps its cells from one turn to the next where there is room, so only what is new in its
-prompt is computed. Which turns run, and what is kept, `Scheduler` decides and a policy orders; this does it.
+prompt is computed. With `share`, what one program has in cells serves every other that begins alike: many agents with
+the same instructions read them once. Which turns run, and what is kept, `Scheduler` decides and a policy orders; this
+does it.
 """
 
 from __future__ import annotations
@@ -14,93 +16,20 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, Protocol
 
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.model.engine.asked import Ask, Finish, Generation
 from weft.model.engine.policies import Fcfs
-from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence
-from weft.model.engine.scheduling import Admit, Counts, Evict, Plan, Preempt, Scheduler, Turn
+from weft.model.engine.protocol import Engine, Feed, Sequence, Told
+from weft.model.engine.scheduling import Scheduler
+from weft.model.engine.turns import Admit, Alike, Counts, Evict, Plan, Preempt, Turn
 
-Finish = Literal["stop", "length", "cancelled"]
-
-
-class Rules(Protocol):
-    """What holds a generation to a grammar (`weft.model.engine.grammar.Grammar`)."""
-
-    def allow(self) -> bytes: ...
-    def accept(self, token: int) -> None: ...
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn: the whole prompt, also what the program said before."""
-
-    prompt: list[int]
-    most: int = 256
-    """How many tokens it may draw."""
-    program: str = ""
-    """Whose turn it is; empty: a program of this turn only."""
-    sampling: Sampling = Sampling()
-    stop: frozenset[int] | None = None
-    """The tokens that end it, themselves not told; None: the engine's."""
-    priority: int = 0
-    last: bool = False
-    """The program will ask nothing more: what it holds is given back."""
-    calls: Callable[[list[int]], str | None] | None = None
-    """Reads what was drawn: the tool that the program now waits for, "" if unknown, None if the program is over."""
-    rules: Rules | None = None
-
-
-class Generation:
-    """The tokens of a turn, as they are drawn: iterate it, or await `whole()`."""
-
-    def __init__(self, batcher: Batcher, ask: Ask, turn: Turn, stop: frozenset[int]) -> None:
-        self.ask = ask
-        self.turn = turn
-        self.stop = stop
-        self.tokens: list[int] = []
-        """What was drawn so far."""
-        self.finish: Finish | None = None
-        self._batcher = batcher
-        self._over: Exception | None = None
-        self._news = asyncio.Event()
-
-    async def whole(self) -> list[int]:
-        """All its tokens. Raises what the engine raised."""
-        async for _ in self:
-            pass
-        return self.tokens
-
-    async def __aiter__(self) -> AsyncIterator[int]:
-        read = 0
-        while True:
-            while read < len(self.tokens):
-                read += 1
-                yield self.tokens[read - 1]
-            if self.finish is not None:
-                return
-            if self._over is not None:
-                raise self._over
-            self._news.clear()
-            await self._news.wait()
-
-    def cancel(self) -> None:
-        """Draw no more. What was drawn stays; a turn that is over is left as it is."""
-        self._batcher._cancel(self)
-
-    def _end(self, how: Finish | Exception) -> None:
-        if isinstance(how, Exception):
-            self._over = how
-        else:
-            self.finish = how
-        self._news.set()
-
-    @property
-    def over(self) -> bool:
-        return self.finish is not None or self._over is not None
+_WORTH = 24
+"""Tokens alike from which on a fork is worth its while."""
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -136,18 +65,23 @@ class Batcher:
         chunk: int = 256,
         store: int = 0,
         patience: float = 60.0,
+        at_once: int | None = None,
+        share: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`cells`: of the engine's, those that it may use (all). `slots`: sequences at once, at most as many as the
         engine has. `chunk`: tokens in a step. `store`: tokens whose cells may be saved in this process's memory when
-        they are evicted. `patience`: seconds after which a waiting turn goes ahead of all others."""
+        they are evicted. `patience`: seconds after which a waiting turn goes ahead of all others. `at_once`: turns that
+        run together, at most. `share`: programs that begin alike share cells, which a unified engine can."""
         if cells is not None and cells > engine.cells:
             raise BadInput(f"the engine has {engine.cells} cells, not {cells}")
         self.engine = engine
         self.scheduler = Scheduler(
-            cells or engine.cells, policy or Fcfs(), slots=slots, chunk=chunk, store=store, patience=patience
-        )
-        self.steps = self.drawn = self.fed = 0
+            cells or engine.cells, policy or Fcfs(), slots=slots, chunk=chunk, store=store, patience=patience,
+            at_once=at_once, alike=self._alike if share else None,
+        )  # fmt: skip
+        self.steps = self.drawn = self.fed = self._read = 0
+        self._reading = 0.0
         self._clock = clock
         self._turns: dict[Turn, Generation] = {}
         self._sequences: dict[str, Sequence] = {}
@@ -189,7 +123,7 @@ class Batcher:
 
     def forget(self, program: str) -> None:
         """The program is over: its cells are given back before the next step. A turn under way ends it itself."""
-        if any(turn.program == program for turn in self._turns):
+        if self.busy(program):
             raise BadInput(f"program {program!r} has a turn under way; cancel it, or ask it with last=True")
         self._forgotten.append(program)
         self._wake.set()
@@ -201,6 +135,20 @@ class Batcher:
             pinned=sum(scheduler.pinned(name) for name in scheduler.held), used=scheduler.used, cells=scheduler.cells,
             steps=self.steps, drawn=self.drawn, fed=self.fed, hits=scheduler.counts.hits, counts=scheduler.counts,
         )  # fmt: skip
+
+    def release(self, program: str) -> None:
+        """The program is over: it asks nothing more. Its cells stay for programs that begin as it did, until room
+        is needed. One that has a turn under way is left as it is."""
+        if not self.busy(program):
+            self.scheduler.release(program)
+
+    def reload(self, cells: int) -> float:
+        """The seconds that so many tokens take to read, by what reading took so far."""
+        return cells * self._reading / max(1, self._read)
+
+    def busy(self, program: str) -> bool:
+        """Whether a program has a turn under way."""
+        return any(turn.program == program for turn in self._turns)
 
     async def close(self) -> None:
         """Cancel what is under way, and give all cells back. The engine stays open."""
@@ -244,14 +192,41 @@ class Batcher:
             del self._saved[name]
         for name in [name for name in self._left if not self.scheduler.knows(name)]:
             del self._left[name]
+        began = self._clock()
         told = await self.engine.step([self._feed(turn, count) for turn, count in plan.feeds])
+        count = sum(count for _, count in plan.feeds)
+        if count >= _WORTH:
+            self._reading, self._read = self._reading + self._clock() - began, self._read + count
         self.steps += 1
-        self.fed += sum(count for _, count in plan.feeds)
-        await self._tell(plan, [each.tokens for each in told])
+        self.fed += count
+        await self._tell({turn: each for (turn, _), each in zip(plan.feeds, told, strict=True) if each.tokens}, plan)
+
+    def _alike(self, turn: Turn) -> Alike | None:
+        """Of the programs that have cells, the one that has most of what this turn begins with."""
+        prompt = self._turns[turn].ask.prompt[:-1]  # one token must be read, for anything to be predicted
+        least = turn.common + _WORTH
+        best = None
+        for other in self.scheduler.running:
+            known = _common(self._turns[other].ask.prompt, prompt)
+            ready = min(known, other.fed)
+            if known >= least and (best is None or known > best.cells):
+                soon = ready < known and other.pending > 1
+                best = Alike(other.program, known if soon else ready, soon)
+        for name in self.scheduler.held:
+            known = _common(self._left.get(name, []), prompt) if name != turn.program else 0
+            if known >= least and (best is None or known > best.cells):
+                best = Alike(name, known)
+        return best if best is not None and best.cells >= least else None
 
     async def _do(self, act: Evict | Preempt | Admit) -> None:
         if isinstance(act, Admit):
             sequence = self._sequences.get(act.turn.program)
+            if act.donor:
+                if sequence is not None:
+                    await sequence.close()
+                self._saved.pop(act.turn.program, None)
+                self._sequences[act.turn.program] = await self._sequences[act.donor].fork(act.reuse)
+                return
             if sequence is None:
                 sequence = self._sequences[act.turn.program] = await self.engine.sequence(act.turn.program)
                 if act.stored:
@@ -276,23 +251,28 @@ class Batcher:
         sequence = self._sequences[turn.program]
         if count < turn.pending:
             return Feed(sequence, tokens, "none", None)
-        rules = generation.ask.rules
-        return Feed(sequence, tokens, "last", generation.ask.sampling, rules.allow() if rules is not None else None)
+        ask = generation.ask
+        allow = ask.rules.allow() if ask.rules is not None else None
+        return Feed(sequence, tokens, "last", ask.sampling, allow, ask.likely, bias=ask.bias(generation.times))
 
-    async def _tell(self, plan: Plan, told: list[list[int]]) -> None:
+    async def _tell(self, told: dict[Turn, Told], plan: Plan) -> None:
         now = self._clock()
-        tokens = {turn: drawn[0] for (turn, _), drawn in zip(plan.feeds, told, strict=True) if drawn}
         for turn in self.scheduler.fed(plan, now):
-            generation, token = self._turns[turn], tokens[turn]
+            generation, heard = self._turns[turn], told[turn]
+            token, rules = heard.tokens[0], generation.ask.rules
             self.drawn += 1
             if token in generation.stop:
                 await self._over(generation, "stop", now)
                 continue
             generation.tokens.append(token)
+            generation.times[token] += 1
+            generation.likely += heard.likely
             generation._news.set()
-            if generation.ask.rules is not None:
-                generation.ask.rules.accept(token)
-            if turn.drawn == turn.most:
+            if rules is not None:
+                rules.accept(token)
+            if rules is not None and rules.ended:
+                await self._over(generation, "stop", now)
+            elif turn.drawn == turn.most:
                 await self._over(generation, "length", now)
 
     async def _over(self, generation: Generation, finish: Finish, now: float) -> None:
@@ -304,7 +284,10 @@ class Batcher:
             return
         del self._turns[turn]
         sequence = self._sequences[turn.program]
-        if self.scheduler.done(turn, now, tool):
+        if tool is None and self.scheduler.alike is not None and not ask.last:
+            self.scheduler.leave(turn, now)
+            self._left[turn.program] = sequence.tokens
+        elif self.scheduler.done(turn, now, tool):
             self._left[turn.program] = sequence.tokens
             pin = self.scheduler.held[turn.program].until
             if pin > now and pin < math.inf:
@@ -359,4 +342,11 @@ class Batcher:
 
 def _common(one: list[int], other: list[int]) -> int:
     """How many tokens they begin with alike."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # lists are compared quickly, element by element they are not
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -51,6 +51,8 @@ def _hello(llama: Llama) -> wire.Hello:
         vocabulary=llama.vocabulary,
         begin=llama.begin(),
         template=llama.template(),
+        bos=llama.name("bos"),
+        eos=llama.name("eos"),
     )
 
 
@@ -74,8 +76,6 @@ def _carry_out(llama: Llama, order: wire.Order) -> Any:
             return llama.tokenize(text, special)
         case wire.Tell():
             return wire.Words(llama.pieces(), llama.ends(), llama.controls())
-        case wire.Chat(messages, answer):
-            return llama.chat(messages, answer)
         case wire.Remove(sequence, start, end):
             return llama.remove(sequence, start, end)
         case wire.Copy(source, targets, start, end):

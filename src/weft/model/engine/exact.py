@@ -9,6 +9,9 @@ Batches of different size round differently, so who shares a batch changes what 
   in batches of these sizes only, and each token is final when it is drawn;
 * else what was drawn is provisional until a batch of fixed shape has verified it (`weft.model.engine.ledger`).
 
+Under a grammar each place has another set of tokens, which no fixed window knows; such a generation is drawn in batches
+of its own, one token at a time, where the second way would be needed.
+
 A generation that did not ask (`deterministic=False`) is never verified, and shares batches as it comes. Prompts of
 those that ask are computed alone; draws depend on seed and position. The engine must keep a buffer for each sequence
 (`unified=False`), so that the order of cells can't be seen.
@@ -22,6 +25,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from weft.core.errors import BadInput
+from weft.model.engine.asked import Rules
 from weft.model.engine.calibrate import Known
 from weft.model.engine.ledger import Ledger
 from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence, Told
@@ -61,13 +65,21 @@ class Generation:
     """One that is under way; `Exact` works on it."""
 
     def __init__(
-        self, sequence: Sequence, prompt: list[int], sampling: Sampling, ledger: Ledger, exact: bool, crashes: int
+        self,
+        sequence: Sequence,
+        prompt: list[int],
+        sampling: Sampling,
+        ledger: Ledger,
+        exact: bool,
+        crashes: int,
+        rules: Rules | None,
     ) -> None:
         self.sequence = sequence
         self.prompt = prompt
         self.sampling = sampling
         self.ledger = ledger
         self.exact = exact
+        self.rules = rules
         self.stale = True
         """Whether its cells are to be computed."""
         self.sound = 0
@@ -83,6 +95,16 @@ class Generation:
     @property
     def done(self) -> bool:
         return self.ledger.done
+
+    def allow(self) -> bytes | None:
+        return self.rules.allow() if self.rules is not None else None
+
+    def took(self, token: int) -> None:
+        """A token is final that was drawn under the rules."""
+        if self.rules is not None and token not in self.ledger.end:
+            self.rules.accept(token)
+            if self.rules.ended:
+                self.ledger.limit = len(self.ledger.tokens)
 
 
 class Exact:
@@ -108,6 +130,7 @@ class Exact:
         deterministic: bool = True,
         written: list[int] | None = None,
         saved: bytes = b"",
+        rules: Rules | None = None,
     ) -> Generation:
         """Begin a generation of at most `limit` tokens. `written`: what is settled of it already, by an earlier life;
         `saved`: its cells, as `save` gave them, which is quicker than to compute them anew and comes to the same.
@@ -122,10 +145,12 @@ class Exact:
             )
         ledger = Ledger(self.shape.window, limit, self.engine.end)
         generation = Generation(
-            await self.engine.sequence(), list(prompt), sampling, ledger, deterministic, self._crashes
+            await self.engine.sequence(), list(prompt), sampling, ledger, deterministic, self._crashes, rules
         )
         if written:
             ledger.tokens, ledger.settled = list(written), len(written)
+            for token in written:
+                generation.took(token)
         try:
             if saved:
                 await self._restore(generation, saved)
@@ -198,10 +223,12 @@ class Exact:
         """Get every generation on by a token, and verify what is due."""
         for generation in [each for each in self._running if each.exact and each.stale]:
             await self._build(generation)
-        exact = [each for each in self._running if each.exact and not each.stale and self._can_draw(each.ledger)]
+        exact = [each for each in self._running if each.exact and not each.stale and self._can_draw(each)]
         plain = [each for each in self._running if not each.exact]
         if self.quick is None:
-            await self._draw(exact + plain)
+            for each in [each for each in exact if self._final(each)]:
+                await self._draw([each])
+            await self._draw([each for each in exact if not self._final(each)] + plain)
         elif exact:
             new = [each for each in plain if each.stale]
             rows = exact + [each for each in plain if not each.stale]
@@ -213,14 +240,24 @@ class Exact:
         await self._verify()
         self._running = [each for each in self._running if not each.done]
 
-    def _can_draw(self, ledger: Ledger) -> bool:
-        return not (ledger.due if self.quick is None else ledger.ended)
+    def _final(self, generation: Generation) -> bool:
+        """Whether what is drawn of it needs no verification: it is drawn in batches that agree, or in its own."""
+        return self.quick is not None or generation.rules is not None
+
+    def _can_draw(self, generation: Generation) -> bool:
+        ledger = generation.ledger
+        return not (ledger.ended if self._final(generation) else ledger.due)
 
     async def _draw(self, generations: list[Generation]) -> None:
         if not generations:
             return
         feeds = [
-            Feed(each.sequence, each.prompt if each.stale else each.ledger.tokens[-1:], sample=each.sampling)
+            Feed(
+                each.sequence,
+                each.prompt if each.stale else each.ledger.tokens[-1:],
+                sample=each.sampling,
+                allow=each.allow(),
+            )
             for each in generations
         ]
         told = await self._step(feeds)
@@ -230,13 +267,15 @@ class Exact:
                 continue  # the engine crashed meanwhile
             each.ledger.draw(heard.tokens[0])
             each.stale = False
-            if not each.exact or self.quick is not None:
+            if not each.exact or self._final(each):
                 each.ledger.settle()
+                each.took(heard.tokens[0])
             self.counts.drawn += each.exact
 
     async def _verify(self) -> None:
         while self.quick is None:
-            unsettled = [each for each in self._running if each.exact and not each.stale and not each.done]
+            verified = [each for each in self._running if each.exact and not self._final(each)]
+            unsettled = [each for each in verified if not each.stale and not each.done]
             group = sorted(unsettled, key=lambda each: not each.ledger.due)[: self.shape.group]
             if not group or not group[0].ledger.due:
                 return
@@ -294,7 +333,7 @@ class Exact:
         same = next((n for n, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
         if same < min(len(generation.prompt), len(found)):
             raise BadInput("the saved cells are of another generation")
-        final = ledger.begin if self.quick is None else max(ledger.settled - 1, 0)
+        final = max(ledger.settled - 1, 0) if self._final(generation) else ledger.begin
         generation.sound = min(same, len(generation.prompt) + final)
 
     async def _build(self, generation: Generation) -> None:
@@ -309,13 +348,16 @@ class Exact:
             heard = Told()
             for begin in range(0, len(prompt), CHUNK):
                 chunk = prompt[begin : begin + CHUNK]
-                (heard,) = await self._step([Feed(sequence, chunk, sample=generation.sampling)])
+                (heard,) = await self._step(
+                    [Feed(sequence, chunk, sample=generation.sampling, allow=generation.allow())]
+                )
             if not again and not generation.stale:
                 ledger.first(heard.tokens[0])
+                generation.took(heard.tokens[0])
                 self.counts.drawn += 1
         if again:
             self.counts.rebuilt += len(prompt) + ledger.settled - 1 - sound
-            await (self._rebuild_windows if self.quick is None else self._rebuild_tokens)(generation)
+            await (self._rebuild_tokens if self._final(generation) else self._rebuild_windows)(generation)
 
     async def _rebuild_windows(self, generation: Generation) -> None:
         ledger, start = generation.ledger, generation.sequence.length - len(generation.prompt)

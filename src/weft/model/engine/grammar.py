@@ -15,6 +15,9 @@ from weakref import WeakKeyDictionary
 
 from weft.core.errors import BadInput, MissingExtra
 
+COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How JSON is spaced: in one way, so that a small model can't lose itself in blanks."""
+
 
 class Worded(Protocol):
     """An engine that tells what its tokens are."""
@@ -72,6 +75,11 @@ class Grammar:
         if not self._matcher.consume_token(token):
             self._check(f"token {token} does not fit the grammar here")
 
+    @property
+    def ignored(self) -> list[str]:
+        """What of the schema is not enforced, in words; only a schema that is `lenient` has any."""
+        return [*self._matcher.get_grammar_warnings()]
+
     def rollback(self, count: int) -> None:
         """Take the last `count` tokens back."""
         if count and not self._matcher.rollback(count):
@@ -101,6 +109,34 @@ class Grammar:
         if self._matcher.is_error():
             reason = self._matcher.get_error().strip().splitlines()[0][:300]
             raise BadInput(f"{what}: {reason}")
+
+
+def for_answers(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as models are held to it: spaced in one way, without properties that it does not name (a small model
+    would make some up for ever), and without what cannot be enforced (see `Grammar.ignored`)."""
+    return {**_closed(schema), "x-guidance": {**COMPACT, "lenient": True}}
+
+
+_NAMED = ("properties", "$defs", "definitions")
+_VALUES = ("enum", "const", "default", "examples")
+_OPEN = ("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames", "allOf", "$ref")
+
+
+def _closed(schema: Any, part: bool = False) -> Any:
+    """`part`: it is one of several that an object must fit together."""
+    if isinstance(schema, list):
+        return [_closed(each, part) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, dict):
+            closed[key] = {name: _closed(each) for name, each in value.items()}
+        else:
+            closed[key] = value if key in _VALUES else _closed(value, key == "allOf")
+    if isinstance(schema.get("properties"), dict) and not part and not schema.keys() & {*_OPEN}:
+        closed["additionalProperties"] = False
+    return closed
 
 
 _tokenizers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

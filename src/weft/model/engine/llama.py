@@ -106,6 +106,11 @@ class Llama:
         """The token that every text of this model starts with, if there is one."""
         return int(self._lib.llama_vocab_bos(self._vocab)) if self._lib.llama_vocab_get_add_bos(self._vocab) else None
 
+    def name(self, which: str) -> str:
+        """The text of the token that begins ("bos") or ends ("eos") a text; empty if there is none."""
+        token = int(getattr(self._lib, f"llama_vocab_{which}")(self._vocab))
+        return self._piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
     def description(self) -> str:
         buffer = ctypes.create_string_buffer(256)
         self._lib.llama_model_desc(self._model, buffer, 256)
@@ -115,23 +120,6 @@ class Llama:
         """The model's own chat template; empty if it has none."""
         found = self._lib.llama_model_chat_template(self._model, None)
         return found.decode("utf-8", "replace") if found else ""
-
-    def chat(self, messages: list[tuple[bytes, bytes]], answer: bool) -> str:
-        """The messages as one text by the model's template. `answer`: up to where the answer begins."""
-        if any(0 in text for message in messages for text in message):
-            raise Refused("a message has a zero byte in it, which no chat template can carry")
-        chat = (abi.ChatMessage * len(messages))(*[abi.ChatMessage(role, words) for role, words in messages])
-        size = 2 * sum(len(role) + len(words) for role, words in messages) + 1024
-        template = self.template().encode() or None
-        for _ in range(2):
-            buffer = ctypes.create_string_buffer(size)
-            length = self._lib.llama_chat_apply_template(template, chat, len(messages), answer, buffer, size)
-            if length < 0:
-                raise Refused("the model's chat template is none that llama.cpp knows")
-            if length <= size:
-                return buffer.raw[:length].decode("utf-8", "replace")
-            size = length
-        raise Refused("the chat template's text has no end")
 
     def tokenize(self, words: bytes, special: bool) -> list[int]:
         size = len(words) + 16
@@ -150,7 +138,10 @@ class Llama:
             raise Refused("a step feeds a sequence twice")
         for part in parts:
             self._forget(part.sequence)
-        rows = [(n, i) for n, part in enumerate(parts) for i in range(len(part.tokens))]
+        order = list(range(len(parts)))
+        if not self.unified:  # the library would compute sequences that are out of order one by one
+            order.sort(key=lambda n: parts[n].sequence)
+        rows = [(n, i) for n in order for i in range(len(parts[n].tokens))]
         told: list[_Heard] = [_Heard() for _ in parts]
         for begin in range(0, len(rows), self._batch):
             chunk = rows[begin : begin + self._batch]
@@ -195,9 +186,9 @@ class Llama:
                 continue
             part, heard, row = parts[n], told[n], self._row(k)
             if part.sample is not None:
-                heard.tokens.append(draw(row, part.sample, starts[n] + i + 1, part.allow))
+                heard.tokens.append(draw(row, part.sample, starts[n] + i + 1, part.allow, part.bias))
             if part.likely:
-                heard.likely.append(likeliest(row, part.likely, part.allow))
+                heard.likely.append(likeliest(row, part.likely, part.allow, *heard.tokens[-1:]))
             if part.logits:
                 heard.logits.append(row.tobytes())
 

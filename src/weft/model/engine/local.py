@@ -136,13 +136,6 @@ class LocalEngine:
             raise BadInput(f"{token} is none of the {self.vocabulary} tokens of {self.name}")
         return self._pieces[token]
 
-    async def chat(self, messages: Iterable[tuple[str, str]], answer: bool = True) -> str:
-        """Messages, (role, text) each, as one text by the model's own template; tokenize it with `special`.
-        `answer`: up to where the model's answer begins. Raises BadInput for a template that llama.cpp doesn't know."""
-        listed = [(role.encode("utf-8", "replace"), words.encode("utf-8", "replace")) for role, words in messages]
-        text: str = await self.do(lambda: self.ask(wire.Chat(listed, answer)))
-        return text
-
     # --- sequences --------------------------------------------------------------------------------------------------
 
     async def sequence(self, label: str = "") -> LocalSequence:
@@ -171,7 +164,7 @@ class LocalEngine:
                 "close or trim sequences"
             )
         parts = [
-            wire.Part(line.number, line.length, f.tokens, f.want, f.sample, f.allow, f.likely, f.logits)
+            wire.Part(line.number, line.length, f.tokens, f.want, f.sample, f.allow, f.likely, f.logits, f.bias)
             for f, line in zip(feeds, lines, strict=True)
         ]
         answers = self.ask(wire.Step(parts))
@@ -198,6 +191,8 @@ class LocalEngine:
             allowed = int.from_bytes(feed.allow, "little") & (1 << self.vocabulary) - 1
             if len(feed.allow) * 8 < self.vocabulary or not allowed:
                 raise BadInput(f"`allow` has a bit for each of the {self.vocabulary} tokens, and at least one is set")
+        if feed.bias and not all(0 <= token < self.vocabulary for token in feed.bias):
+            raise BadInput(f"`bias` is for tokens of the {self.vocabulary} of {self.name}")
         if feed.sample is not None:
             check_sampling(feed.sample)
 

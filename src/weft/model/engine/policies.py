@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from weft.model.engine.scheduling import Turn
+    from weft.model.engine.turns import Turn
 
     Order = tuple[float, ...]
 

@@ -70,15 +70,18 @@ class Child:
                 )
             kind, value = msgspec.msgpack.decode(wire.receive(self._line))
         except (EOFError, OSError):
-            raise ModelUnavailable(
-                f"the engine of {self.name} could not start ({ending(self._popen.wait())}){self._log()}; if the "
-                f"model's file {Path(settings.path).name} is damaged, delete it and it is fetched again"
-            ) from None
+            raise self._unable(settings, ending(self._popen.wait())) from None
         if kind == wire.UNFIT:
             raise EngineUnfit(value)
         if kind != wire.DONE:
-            raise ModelUnavailable(f"the engine of {self.name} could not start: {value}{self._log()}")
+            raise self._unable(settings, value)
         return msgspec.convert(value, wire.Hello)
+
+    def _unable(self, settings: wire.Settings, why: str) -> ModelUnavailable:
+        return ModelUnavailable(
+            f"the engine of {self.name} could not start ({why}){self._log()}; if the model's file "
+            f"{Path(settings.path).name} is damaged, delete it and it is fetched again"
+        )
 
     @property
     def pid(self) -> int | None:

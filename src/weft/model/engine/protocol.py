@@ -50,9 +50,12 @@ class Feed(msgspec.Struct, frozen=True):
     allow: bytes | None = None
     """Which tokens may be drawn (and are told in `likely`): bit t % 8 of byte t // 8 for token t. None: all."""
     likely: int = 0
-    """How many of the likeliest to tell for each wanted place."""
+    """How many of the likeliest to tell for each wanted place; the drawn token is told too, last if it is none of
+    them."""
     logits: bool = False
     """Whether to tell all logits of each wanted place."""
+    bias: dict[int, float] | None = None
+    """What is added to the logits of some tokens before one is drawn. `likely` and `logits` are without it."""
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -32,11 +32,17 @@ def check_sampling(sampling: Sampling) -> None:
         raise BadInput("a seed has at most 63 bits and a sign")
 
 
-def draw(row: Row, sampling: Sampling, position: int, allow: bytes | None = None) -> int:
+def draw(
+    row: Row,
+    sampling: Sampling,
+    position: int,
+    allow: bytes | None = None,
+    bias: dict[int, float] | None = None,
+) -> int:
     """The token for `position`, drawn from the logits `row`."""
     import numpy as np
 
-    scores = masked(row, allow)
+    scores = masked(biased(row, bias) if bias else row, allow)
     if sampling.temperature <= 0:
         return int(scores.argmax())
     kept = sampling.top_k or len(scores)
@@ -60,8 +66,9 @@ def number(seed: int, position: int) -> float:
     return float(int.from_bytes(digest, "little") >> 11) / (1 << 53)
 
 
-def likeliest(row: Row, count: int, allow: bytes | None = None) -> list[tuple[int, float]]:
-    """The `count` likeliest tokens, likeliest first, and their log-probabilities among those allowed."""
+def likeliest(row: Row, count: int, allow: bytes | None = None, drawn: int | None = None) -> list[tuple[int, float]]:
+    """The `count` likeliest tokens, likeliest first, and their log-probabilities among those allowed; `drawn` is told
+    last if it is none of them."""
     import numpy as np
 
     scores = masked(row, allow).astype(np.float64)
@@ -70,7 +77,18 @@ def likeliest(row: Row, count: int, allow: bytes | None = None) -> list[tuple[in
     count = min(count, len(scores))
     best = np.argpartition(-scores, count - 1)[:count]
     best = best[np.lexsort((best, -scores[best]))]
+    if drawn is not None and drawn not in best:
+        best = np.append(best, drawn)
     return [(int(token), float(scores[token]) - norm) for token in best if scores[token] > -np.inf]
+
+
+def biased(row: Row, bias: dict[int, float]) -> Row:
+    """The logits, with something added to some."""
+    import numpy as np
+
+    changed = row.copy()
+    changed[np.fromiter(bias, np.int64)] += np.fromiter(bias.values(), np.float32)
+    return changed
 
 
 def masked(row: Row, allow: bytes | None) -> Row:

@@ -9,134 +9,15 @@ Before each step of the engine, `plan` says what to do: evict, store, preempt, a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from weft.core.errors import BadInput, OutOfCells
 from weft.model.engine.policies import Fcfs
+from weft.model.engine.turns import Admit, Alike, Counts, Evict, Held, Plan, Preempt, Program, Turn
 
 REMEMBERED = 4096
 """How many programs are known at once, or more if more of them hold something."""
-
-
-@dataclass(eq=False, slots=True)
-class Turn:
-    """One request. A token is *known* once it is in the prompt or drawn, and *fed* once it is in a cell."""
-
-    program: str
-    prompt: int
-    """Its tokens."""
-    common: int = 0
-    """How many of them, from the start, are those that the program's earlier turns left."""
-    most: int = 1
-    """How many tokens it may draw."""
-    priority: int = 0
-    """Larger goes first."""
-    last: bool = False
-    """The program will make no turn after it."""
-    arrived: float = 0.0
-    entered: float = 0.0
-    """When its program made its first turn."""
-    first: float = math.nan
-    """When it had drawn its first token."""
-    queued: float = 0.0
-    """Since when it waits: its arrival, or when it was preempted."""
-    fed: int = 0
-    drawn: int = 0
-    reused: int = 0
-    """How many tokens it found in cells."""
-    admitted: bool = False
-    """It has run, though it may have been preempted since."""
-
-    @property
-    def pending(self) -> int:
-        return self.prompt + self.drawn - self.fed
-
-    @property
-    def target(self) -> int:
-        """The cells that it has or is about to fill, with the next token."""
-        return max(self.fed, self.prompt + self.drawn) + 1
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """What a program left, while it makes no turn."""
-
-    cells: int
-    tool: str
-    since: float
-    until: float
-    """Pinned up to then."""
-
-
-class Evict(NamedTuple):
-    """Give the cells of an idle program back; `store`: save them first."""
-
-    program: str
-    store: bool
-
-
-class Preempt(NamedTuple):
-    """Stop a turn, and give its cells back (`store`: save them first); it will be admitted again."""
-
-    turn: Turn
-    store: bool
-
-
-class Admit(NamedTuple):
-    """Begin a turn with the first `reuse` cells that its program holds (`stored`: load them first), and no others."""
-
-    turn: Turn
-    reuse: int
-    stored: bool
-
-
-class Plan(NamedTuple):
-    """What to do before the next step, in order; then how many tokens each turn feeds in it."""
-
-    acts: list[Evict | Preempt | Admit]
-    feeds: list[tuple[Turn, int]]
-
-
-@dataclass
-class Counts:
-    """What has happened, in tokens and turns."""
-
-    turns: int = 0
-    """Admitted for the first time."""
-    prompted: int = 0
-    """Tokens of their prompts."""
-    reused: int = 0
-    """Of these, found in cells."""
-    reencoded: int = 0
-    """Tokens computed again that had been in cells before: what evictions and preemptions cost."""
-    evicted: int = 0
-    preempted: int = 0
-    stored: int = 0
-    loaded: int = 0
-    unpinned: int = 0
-    """Pins that gave way, for nothing else could."""
-    starved: int = 0
-    """Turns that went ahead because they had waited longer than `patience`."""
-
-    @property
-    def hits(self) -> float:
-        """The share of known tokens that were found in cells."""
-        known = self.reused + self.reencoded
-        return self.reused / known if known else 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Program:
-    entered: float
-    turns: int = 0
-    left: int = 0
-    """How many tokens it had in cells at most, after its last turn or preemption."""
-    stored: int = 0
-    used: float = 0.0
-    """When it last ran."""
-    away: tuple[str, float] | None = None
-    """The tool that it waits for, and since when."""
 
 
 @dataclass
@@ -147,6 +28,11 @@ class Scheduler:
     policy: Fcfs = field(default_factory=Fcfs)
     slots: int = 64
     """The most sequences, running or held."""
+    at_once: int | None = None
+    """The most of these that run (all)."""
+    alike: Callable[[Turn], Alike | None] | None = None
+    """Finds what a turn can share with another program; None: programs share nothing. Shared cells count for each that
+    has them: what is counted is at least what is used."""
     chunk: int = 512
     """The most tokens of a step."""
     store: int = 0
@@ -157,7 +43,7 @@ class Scheduler:
     running: list[Turn] = field(default_factory=list)
     held: dict[str, Held] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
-    _programs: dict[str, _Program] = field(default_factory=dict)
+    _programs: dict[str, Program] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cells < 2 or self.slots < 1 or self.chunk < 1 or self.store < 0 or not self.patience > 0:
@@ -190,14 +76,14 @@ class Scheduler:
         turn.entered = program.entered
         self.waiting.append(turn)
 
-    def _program(self, name: str, now: float) -> _Program:
+    def _program(self, name: str, now: float) -> Program:
         """What is known of a program; the longest unused that hold nothing are forgotten when there are too many."""
         if name not in self._programs and len(self._programs) >= REMEMBERED:
             busy = {turn.program for turn in (*self.waiting, *self.running)} | self.held.keys()
             idle = [each for each, known in self._programs.items() if each not in busy and not known.stored]
             for each in sorted(idle, key=lambda one: self._programs[one].used)[: REMEMBERED // 2]:
                 del self._programs[each]
-        return self._programs.setdefault(name, _Program(now))
+        return self._programs.setdefault(name, Program(now))
 
     def knows(self, name: str) -> bool:
         """Whether a program has made a turn and is neither over nor forgotten."""
@@ -229,6 +115,27 @@ class Scheduler:
         keep = self.policy.keep(turn.program, tool, turn.fed)
         self.held[turn.program] = Held(turn.fed, tool, now, now + keep if keep > 0 else -math.inf)
         return True
+
+    def leave(self, turn: Turn, now: float) -> None:
+        """A running turn is over, and so is its program; what it leaves stays for others until room is needed."""
+        self.running.remove(turn)
+        program = self._programs[turn.program]
+        program.left, program.used = turn.fed, now
+        self.held[turn.program] = Held(turn.fed, "", now, -math.inf)
+        self.release(turn.program)
+
+    def release(self, name: str) -> None:
+        """A program that makes no turn is over. What it holds stays, unpinned, for others alike."""
+        program = self._programs.get(name)
+        if program is None:
+            return
+        if program.turns:
+            self.policy.over(program.turns)
+        program.turns, program.stored, program.away = 0, 0, None
+        if name in self.held:
+            self.held[name].until = -math.inf
+        else:
+            del self._programs[name]
 
     def calls(self, name: str, tool: str, now: float) -> float:
         """The program, whose turn is over, now waits for `tool`. Returns the seconds for which what it left is pinned
@@ -306,29 +213,41 @@ class Scheduler:
 
     def _admit(self, now: float, acts: list[Evict | Preempt | Admit]) -> None:
         for turn in self._queue(now):
+            alike = self.alike(turn) if self.alike is not None and not turn.admitted else None
+            if alike is not None and alike.soon:
+                continue
             while not self._fits(turn, acts):
                 if not (self._starves(turn, now) and self._unpin(turn.program)):
                     return
             self.counts.starved += self._starves(turn, now)
-            self._begin(turn, now, acts)
+            self._begin(turn, now, acts, alike if alike is not None and self._here(alike.program) else None)
+
+    def _here(self, name: str) -> bool:
+        """Whether a program has cells."""
+        return name in self.held or any(turn.program == name for turn in self.running)
 
     def _fits(self, turn: Turn, acts: list[Evict | Preempt | Admit]) -> bool:
         """Whether there is room for all that it knows beside what the running ones know; idle cells give way to it."""
-        if len(self.running) + 1 > self.slots:
+        if len(self.running) + 1 > min(self.slots, self.at_once or self.slots):
             return False
         held = self.held.get(turn.program)
         growth = turn.prompt + turn.drawn + 1 - (held.cells if held is not None else 0)
         return self._room(sum(other.target - other.fed for other in self.running) + growth, 1, turn.program, acts)
 
-    def _begin(self, turn: Turn, now: float, acts: list[Evict | Preempt | Admit]) -> None:
+    def _begin(self, turn: Turn, now: float, acts: list[Evict | Preempt | Admit], alike: Alike | None = None) -> None:
         program = self._programs[turn.program]
         held = self.held.pop(turn.program, None)
         known = program.left if turn.admitted else min(turn.common, program.left)
         found = held.cells if held is not None else program.stored
         reuse = min(known, found, turn.prompt + turn.drawn - 1)
-        if held is None and program.stored:
-            self.counts.loaded += reuse
-        acts.append(Admit(turn, reuse, held is None and program.stored > 0))
+        if alike is not None and reuse < alike.cells < turn.prompt:
+            reuse = alike.cells
+            self._programs[alike.program].used = now
+            acts.append(Admit(turn, reuse, False, alike.program))
+        else:
+            if held is None and program.stored:
+                self.counts.loaded += reuse
+            acts.append(Admit(turn, reuse, held is None and program.stored > 0))
         program.stored = 0
         turn.fed = reuse
         self.counts.reencoded += max(0, min(known, turn.prompt + turn.drawn - 1) - reuse)
@@ -375,6 +294,10 @@ class Scheduler:
     def _evict(self, name: str, acts: list[Evict | Preempt | Admit]) -> None:
         cells = self.held.pop(name).cells
         self.counts.evicted += cells
+        if not self._programs[name].turns:  # it was only here for others
+            del self._programs[name]
+            acts.append(Evict(name, False))
+            return
         acts.append(Evict(name, self._store(name, cells)))
 
     def _store(self, name: str, cells: int) -> bool:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from weft.core.errors import BadInput
 from weft.model.engine.policies import Reload
-from weft.model.engine.scheduling import Admit, Counts, Scheduler, Turn
+from weft.model.engine.scheduling import Scheduler
+from weft.model.engine.turns import Admit, Counts, Turn
 
 
 class Round(NamedTuple):

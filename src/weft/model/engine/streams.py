@@ -54,6 +54,17 @@ class Row(NamedTuple):
     """Commands that ended with this row."""
 
 
+class State(msgspec.Struct, frozen=True):
+    """How a stream stands after a row."""
+
+    given: list[int]
+    """Said, and not read yet."""
+    drawn: int | None
+    """What the model says next."""
+    written: list[int]
+    """What it has said."""
+
+
 class _Column:
     """A stream under way."""
 
@@ -173,10 +184,7 @@ class Streams:
             for column, (token, source) in zip(columns, taken, strict=True)
         ]
         told = await self.engine.step(feeds)
-        for column in columns:
-            others = [other.cells for other in columns if other is not column]
-            if others:
-                await column.cells.publish(self.row_number, others)
+        await self._publish(columns)
         commands: list[Command] = []
         for column, (token, source), heard in zip(columns, taken, told, strict=True):
             column.drawn = heard.tokens[0] if heard.tokens else None
@@ -186,6 +194,32 @@ class Streams:
         self.row_number += 1
         tokens = {column.stream.name: token for column, (token, _) in zip(columns, taken, strict=True)}
         return Row(self.row_number - 1, tokens, commands)
+
+    @property
+    def state(self) -> dict[str, State]:
+        """How each stream stands after its last row: with the rows, all that is needed to go on elsewhere."""
+        return {name: State([*column.given], column.drawn, [*column.written]) for name, column in self._columns.items()}
+
+    async def repeat(self, rows: Iterable[dict[str, int]], state: dict[str, State]) -> None:
+        """Compute rows that were computed before, and stand as then. What was drawn is not drawn again."""
+        for tokens in rows:
+            columns = list(self._columns.values())
+            feeds = [Feed(column.cells, [tokens[column.stream.name]], "none", None) for column in columns]
+            await self.engine.step(feeds)
+            await self._publish(columns)
+            self.row_number += 1
+        for name, before in state.items():
+            column = self._column(name)
+            column.given, column.drawn, column.written = deque(before.given), before.drawn, [*before.written]
+            if column.reader is not None:
+                column.reader = Reader(name)
+                column.reader.read(await self.engine.detokenize(before.written))
+
+    async def _publish(self, columns: list[_Column]) -> None:
+        for column in columns:
+            others = [other.cells for other in columns if other is not column]
+            if others:
+                await column.cells.publish(self.row_number, others)
 
     async def text(self, name: str) -> str:
         """What the model wrote in a stream."""

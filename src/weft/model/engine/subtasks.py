@@ -12,6 +12,7 @@ and the text may be many times longer than what fits. Method: arXiv 2507.16784, 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,8 +20,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from weft.core.errors import BadInput, OutOfCells
-from weft.model.engine.grammar import Grammar
-from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence
+from weft.model.engine.grammar import COMPACT, Grammar
+from weft.model.engine.protocol import Engine, Feed, Sampling, Sequence, Want
 
 _STRING = r'([^"\\\x00-\x1f\x7f]|\\["\\/bfnrt])*"'
 TASK, MORE, END_LIST = '{"thought": "', ', {"thought": "', "]"
@@ -104,11 +105,17 @@ async def solve(
     room: int | None = None,
     sampling: Sampling | None = None,
     choose: Choose | None = None,
+    log: list[int] | None = None,
 ) -> Solved:
     """Write one tree after `prompt`. `stack`: how many finished lists stay in the cells; `room`: the most cells to use
     (the engine's); more lists are dropped when they do not suffice. Several at once share their steps if the engine is
-    a `Together`. Raises OutOfCells if not even the open tasks fit; BadInput for tools or limits that make no sense."""
+    a `Together`. `log`: what was drawn in an earlier life, to be drawn again; what is drawn now is added to it. Raises
+    OutOfCells if not even the open tasks fit; BadInput for tools or limits that make no sense."""
     writer = _Writer(engine, [*tools], limits or Limits(), stack, room or engine.cells, sampling or Sampling(), choose)
+    if log is not None:
+        writer.known = deque(log)
+        log.clear()
+        writer.log = log
     await writer.begin(prompt)
     try:
         await writer.root()
@@ -139,6 +146,10 @@ class _Line:
         """What is being written."""
         self.spans: list[_Span] = []
         """The finished lists in the cells, the oldest first."""
+        self.log: list[int] = []
+        """All that the model drew."""
+        self.known: deque[int] = deque()
+        """What it drew in an earlier life, and draws again."""
         self.emitted = self.drawn = self.pruned = self.again = self.most = 0
 
     @property
@@ -163,9 +174,11 @@ class _Line:
                 f"the open tasks and the prompt take {self.place} cells of {self.room}, and no finished list is left "
                 "to drop; give it more room, or set limits to fewer words, less depth or shorter results"
             )
-        (told,) = await self.engine.step([Feed(self.sequence, self.ahead, "last", self.sampling, allow)])
+        want: Want = "none" if self.known else "last"
+        (told,) = await self.engine.step([Feed(self.sequence, self.ahead, want, self.sampling, allow)])
         self.most = max(self.most, self.sequence.length)
-        token = told.tokens[0]
+        token = self.known.popleft() if self.known else told.tokens[0]
+        self.log.append(token)
         self.ahead = []
         self.drawn += 1
         self.put([token], await self.engine.detokenize([token]))
@@ -367,7 +380,6 @@ async def _result(tool: Tool, parameters: dict[str, Any]) -> str:
 
 
 def _compact(tool: Tool, engine: Engine) -> Grammar:
-    spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     if tool.parameters.get("type") != "object":
         raise BadInput(f"the parameters of the tool {tool.name!r} must be the schema of an object")
-    return Grammar(engine, schema={**tool.parameters, "x-guidance": spaces})  # type: ignore[arg-type]
+    return Grammar(engine, schema={**tool.parameters, "x-guidance": COMPACT})  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ def _told(feed: Feed, logits: Any, start: int) -> Told:
     first = start + len(feed.tokens) - len(logits) + 1
     told = Told(logits=logits.copy() if feed.logits else None)
     if feed.sample is not None:
-        tokens = [draw(row, feed.sample, first + n, feed.allow) for n, row in enumerate(logits)]
+        tokens = [draw(row, feed.sample, first + n, feed.allow, feed.bias) for n, row in enumerate(logits)]
         told = msgspec.structs.replace(told, tokens=tokens)
     if feed.likely:
         told = msgspec.structs.replace(told, likely=[likeliest(row, feed.likely, feed.allow) for row in logits])

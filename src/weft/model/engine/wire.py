@@ -45,6 +45,9 @@ class Hello(msgspec.Struct, frozen=True):
     vocabulary: int
     begin: int | None
     template: str
+    bos: str
+    eos: str
+    """How chat templates write the tokens that begin and end a text; empty if there is none."""
 
 
 class Words(msgspec.Struct, frozen=True):
@@ -66,6 +69,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     allow: bytes | None
     likely: int
     logits: bool
+    bias: dict[int, float] | None = None
 
 
 class Step(msgspec.Struct, frozen=True, tag=True):
@@ -79,11 +83,6 @@ class Tokenize(msgspec.Struct, frozen=True, tag=True):
 
 class Tell(msgspec.Struct, frozen=True, tag=True):
     """Asks for `Words`."""
-
-
-class Chat(msgspec.Struct, frozen=True, tag=True):
-    messages: list[tuple[bytes, bytes]]
-    answer: bool
 
 
 class Remove(msgspec.Struct, frozen=True, tag=True):
@@ -126,7 +125,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     state: bytes
 
 
-Order = Step | Tokenize | Tell | Chat | Remove | Copy | Publish | Cut | Save | Load
+Order = Step | Tokenize | Tell | Remove | Copy | Publish | Cut | Save | Load
 
 
 def send(line: socket.socket, value: Any) -> None:

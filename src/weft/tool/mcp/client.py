@@ -153,9 +153,9 @@ async def list_prompts(connection: Connection) -> list[Prompt]:
 
 async def call_tool(
     connection: Connection, tool: str, arguments: Mapping[str, Any], answers: Mapping[str, Any] | None,
-    state: str | None, progress: Progress | None,
+    state: str | None, progress: Progress | None, trace: str | None,
 ) -> tuple[Reply, bool] | Asking:  # fmt: skip
-    """One round of a call: what it answered and whether that is an error, or what it asks."""
+    """One round of a call: what it answered and whether that is an error, or what it asks. `trace`: its traceparent."""
     if not connection.listed:
         await list_tools(connection)
     client, name = connection.client, connection.server.name
@@ -166,6 +166,7 @@ async def call_tool(
             progress_callback=progress,
             input_responses=_responses(answers),
             request_state=state,
+            meta=None if trace is None else {"traceparent": trace},
             allow_input_required=True,
             allow_claimed=True,
         )

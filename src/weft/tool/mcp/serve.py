@@ -2,8 +2,9 @@
 
 Each call is a run: durable, within the rights of the runtime's policy, with a journal that shows what it did. A caller
 that gives an idempotency key (`_meta: {"weft/idempotency-key": "..."}`) may ask again, after a crash or a lost
-connection, and gets the same run's result. A call that is cancelled, or whose connection breaks off, cancels its run;
-the end of the server does not: `weft resume`, or the same call with its key, goes on with it.
+connection, and gets the same run's result; with a `traceparent` in its `_meta` the run belongs to that trace. A call
+that is cancelled, or whose connection breaks off, cancels its run; the end of the server does not: `weft resume`, or
+the same call with its key, goes on with it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from weft.core.codec import to_plain
 from weft.core.content import Blob, Content, Text, ToolCall, ToolResult, ToolSpec, Uri
 from weft.core.declare import Workflow, workflow
 from weft.core.errors import BadInput, KeyConflict, MissingExtra
+from weft.core.traceparent import told_by
 from weft.tool.declare import Tool
 from weft.tool.failure import told
 from weft.tool.mcp.text import cleaned, model_names
@@ -60,13 +62,16 @@ class Served:
             self.parameters = Hinted(what.fn, None, {})
             self.spec = ToolSpec(name, self.parameters.description, self.parameters.schema)
 
-    def started(self, arguments: Mapping[str, Any], key: str | None) -> tuple[Workflow[..., Any], dict[str, Any]]:
+    def started(
+        self, arguments: Mapping[str, Any], key: str | None, caller: str | None
+    ) -> tuple[Workflow[..., Any], dict[str, Any]]:
         """What to run, and with which arguments. Raises Misfit."""
         key = None if key is None else f"mcp:{self.name}:{key}"
         if isinstance(self.what, Tool):
             self.parameters.read(arguments)  # a misfit is told before there is a run
-            return call_tool.options(key=key), {"name": self.what.name, "arguments": dict(arguments)}
-        return self.what.options(key=key), self.parameters.read(arguments)
+            given = {"name": self.what.name, "arguments": dict(arguments)}
+            return call_tool.options(key=key, caller=caller), given
+        return self.what.options(key=key, caller=caller), self.parameters.read(arguments)
 
     @property
     def hints(self) -> dict[str, bool]:
@@ -129,8 +134,8 @@ def server(name: str, offered: list[Served], runtime: Runtime, version: str = ""
             from mcp.shared.exceptions import MCPError
 
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {cleaned(params.name, 100)!r}")
-        key = (params.meta or {}).get(KEY)
-        result = await carried_out(one, params.arguments or {}, runtime, key, context.session.report_progress)
+        meta: Mapping[str, Any] = params.meta or {}
+        result = await carried_out(one, params.arguments or {}, runtime, meta, context.session.report_progress)
         content = [_block(part) for part in result.response]
         plain = _structured(result)
         return types.CallToolResult(content=content, is_error=result.error, structured_content=plain)
@@ -138,13 +143,16 @@ def server(name: str, offered: list[Served], runtime: Runtime, version: str = ""
     return Server(name, version=version, on_list_tools=on_list_tools, on_call_tool=on_call_tool)
 
 
-async def carried_out(one: Served, arguments: Mapping[str, Any], runtime: Runtime, key: Any, report: Any) -> ToolResult:
+async def carried_out(
+    one: Served, arguments: Mapping[str, Any], runtime: Runtime, meta: Mapping[str, Any], report: Any
+) -> ToolResult:
     """A call as a run, from its arguments to its result; what goes wrong is a result too. `report` is told the number
     of effects that the run has made, and the last one's name."""
+    key = meta.get(KEY)
     if key is not None and (not isinstance(key, str) or not 1 <= len(key) <= 200):
         return _failed(one, BadInput(f"_meta {KEY!r} is a text of up to 200 characters"))
     try:
-        chosen, given = one.started(arguments, key)
+        chosen, given = one.started(arguments, key, told_by(meta.get("traceparent")))
         run = await runtime.start(chosen, **given)
     except (Misfit, BadInput, KeyConflict) as error:
         return _failed(one, error)

@@ -24,7 +24,7 @@ import msgspec
 
 from weft.core.boundary import boundary, place
 from weft.core.content import ToolCall, ToolResult
-from weft.core.crossing import crossing, executing, workspace
+from weft.core.crossing import crossing, executing, traceparent, workspace
 from weft.core.declare import Effect, Primitive
 from weft.core.errors import BadInput, InputNeeded
 from weft.core.retry import Retry
@@ -269,8 +269,9 @@ def _round(server: Server, offer: Offer, answers: Mapping[str, Any] | None = Non
         async def work(connection: Connection) -> tuple[Reply, bool] | Asking:
             from weft.tool.mcp import client
 
-            return await client.call_tool(connection, offer.name, arguments, answers, state, progress)
+            return await client.call_tool(connection, offer.name, arguments, answers, state, progress, trace)
 
+        trace = await traceparent()
         outcome = await use(server, work)
         if isinstance(outcome, Asking):
             raise InputNeeded(f"the MCP server {server.name!r} asks before {offer.name!r} goes on", outcome)

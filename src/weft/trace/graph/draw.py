@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from weft.trace.graph.shape import CONTROL, Edge, Graph, Vertex
 from weft.trace.graph.template.template import Template
 
@@ -112,9 +110,3 @@ def mermaid(graph: Graph) -> str:
 def _entities(text: str) -> str:
     safe = "".join(one if one.isalnum() or one in " .,_-()$/:×" else f"#{ord(one)};" for one in text)
     return safe or " "
-
-
-def counted(graph: Graph) -> str:
-    """How many effects of each kind, in one line."""
-    found = Counter(vertex.kind for vertex in graph.effects)
-    return ", ".join(f"{count:,} {kind}" for kind, count in found.most_common())

@@ -3,8 +3,9 @@
 A journal tells of each effect its line of control (an asyncio task) and the effect that was issued before it there, or,
 for the first of a line, by whoever started the line. These are the edges of order and of forks. A join is where a line
 goes on after others that it had started were over: an effect comes after the last effect of each such line whose
-outcome had reached the program when it was issued. Two lines that run beside each other have no edges between them,
-whatever their times, so a run that only went faster or slower has the same graph.
+outcome had reached the program when it was issued; a line that is started comes after them if all of them were over.
+Two lines that run beside each other have no edges between them, whatever their times, so a run that only went faster or
+slower has the same graph.
 
 Not seen are waits that go over a queue, an event or a lock of asyncio between lines: there is no effect in them.
 Journals of an older Weft tell no lines; then an effect comes after the last one whose outcome was there when it began.
@@ -15,8 +16,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import AsyncIterable, Iterable
 from itertools import pairwise
+from math import inf
 
-from weft.trace.graph.shape import Edge, Graph, Vertex, contracted
+from weft.trace.graph.shape import Edge, EdgeKind, Graph, Vertex, contracted
 from weft.trace.reading import Node
 
 HIDDEN = frozenset({"spend", "open"})
@@ -71,6 +73,9 @@ def edges_of(effects: Iterable[Node]) -> list[Edge]:
     return _by_time(ordered)
 
 
+Front = tuple[Node, ...]
+
+
 class _Lines:
     """The lines of one process, as far as its effects were taken, in the order in which they were issued."""
 
@@ -78,43 +83,68 @@ class _Lines:
         self.edges: list[Edge] = []
         self.there = {node.effect: node for node in ordered}
         self.numbers = [node.effect for node in ordered]
-        self.tip: dict[int, Node] = {}
-        """By line: its last effect."""
-        self.root: dict[int, int] = {}
-        """By line: the effect after which it was started, 0 if before any."""
+        self.ended: dict[int, float] = {}
+        """By line: when its last effect reached the program; that of one in flight never did."""
+        self.front: dict[int, Front] = {}
+        """By line: the effects that its next one comes after."""
+        self.then: dict[tuple[int, int], Front] = {}
+        """By line and its last effect (0: none): the same, as it was until the next one."""
+        self.last: dict[int, int] = {}
+        """By line: its last effect, or that of whoever started it."""
+        self.root: dict[int, Front] = {}
+        """By line: what its first one came after."""
         self.open: dict[int, dict[int, None]] = {}
         """By line: those that it started and has not gone on after."""
-        self.joined: set[int] = set()
-        """Last effects of lines that another one has gone on after."""
 
     def take(self, node: Node) -> None:
         path = node.line or (-node.effect,)  # outside of tasks: a line of its own
-        line, before = path[-1], self._present(node.after)
-        for each in path:
-            self.root.setdefault(each, 0 if before is None else before.effect)
-        over = self._over(line, node)
-        self.edges += [Edge(tip.id, node.id, "join") for tip, _ in over]
-        if before is not None and all(root != before.effect for _, root in over):
-            self.edges.append(Edge(before.id, node.id, "order" if line in self.tip else "fork"))
-        for around, within in pairwise(path):
-            self.open.setdefault(around, {})[within] = None  # again, if it was taken for over
-        self.tip[line] = node
+        for around, line in pairwise((0, *path)):
+            self._start(around, line, node)
+        line = path[-1]
+        first = line not in self.ended
+        self._join(line, node.issued)
+        kind: EdgeKind = "fork" if first else "join" if len(self.front[line]) > 1 else "order"
+        self.edges += [Edge(before.id, node.id, kind) for before in self.front[line]]
+        self._goes_on(line, node.effect, (node,))
+        self.ended[line] = inf if node.ended is None else node.ended
 
-    def _over(self, line: int, node: Node) -> list[tuple[Node, int]]:
-        """The last effects of the lines below this one which had reached the program when `node` was issued; and each
-        time the effect after which this line started them. They are joined now."""
-        found = []
-        for below in list(self.open.get(line, ())):
-            inner = self._over(below, node)
-            tip, root = self.tip.get(below), self.root[below]
-            ended = tip is None or (tip.ended is not None and tip.ended <= node.issued)
-            if tip is not None and ended and tip.effect not in self.joined:
-                self.joined.add(tip.effect)
-                if all(after != tip.effect for _, after in inner):
-                    found.append((tip, root))
-            found += [(last, root) for last, _ in inner]
-            if ended and not self.open.get(below):
-                del self.open[line][below]
+    def _start(self, around: int, line: int, node: Node) -> None:
+        """A line was started: it comes after what the line around it came after then, and after all that this one had
+        started, if that was over."""
+        if line not in self.front:
+            begun = node.issued if node.begun is None else node.begun
+            known = (around, node.after) in self.then
+            if known and all(self._is_over(one, begun) for one in self.open.get(around, ())):
+                self._join(around, begun)
+            before = self._present(node.after)
+            front = self.then.get((around, node.after), () if before is None else (before,))
+            self._goes_on(line, node.after, front)
+            self.root[line] = front
+        self.open.setdefault(around, {})[line] = None  # again, if it was taken for over
+
+    def _goes_on(self, line: int, last: int, front: Front) -> None:
+        self.front[line] = self.then[line, last] = front
+        self.last[line] = last
+
+    def _is_over(self, line: int, at: float) -> bool:
+        return self.ended.get(line, 0.0) <= at and all(self._is_over(each, at) for each in self.open.get(line, ()))
+
+    def _join(self, line: int, at: float) -> None:
+        """The line goes on after all lines below it that were over at that time."""
+        over = self._over(line, at)
+        if over:
+            passed = {node.effect for _, root in over for node in root}
+            tips = {node.effect: node for front in (self.front[line], *(front for front, _ in over)) for node in front}
+            left = tuple(node for effect, node in tips.items() if effect not in passed)
+            self._goes_on(line, self.last[line], left)
+
+    def _over(self, line: int, at: float) -> list[tuple[Front, Front]]:
+        """What the lines below this one end with that were over, and what each began with."""
+        found: list[tuple[Front, Front]] = []
+        for below in [one for one in self.open.get(line, ()) if self._is_over(one, at)]:
+            self._join(below, at)
+            found.append((self.front[below], self.root[below]))
+            del self.open[line][below]
         return found
 
     def _present(self, number: int) -> Node | None:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -21,11 +22,13 @@ from weft.core.record import from_column
 from weft.store.base import ARRIVING, FINISHED, UNFINISHED, Store
 from weft.web.page import cells, costs, people, shape
 from weft.web.page.actions import Actions, Hands
-from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, refusal
+from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, ready, refusal
 from weft.web.page.body import in_full
-from weft.web.page.book import Book, Books
+from weft.web.page.book import Book
+from weft.web.page.books import Books
 from weft.web.page.effect import locate, one_effect, whole_value
 from weft.web.page.feed import Feed
+from weft.web.page.kept import Kept
 from weft.web.page.live import live_run, live_runs
 from weft.web.page.logs import list_logs
 from weft.web.page.rows import VIEWS
@@ -52,6 +55,7 @@ class Page:
         self.access = access
         self.books = Books(store)
         self.sums = Lines(store)
+        self.kept = Kept()
         self.feed = Feed(store, self.books, self.sums)
         self.actions = Actions(store, hands, who)
 
@@ -62,7 +66,7 @@ class Page:
             *self._lists(),
             *self._of_runs(),
             *self._changes(),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/static", GZipMiddleware(StaticFiles(directory=STATIC), minimum_size=1_024, compresslevel=6)),
             _get("/{path:path}", self._index),
         ]
         guard = Middleware(Guard, access=self.access, clock=time)
@@ -121,10 +125,16 @@ class Page:
             "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
         }  # fmt: skip
 
+        costly = [asks[f"/{name}"] for name in ("buckets", "bands", "graph", "tree", "costs", "memory")]
+
         def endpoint(ask: AskBook) -> Endpoint:
             async def told(request: Request) -> Response:
                 patience = PATIENCE if ask is one or ask in VIEWS.values() else None
-                found = ask(await self.books.read(await self._run(request), patience), request)
+                book = await self.books.read(await self._run(request), patience)
+                if ask in costly:
+                    question = f"{book.id}{request.url.path.rpartition('/')[2]}?{request.query_params}"
+                    return ready(await self.kept.answer(book, question, lambda: ask(book, request)))
+                found = ask(book, request)
                 found = await found if isinstance(found, Awaitable) else found
                 return found if isinstance(found, Response) else answer(found)
 

@@ -8,91 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from weft.cli.look import states_of
-from weft.core.errors import StoreCorrupt, UnknownRun
-from weft.core.record import (
-    AnyRecord,
-    Approved,
-    Attempt,
-    Decision,
-    Fork,
-    Outcome,
-    Started,
-    decode_records,
-)
-from weft.store.base import FINISHED, ProcessRow, Store
-from weft.trace.reading import Node, flying_node, node_of, process_node
-from weft.web.page.sums import PIECE, Sums
+from weft.core.errors import UnknownRun
+from weft.core.record import AnyRecord, Approved, Attempt, Decision, Fork, Outcome, Started, decode_records
+from weft.store.base import FINISHED, Store
+from weft.trace.reading import Node, flying_node, node_of
+from weft.web.page.leaf import Leaf, span, start_of
+from weft.web.page.sums import PIECE
+from weft.web.page.words import STREAMS
 
 LAST = 1 << 60
-"""In place of the effect that started a child, where no journal tells it."""
+"""More rows than there are."""
 BREATH = 2_000
 """Records after which others are served."""
-WAITS = frozenset({"sleep", "ask", "receive", "event", "child", "timer"})
-NOTE = 120
-"""Characters of a note."""
-
-
-class Leaf:
-    """One process. `numbers` are those of `effects`, which lie beside them."""
-
-    def __init__(self, row: ProcessRow, parent: str | None, started_by: int) -> None:
-        self.row = row
-        self.state = row.state
-        self.parent = parent
-        self.started_by = started_by
-        self.read = 0
-        """Records of its journal that were read."""
-        self.numbers: list[int] = []
-        self.effects: list[Node] = []
-        self.flying: set[int] = set()
-        self.retrying: set[int] = set()
-        self.asides: dict[int, list[int]] = {}
-        """By effect: numbers of the records that tell more of it (attempts, decisions, approvals, its begin)."""
-        self.children: list[tuple[int, Leaf]] = []
-        self.sums = Sums()
-        self.size = 1
-        self.last = 0.0
-        """When the last of its records was written."""
-
-    @property
-    def over(self) -> bool:
-        return self.row.state in FINISHED
-
-    @property
-    def end(self) -> float | None:
-        return self.row.updated if self.over else None
-
-    def put(self, node: Node) -> None:
-        """A new effect, or what is known of one by now."""
-        if not self.numbers or node.effect > self.numbers[-1]:
-            self.numbers.append(node.effect)
-            self.effects.append(node)
-            return
-        at = bisect_left(self.numbers, node.effect)
-        if at < len(self.numbers) and self.numbers[at] == node.effect:
-            self.effects[at] = node
-        else:
-            self.numbers.insert(at, node.effect)
-            self.effects.insert(at, node)
-
-    def effect(self, number: int) -> Node | None:
-        at = bisect_left(self.numbers, number)
-        return self.effects[at] if at < len(self.numbers) and self.numbers[at] == number else None
-
-    def below(self, number: int) -> int:
-        """Rows below an effect."""
-        at = bisect_left(self.children, number, key=_first)
-        count = 0
-        while at < len(self.children) and self.children[at][0] == number:
-            count += self.children[at][1].size
-            at += 1
-        return count
-
 
 Watcher = Callable[[Sequence[tuple[Leaf, int]], Sequence[tuple[str, AnyRecord]], bool], None]
 
@@ -105,7 +36,7 @@ class News:
         """There was something before there was a watcher."""
         self.changes: dict[tuple[str, int], tuple[Leaf, int]] = {}
         self.records: list[tuple[str, AnyRecord]] = []
-        """These two are for the watcher, and empty without one."""
+        """Those that tell of words. These two are for the watcher, and empty without one."""
         self.begun: dict[str, tuple[str, int]] = {}
         """Processes that were started: by which process, and which of its effects."""
 
@@ -208,7 +139,7 @@ class Book:
             leaf = self.leaves[segment.process]
             records = decode_records(segment.records)
             for number, record in enumerate(records, segment.first):
-                if self.watcher is not None:
+                if self.watcher is not None and isinstance(record, Outcome | Started) and record.name in STREAMS:
                     news.records.append((segment.process, record))
                 if effect := await self._take(leaf, number, record, news):
                     self._tell(news, leaf, effect)
@@ -272,7 +203,7 @@ class Book:
             leaf = self.leaves[row.id] = Leaf(row, parent, number)
             leaf.state = state
             around = self.leaves[parent].children
-            around.insert(bisect_right(around, number, key=_first), (number, leaf))
+            around.insert(bisect_right(around, number, key=start_of), (number, leaf))
             self._tell(news, leaf, 0)
         return any(row.id in self.leaves for row in rows)
 
@@ -373,101 +304,3 @@ def _heard(task: asyncio.Task[None]) -> None:
     """Whoever asks next is told what went wrong; if nobody does, that is no news."""
     if not task.cancelled():
         task.exception()
-
-
-def _first(pair: tuple[int, Leaf]) -> int:
-    return pair[0]
-
-
-def span(leaf: Leaf, node: Node | None) -> dict[str, Any]:
-    """A process or an effect, as clients have it."""
-    row = leaf.row
-    if node is None:
-        node = process_node(row, f"{leaf.parent}:{leaf.started_by}" if leaf.parent else None)
-        status, end = {"done": "ok"}.get(leaf.state, leaf.state), leaf.end
-    else:
-        status, end = status_of(leaf, node), node.ended if node.effect not in leaf.flying else leaf.end
-    generation = node.kind == "generation"
-    return {
-        "id": node.id, "parent": node.parent, "process": row.id, "effect": node.effect or None,
-        "kind": node.exact if node.kind in ("memory", "control", "clock", "random") else node.kind,
-        "name": node.name or node.exact, "place": node.place, "start": node.started, "end": end, "status": status,
-        "attempts": node.attempts, "tokens_in": node.input_tokens if generation else None,
-        "tokens_out": node.output_tokens if generation else None, "money": node.money or None,
-        "note": (node.error or node.model)[:NOTE] or None,
-    }  # fmt: skip
-
-
-def status_of(leaf: Leaf, node: Node) -> str:
-    """How an effect is."""
-    if node.effect not in leaf.flying:
-        return "denied" if node.status == "failed" and node.error.startswith("Denied:") else node.status
-    if leaf.over:
-        return "cancelled"
-    if node.effect in leaf.retrying:
-        return "retrying"
-    return "waiting" if node.kind in WAITS else "running"
-
-
-class Books:
-    """The trees that were looked at last."""
-
-    MOST = 16
-    ROWS = 1_000_000
-    """Rows of all of them together, but for the one that is asked for."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._books: OrderedDict[str, Book] = OrderedDict()
-        self._pieces: OrderedDict[str, tuple[int, list[AnyRecord]]] = OrderedDict()
-        """By process, the piece of its journal that was looked into last: the number of its first record, and all."""
-
-    def at(self, id: str) -> Book:
-        """The tree below this run, as far as it was read."""
-        book = self._books.get(id)
-        if book is None:
-            book = self._books[id] = Book(self.store, id)
-        self._books.move_to_end(id)
-        return book
-
-    async def read(self, id: str, patience: float | None = None) -> Book:
-        """The tree below this run as it is now, or after so many seconds as far as it was read. Raises UnknownRun."""
-        book = self.at(id)
-        try:
-            await book.refresh(patience)
-        finally:
-            if not book.leaves:
-                self._books.pop(id, None)
-        self._forget()
-        return book
-
-    async def leaf(self, process: str) -> Leaf:
-        """One process as it is now, with the tree that it was seen in, if it was. Raises UnknownRun."""
-        for book in reversed(self._books.values()):
-            if process in book.leaves:
-                await book.refresh()
-                return book.leaves[process]
-        return (await self.read(process)).root
-
-    async def record(self, leaf: Leaf, number: int) -> AnyRecord:
-        """One record of a journal. What is written never changes, so a piece may be kept."""
-        id = leaf.row.id
-        first, records = self._pieces.get(id, (0, []))
-        if not 0 <= number - first < len(records):
-            for segment in await self.store.stretch(id, number, 1):
-                first, records = segment.first, decode_records(segment.records)
-            self._pieces[id] = first, records
-        self._pieces.move_to_end(id)
-        while len(self._pieces) > self.MOST:
-            self._pieces.popitem(last=False)
-        if not 0 <= number - first < len(records):
-            raise StoreCorrupt(f"the journal of run {id} lacks record {number}; `weft audit verify` says more")
-        return records[number - first]
-
-    def _forget(self) -> None:
-        """Those that were looked at long ago."""
-        rows = sum(one.total for one in self._books.values() if one.leaves)
-        idle = [id for id, one in self._books.items() if one.watcher is None][:-1]
-        while idle and (len(self._books) > self.MOST or rows > self.ROWS):
-            gone = self._books.pop(idle.pop(0))
-            rows -= gone.total if gone.leaves else 0

@@ -15,7 +15,8 @@ from weft.store.base import Store
 from weft.trace.reading import Node, read_records
 from weft.web.page.answer import Refused
 from weft.web.page.body import body, in_full, plain_of, shortened
-from weft.web.page.book import Books, Leaf, span
+from weft.web.page.books import Books
+from weft.web.page.leaf import Leaf, span
 from weft.web.page.people import asked
 
 GRANTS = 10_000
@@ -96,17 +97,22 @@ def _decision(one: Decision) -> dict[str, Any]:
 
 async def _capabilities(store: Store, leaf: Leaf, numbers: tuple[int, ...]) -> list[dict[str, Any]]:
     """What allowed it, as it is written."""
-    if not numbers:
-        return []
-    row = leaf.row
-    held: list[Capability] = list(decode_image(await store.image(row.image)).capabilities) if row.image else []
-    if max(numbers) >= len(held):  # one that a person gave meanwhile
-        async for number, record in read_records(store, row.id):
-            if type(record) is Granted:
-                held.append(msgspec.msgpack.decode(record.spec, type=Capability))
-            if number > GRANTS:
-                break
-    return [{"number": number, "spec": render(held[number], "/") if number < len(held) else None} for number in numbers]
+    if numbers and max(numbers) >= len(leaf.rights):
+        leaf.rights = await _rights(store, leaf)
+    rights = leaf.rights
+    return [{"number": one, "spec": rights[one] if one < len(rights) else None} for one in numbers]
+
+
+async def _rights(store: Store, leaf: Leaf) -> list[str]:
+    """The rights that a process began with, and those that people gave it since."""
+    image = leaf.row.image
+    held: list[Capability] = list(decode_image(await store.image(image)).capabilities) if image else []
+    async for number, record in read_records(store, leaf.row.id):
+        if type(record) is Granted:
+            held.append(msgspec.msgpack.decode(record.spec, type=Capability))
+        if number > GRANTS:
+            break
+    return [render(one, "/") for one in held]
 
 
 # --- generations ----------------------------------------------------------------------------------------------------

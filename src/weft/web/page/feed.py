@@ -17,8 +17,10 @@ from weft.cli.look import states_of
 from weft.core.errors import StoreError
 from weft.core.record import AnyRecord
 from weft.runtime.inbox import opened
-from weft.store.base import FINISHED, UNFINISHED, ProcessRow, Question, Store
-from weft.web.page.book import Book, Books, Leaf, span
+from weft.store.base import FINISHED, UNFINISHED, Question, Store
+from weft.web.page.book import Book
+from weft.web.page.books import Books
+from weft.web.page.leaf import Leaf, span
 from weft.web.page.people import asked
 from weft.web.page.ring import Ring
 from weft.web.page.runs import line, lines, sums_of
@@ -65,8 +67,9 @@ class Watched:
                 },
             )  # fmt: skip
             self.ring.push("run", line(root.row, root.state, sums_of(root)))
-        for words in self.words.heard(fresh):
-            self.ring.push("tokens", words)
+        for words in list(self.words.heard(fresh)):
+            if not missed:  # else they are of the past
+                self.ring.push("tokens", words)
 
     def ask(self, questions: Sequence[Question]) -> None:
         """What is asked in the store now."""
@@ -193,10 +196,7 @@ class Feed:
             return  # nobody has seen anything yet
         changed = [row for id, row in rows.items() if id in grown or before.get(id) != seen[id]]
         if changed:
-            self.runs.push("runs", {"runs": await self._told(changed)})
-
-    async def _told(self, rows: Sequence[ProcessRow]) -> list[dict[str, Any]]:
-        return await lines(self.store, self.sums, rows)
+            self.runs.push("runs", {"runs": await lines(self.store, self.sums, changed)})
 
     def _look_at_inbox(self, questions: Sequence[Question]) -> None:
         now = [f"{one.id} {hash(one.body)}" for one in questions]

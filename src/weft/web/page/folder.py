@@ -20,10 +20,11 @@ _PRELOAD = re.compile(r'^ *<link rel="modulepreload".*\n', re.MULTILINE)
 
 def write_front(folder: Path) -> None:
     """`index.html` and `static/`, into `folder`."""
-    (folder / "static").mkdir(parents=True, exist_ok=True)
-    for path in sorted(STATIC.iterdir()):
-        if path.suffix in (".css", ".svg"):
-            (folder / "static" / path.name).write_bytes(path.read_bytes())
+    for path in sorted(STATIC.rglob("*")):
+        if path.suffix in (".css", ".svg", ".txt"):  # licences, too: what they are of is in the index
+            target = folder / "static" / path.relative_to(STATIC)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
     (folder / "index.html").write_text(folder_index(), encoding="utf-8")
 
 

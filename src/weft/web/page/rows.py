@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from weft.core.errors import BadInput
 from weft.web.page.answer import Refused, answer, flag, mark, marked, number, whole
-from weft.web.page.book import WAITS, Book, Leaf, Place, span
+from weft.web.page.book import Book, Place
+from weft.web.page.leaf import WAITS, Leaf, span
 
 WINDOW = 1_000
 """Rows in one answer."""

@@ -14,7 +14,8 @@ from weft.core.record import Blob, from_column
 from weft.store.base import FINISHED, PAUSED, ProcessRow, Store
 from weft.web.page.answer import flag, mark, marked, number, whole
 from weft.web.page.body import column
-from weft.web.page.book import Book, Leaf
+from weft.web.page.book import Book
+from weft.web.page.leaf import Leaf
 from weft.web.page.sums import Lines, Sums
 
 LOOKED_AT = 2_000

@@ -49,8 +49,6 @@ class Access(msgspec.Struct, frozen=True):
     token: str = ""
     names: tuple[str, ...] = ()
     read_only: bool = False
-    at_home: bool = True
-    """Only this machine reaches it."""
 
     @classmethod
     def at(cls, host: str, token: str = "", names: tuple[str, ...] = (), read_only: bool = False) -> Access:
@@ -61,7 +59,7 @@ class Access(msgspec.Struct, frozen=True):
             raise BadInput(f"the token must be one word of ASCII with {SHORTEST} characters or more")
         if not token and not at_home:
             token = secrets.token_urlsafe(32)
-        return cls(token, tuple(name.lower() for name in (*names, host, socket.gethostname())), read_only, at_home)
+        return cls(token, tuple(name.lower() for name in (*names, host, socket.gethostname())), read_only)
 
     def answers_to(self, host: str) -> bool:
         """Whether a Host header names this server. An address of numbers can't be bent; where there is no token, only
@@ -135,6 +133,8 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.answers_to(hosts[0]):
             raise Refused(421, "wrong_host", "this server does not answer to that name; add it with --name")
+        if path.startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise Refused(403, "csrf", "the page of another site asks; open this server's own")
         if method not in ("GET", "HEAD"):
             self._check_change(headers, hosts[0], path)
         if path.startswith("/api/") and path not in OPEN:

@@ -16,7 +16,8 @@ from weft.store.base import Store
 from weft.web.page import cells, costs, shape
 from weft.web.page.answer import encoded
 from weft.web.page.app import PROCESSES, STATES
-from weft.web.page.book import Book, Books
+from weft.web.page.book import Book
+from weft.web.page.books import Books
 from weft.web.page.effect import one_effect
 from weft.web.page.folder import write_front
 from weft.web.page.logs import list_logs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,9 @@ from weft.trace.graph.template.template import Template
 from weft.trace.reading import Node, process_node
 from weft.web.page.actions import declare
 from weft.web.page.answer import needed
-from weft.web.page.book import Book, Books, span
+from weft.web.page.book import Book
+from weft.web.page.books import Books
+from weft.web.page.leaf import span
 from weft.web.page.runs import line, sums_of
 
 HIGH = 34.0
@@ -90,8 +93,13 @@ async def template(book: Book, may_load: bool) -> dict[str, Any] | None:
         return None
 
 
+_parsing = threading.Lock()
+"""Python 3.11 counts how deep its parser is for all threads together, and fails where two of them parse at once."""
+
+
 def _extracted(workflow: Workflow[..., Any]) -> dict[str, Any]:
-    found = template_of(workflow)
+    with _parsing:
+        found = template_of(workflow)
     report = {
         "determined": found.determined, "plasticity": found.plasticity, "optional": len(found.optional),
         "effects": len(found.effects),

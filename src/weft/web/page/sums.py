@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from weft.core.record import Fork, Outcome, Started, decode_records, length_of
+from weft.core.record import Fork, Outcome, Started, decode_records
 from weft.store.base import FINISHED, ProcessRow, Segment, Store
 from weft.trace.reading import Node, node_of
 
 MOST = 5_000
 """Records of a journal that are read for a line in a list."""
+AT_ONCE = 50_000
+"""Records that are read for one list."""
 KEPT = 10_000
 """Runs whose sums are remembered."""
 PIECE = 500
@@ -72,10 +74,10 @@ class _Read(msgspec.Struct):
     """How far a journal was read."""
 
     records: int = 0
-    whole: bool = True
-    """Nothing of it was left out."""
+    whole: bool = False
+    """All that was written when it was looked at last."""
     ended: bool = False
-    """It does not grow any more."""
+    """It does not grow any more, or is too long to be read here."""
     sums: Sums = msgspec.field(default_factory=Sums)
     flying: set[int] = msgspec.field(default_factory=set)
 
@@ -88,40 +90,43 @@ class Lines:
         self._read: OrderedDict[str, _Read] = OrderedDict()
         self._busy = asyncio.Lock()
 
-    async def update(self, rows: Sequence[ProcessRow], most: int = MOST) -> set[str]:
-        """Read on in the journals of these; gives the ids of those that have grown. A journal of over `most` records is
-        read only if it was before."""
+    async def update(self, rows: Sequence[ProcessRow]) -> set[str]:
+        """Read on in the journals of these, but for those of over `MOST` records; gives the ids of those that have
+        grown. Where that are many records at once the rest of them is read the next time."""
         async with self._busy:
-            return await self._update(rows, most)
+            return await self._update(rows)
 
-    async def _update(self, rows: Sequence[ProcessRow], most: int) -> set[str]:
+    async def _update(self, rows: Sequence[ProcessRow]) -> set[str]:
         wanted: dict[str, _Read] = {}
         for row in rows:
-            if row.id in self._read:
-                self._read.move_to_end(row.id)
-            elif row.length <= most:
-                self._read[row.id] = _Read()
-            if (known := self._read.get(row.id)) is not None and known.whole and not known.ended:
-                wanted[row.id] = known
-                known.ended = row.state in FINISHED
+            read = self._read.setdefault(row.id, _Read())
+            self._read.move_to_end(row.id)
+            if not read.ended and row.length <= MOST:
+                wanted[row.id] = read
+                read.whole = False
         grown: set[str] = set()
-        while wanted:
-            lengths = {id: one.records for id, one in wanted.items()}
-            segments = await self.store.growth(lengths, PIECE)
+        left = AT_ONCE
+        segments: list[Segment] | None = None
+        while wanted and left > 0 and (segments is None or len(segments) == PIECE):
+            segments = await self.store.growth({id: one.records for id, one in wanted.items()}, PIECE)
             for segment in segments:
-                await self._take(wanted[segment.process], segment)
+                left -= await self._take(wanted[segment.process], segment)
                 grown.add(segment.process)
-            if len(segments) < PIECE:
-                break
+            for id in [id for id, one in wanted.items() if one.records > MOST]:
+                wanted.pop(id).ended = True
             await asyncio.sleep(0)  # others are served meanwhile
-            for id in [id for id, one in wanted.items() if one.records >= most]:
-                wanted.pop(id).whole = False
+        if segments is not None and len(segments) < PIECE:
+            over = {row.id for row in rows if row.state in FINISHED}
+            for id, read in wanted.items():
+                read.whole, read.ended = True, id in over
         while len(self._read) > KEPT:
             self._read.popitem(last=False)
         return grown
 
-    async def _take(self, read: _Read, segment: Segment) -> None:
-        for number, record in enumerate(decode_records(segment.records), segment.first):
+    async def _take(self, read: _Read, segment: Segment) -> int:
+        """A piece of a journal; gives how many records it has."""
+        records = decode_records(segment.records)
+        for number, record in enumerate(records, segment.first):
             if type(record) is Started:
                 read.flying.add(record.effect)
             elif type(record) is Outcome and record.kind != "timer":
@@ -129,12 +134,13 @@ class Lines:
                 read.sums.add(await node_of(self.store, segment.process, number, record))
             elif type(record) is Fork:
                 read.sums.inherited()
-        read.records = segment.first + length_of(segment.records)
+        read.records = segment.first + len(records)
+        return len(records)
 
     def read(self, row: ProcessRow) -> Sums | None:
         """Those of a run; None if they are not known."""
         read = self._read.get(row.id)
-        return None if read is None or not read.whole or read.records < row.length else read.sums
+        return read.sums if read is not None and read.whole and read.records >= row.length else None
 
     def of(self, row: ProcessRow, over: bool) -> dict[str, Any]:
         """Those of a run as its line has them; `over`: nothing of it is under way. Not known: null."""

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from weft.core.codec import decode, decode_args, decode_plain
+from weft.core.errors import WeftError
 from weft.core.record import AnyRecord, Outcome, Started
 from weft.model.channel import Batch
 from weft.model.event import ReasoningDelta, RefusalDelta, Restarted, TextDelta
 
 GENERATES, HEARD = "generate", "generate.events"
+STREAMS = frozenset({GENERATES, HEARD})
+"""Names of the steps that tell of words."""
 
 
 class Words:
@@ -27,7 +30,10 @@ class Words:
                 self.generations[key] = f"{process}:{record.effect}"
         for _, record in records:
             if isinstance(record, Outcome) and record.name == HEARD and record.ok and isinstance(record.value, bytes):
-                batch = decode(record.value)
+                try:
+                    batch = decode(record.value)
+                except WeftError:  # another step of this name, or of another Weft
+                    continue
                 if isinstance(batch, Batch) and isinstance(record.args, bytes):
                     yield from self._told(str(decode_args(record.args)[0][0]), batch)
 

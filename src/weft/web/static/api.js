@@ -22,7 +22,8 @@ export class ApiError extends Error {
 export function address(path, query = {}) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query))
-    for (const one of Array.isArray(value) ? value : [value]) if (one != null && one !== "") search.append(name, String(one));
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one != null && one !== "") search.append(name, String(one));
   const text = search.toString();
   return text ? `${path}?${text}` : path;
 }
@@ -51,7 +52,8 @@ export function get(path, query = {}, signal) {
 
 /** Do something. @param {string} path @param {object} [body] @returns {Promise<any>} */
 export function post(path, body = {}) {
-  if (folder) return Promise.reject(new ApiError(0, "folder", "This is a saved run: nothing can be done to it from here."));
+  if (folder)
+    return Promise.reject(new ApiError(0, "folder", "This is a saved run: nothing can be done to it from here."));
   return ask(path, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Weft": "1" },
@@ -66,7 +68,11 @@ async function ask(url, options) {
     answer = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.");
+    throw new ApiError(
+      0,
+      "unreachable",
+      "The server doesn't answer. Is `weft web` still running? This page goes on by itself when it is back.",
+    );
   }
   if (answer.status === 204) return null;
   const said = await answer.json().catch(() => null);
@@ -80,18 +86,19 @@ async function ask(url, options) {
  * An answer, again whenever what is asked changes; the one before stays until the new one is there.
  * @param {string | null} path null: ask nothing
  * @param {Record<string, any>} [query]
- * @returns {{ data: any, error: Error | null, again: () => void, put: (data: any) => void }}
+ * @returns {{ data: any, error: Error | null, ready: boolean, again: () => void, put: (data: any) => void }}
  */
 export function useGet(path, query = {}) {
   const url = path === null ? null : address(path, query);
-  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null) });
+  const [held, hold] = useState({ url, data: null, error: /** @type {Error | null} */ (null), ready: false });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
-    if (path === null) return hold({ url, data: null, error: null });
+    if (path === null) return hold({ url, data: null, error: null, ready: false });
     const stop = new AbortController();
     get(path, query, stop.signal).then(
-      (data) => stop.signal.aborted || hold({ url, data, error: null }),
-      (error) => stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error })),
+      (data) => stop.signal.aborted || hold({ url, data, error: null, ready: true }),
+      (error) =>
+        stop.signal.aborted || hold((old) => ({ url, data: old.url === url ? old.data : null, error, ready: false })),
     );
     return () => stop.abort();
   }, [url, turn]);
@@ -99,7 +106,7 @@ export function useGet(path, query = {}) {
     again: () => setTurn((n) => n + 1),
     put: (data) => hold((old) => ({ ...old, data: typeof data === "function" ? data(old.data) : data })),
   }).current;
-  return { data: held.data, error: held.error, ...calls };
+  return { data: held.data, error: held.error, ready: held.ready, ...calls };
 }
 
 /** What the server is, asked once a sign-in. @returns {Promise<any>} */

@@ -94,7 +94,9 @@ export class Axis {
 /** The next round number of seconds. @param {number} seconds */
 function round(seconds) {
   if (seconds > 1) {
-    const found = [2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].find((s) => s >= seconds);
+    const found = [2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].find(
+      (s) => s >= seconds,
+    );
     return found ?? Math.ceil(seconds / 86400) * 86400;
   }
   const ten = 10 ** Math.floor(Math.log10(seconds));

@@ -13,16 +13,20 @@ import { Body, Text } from "./value.js";
 export function Effect({ id, run, server, hear, words, close }) {
   const process = !id.includes(":");
   return html`<aside class="panel" aria-label="Details">
-    ${process
-      ? html`<${Process} id=${id} run=${run} close=${close} />`
-      : html`<${Detail} id=${id} run=${run} server=${server} hear=${hear} words=${words} close=${close} />`}
+    ${
+      process
+        ? html`<${Process} id=${id} run=${run} close=${close} />`
+        : html`<${Detail} id=${id} run=${run} server=${server} hear=${hear} words=${words} close=${close} />`
+    }
   </aside>`;
 }
 
 /** @param {{ kind: string, name: string, status: string, id: string, close: () => void, children?: any }} props */
 const Top = ({ kind, name, status, id, close, children }) => html`<header class="top">
-  <div class="over"><span class="dim">${kind}</span><${State} state=${status === "ok" ? "done" : status} words=${status} />
-    <span class="spring"></span><${Copy} text=${id} words="Copy id" /><button class="plain" onClick=${close} aria-label="Close" title="Close (Esc)">✕</button></div>
+  <div class="over"><span class="dim">${kind}</span>
+    <${State} state=${status === "ok" ? "done" : status} words=${status} />
+    <span class="spring"></span><${Copy} text=${id} words="Copy id" />
+      <button class="plain" onClick=${close} aria-label="Close" title="Close (Esc)">✕</button></div>
   <h1 class="mono">${name}</h1>
   ${children}
 </header>`;
@@ -38,11 +42,17 @@ function Process({ id, run, close }) {
       <div class="acts">${!own && !folder && html`<a class="button" href=${to(["run", id])}>Open as a run</a>`}</div>
     </${Top}>
     <${Facts} of=${[
-      ["began", moment(data.started || data.created)], ["took", length(data.seconds)], ["effects", count(data.effects)],
-      ["tokens", data.tokens_in ? `${count(data.tokens_in)} in, ${count(data.tokens_out)} out` : null], ["cost", data.money ? money(data.money) : null],
-      ["queue", data.queue], ["tenant", data.tenant], ["source", data.source], ["version", data.version?.slice(0, 12)],
+      ["began", moment(data.started || data.created)],
+      ["took", length(data.seconds)],
+      ["effects", count(data.effects)],
+      ["tokens", data.tokens_in ? `${count(data.tokens_in)} in, ${count(data.tokens_out)} out` : null],
+      ["cost", data.money ? money(data.money) : null],
+      ["queue", data.queue],
+      ["tenant", data.tenant],
+      ["source", data.source],
+      ["version", data.version?.slice(0, 12)],
     ]} />
-    ${data.error && html`<${Wrong} error=${{ ...data.error, traceback: data.traceback }} />`}
+    ${data.error && data.state === "failed" && html`<${Wrong} error=${{ ...data.error, traceback: data.traceback }} />`}
     <${Body} title="Input" body=${data.input} href=${`/api/runs/${id}/input`} />
     <${Body} title="Result" body=${data.result} href=${`/api/runs/${id}/result`} />
   `;
@@ -63,7 +73,9 @@ function Detail({ id, run, server, hear, words, close }) {
     [id],
   );
   const data = effect.data;
-  if (!data) return html`<${Top} kind="effect" name=${id.split(":")[1]} status="" id=${id} close=${close} /><${Trouble} error=${effect.error} again=${effect.again} />`;
+  if (!data)
+    return html`<${Top} kind="effect" name=${id.split(":")[1]} status="" id=${id} close=${close} />
+      <${Trouble} error=${effect.error} again=${effect.again} />`;
   const { span } = data;
   const mine = span.process === run.id;
   return html`
@@ -96,7 +108,11 @@ function facts({ span, tokens, money: cost, queued, took, impact, label, operati
     ["waited in line", queued > 0.001 ? length(queued) : null],
     ["attempts", span.attempts > 1 ? span.attempts : null],
     ["model", reply?.model ?? (span.kind === "generation" ? span.note : null)],
-    ["tokens", tokens && `${count(tokens.input)} in, ${count(tokens.output)} out${tokens.cache_read ? `, ${short(tokens.cache_read)} from the cache` : ""}${tokens.reasoning ? `, ${short(tokens.reasoning)} reasoning` : ""}`],
+    [
+      "tokens",
+      tokens &&
+        `${count(tokens.input)} in, ${count(tokens.output)} out${tokens.cache_read ? `, ${short(tokens.cache_read)} from the cache` : ""}${tokens.reasoning ? `, ${short(tokens.reasoning)} reasoning` : ""}`,
+    ],
     ["cost", cost ? money(cost) : null],
     ["finished by", reply?.finish],
     ["answered", cached ? "from the cache of replies" : null],
@@ -110,7 +126,8 @@ function facts({ span, tokens, money: cost, queued, took, impact, label, operati
 
 /** @param {{ of: [string, any][] }} props */
 const Facts = ({ of }) => html`<dl class="list">
-  ${of.filter(([, value]) => value != null && value !== "" && value !== false).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}
+  ${of.filter(([, value]) => value != null && value !== "" && value !== false).map(([name, value]) => html`<dt>
+    ${name}</dt><dd>${value}</dd>`)}
 </dl>`;
 
 /** @param {{ error: any }} props */
@@ -123,7 +140,8 @@ function Words({ data, live }) {
   const before = going ? (data.stream ?? "") : "";
   const text = !live ? before : live.text.length >= before.length ? live.text : before;
   if (!going || (!text && !live?.reasoning)) return null;
-  return html`<section class="stream"><div class="over"><h2>So far</h2><${State} state="running" words="streaming" /></div>
+  return html`<section class="stream"><div class="over"><h2>So far</h2><${State} state="running" words="streaming" />
+    </div>
     ${live?.reasoning && html`<div class="said dim">${live.reasoning}</div>`}
     <div class="said" aria-live="off"><${Text} text=${text} /></div></section>`;
 }
@@ -132,7 +150,10 @@ function Words({ data, live }) {
 function Attempts({ of, span }) {
   if (!of?.length) return null;
   return html`<section><div class="over"><h2>Attempts that failed</h2></div><table>
-    <tbody>${of.map((one) => html`<tr><td class="num">${one.number}</td><td class="nowrap">+${length(one.at - span.start)}</td><td><span class="bad">${one.error?.type}</span> ${one.error?.message}</td><td class="num dim">again after ${length(one.again - one.at)}</td></tr>`)}</tbody>
+    <tbody>${of.map((one) => html`<tr><td class="num">${one.number}</td>
+      <td class="nowrap">+${length(one.at - span.start)}</td><td><span class="bad">
+      ${one.error?.type}</span> ${one.error?.message}</td>
+      <td class="num dim">again after ${length(one.again - one.at)}</td></tr>`)}</tbody>
   </table></section>`;
 }
 
@@ -141,9 +162,13 @@ function Rights({ data }) {
   const { capabilities = [], decisions = [], approvals = [] } = data;
   if (!capabilities.length && !decisions.length && !approvals.length) return null;
   return html`<section><div class="over"><h2>By which right</h2></div><ul class="plainlist">
-    ${capabilities.map((one) => html`<li><span class="dim">capability ${one.number}</span> <code>${one.spec}</code></li>`)}
-    ${decisions.map((one) => html`<li class=${one.verdict === "deny" ? "bad" : ""}>${one.verdict} <code>${one.action} ${one.resource}</code>${one.by != null ? html` <span class="dim">by capability ${one.by}</span>` : null}</li>`)}
-    ${approvals.map((one) => html`<li>approved ${one.verdict}${one.who ? ` by ${one.who}` : ""} <span class="dim">${moment(one.at)}</span></li>`)}
+    ${capabilities.map((one) => html`<li><span class="dim">capability ${one.number}</span> <code>${one.spec}</code>
+      </li>`)}
+    ${decisions.map((one) => html`<li class=${one.verdict === "deny" ? "bad" : ""}>${one.verdict} <code>
+      ${one.action} ${one.resource}</code>
+      ${one.by != null ? html` <span class="dim">by capability ${one.by}</span>` : null}</li>`)}
+    ${approvals.map((one) => html`<li>approved ${one.verdict}${one.who ? ` by ${one.who}` : ""} <span class="dim">
+      ${moment(one.at)}</span></li>`)}
   </ul></section>`;
 }
 
@@ -151,7 +176,9 @@ function Rights({ data }) {
 const Resources = ({ of }) =>
   of &&
   html`<section><div class="over"><h2>Resources</h2></div><${Facts} of=${[
-    ["CPU", of.cpu_seconds != null ? length(of.cpu_seconds) : null], ["memory at most", of.memory_peak != null ? bytes(of.memory_peak) : null],
-    ["read", of.read_bytes ? bytes(of.read_bytes) : null], ["written", of.written_bytes ? bytes(of.written_bytes) : null],
+    ["CPU", of.cpu_seconds != null ? length(of.cpu_seconds) : null],
+    ["memory at most", of.memory_peak != null ? bytes(of.memory_peak) : null],
+    ["read", of.read_bytes ? bytes(of.read_bytes) : null],
+    ["written", of.written_bytes ? bytes(of.written_bytes) : null],
     ["stood still", of.paused_seconds ? length(of.paused_seconds) : null],
   ]} /></section>`;

@@ -28,7 +28,11 @@ function file(name) {
       };
       script.onerror = () => {
         script.remove();
-        reject(new Error(`data/${name}.js is not in this folder. Export the run again, with all of its files: weft export RUN --page DIR`));
+        reject(
+          new Error(
+            `data/${name}.js is not in this folder. Export the run again, with all of its files: weft export RUN --page DIR`,
+          ),
+        );
       };
       document.head.append(script);
     });
@@ -67,7 +71,9 @@ export async function readFolder(path, query) {
 }
 
 function nothing() {
-  return new Error("This is a saved run: it has its timeline, graph, log, memory, processes and costs, and nothing else of the store.");
+  return new Error(
+    "This is a saved run: it has its timeline, graph, log, memory, processes and costs, and nothing else of the store.",
+  );
 }
 
 /** The exported run; of one below it what its row says. @param {string} id */
@@ -94,7 +100,8 @@ function fitting({ q, kind, status }) {
   const text = q?.toLowerCase();
   const among = (wanted, value) => !wanted || [wanted].flat().includes(value);
   return (row) =>
-    among(kind, row.kind) && among(status, row.status) &&
+    among(kind, row.kind) &&
+    among(status, row.status) &&
     (!text || [row.name, row.id, row.note].some((part) => part?.toLowerCase().includes(text)));
 }
 
@@ -120,7 +127,7 @@ async function rows(query) {
 
 /** @param {Record<string, any>} query */
 async function find(query) {
-  const row = await first(fitting(query), Number(query.from ?? 0), Boolean(query.back));
+  const row = await first(fitting(query), Number(query.from ?? 0) - (query.back ? 1 : 0), Boolean(query.back));
   return { index: row?.index ?? null, id: row?.id ?? null };
 }
 

@@ -22,7 +22,8 @@ export function Fork({ run, at, effect, close }) {
     go(to(["run", made.run]));
   };
   const choice = (key, words) =>
-    html`<label class="tick"><input type="radio" name="how" checked=${how === key} onChange=${() => setHow(key)} /> ${words}</label>`;
+    html`<label class="tick">
+      <input type="radio" name="how" checked=${how === key} onChange=${() => setHow(key)} /> ${words}</label>`;
   return html`<${Dialog} title="Fork this run" action="Start the fork" go=${start} close=${close}>
     <p class="dim">A new run begins with this one's history; this one stays as it is.</p>
     <fieldset>
@@ -31,10 +32,16 @@ export function Fork({ run, at, effect, close }) {
       ${choice("value", "Give an effect another outcome")}
       ${choice("input", "Give the workflow another input")}
     </fieldset>
-    <label><span>${how === "value" ? "Effect" : "From effect"} number${known?.span?.effect === number ? ` (${known.span.name || known.span.kind})` : ""}${how === "input" ? ": the outcomes before it are kept, 1 keeps none" : ""}</span>
-      <input type="number" min="1" required value=${number} onInput=${(e) => setNumber(e.target.valueAsNumber)} /></label>
-    ${how === "value" && html`<label><span>Its outcome, as JSON</span><textarea rows="8" spellcheck="false" value=${typed.value} onInput=${(e) => setValue(e.target.value)}></textarea></label>`}
-    ${how === "input" && html`<label><span>Input of the workflow, as JSON: an object of its arguments</span><textarea rows="8" spellcheck="false" value=${typed.input} onInput=${(e) => setInput(e.target.value)}></textarea></label>`}
+    <label><span>
+      ${how === "value" ? "Effect" : "From effect"} number${known?.span?.effect === number ? ` (${known.span.name || known.span.kind})` : ""}${how === "input" ? ": the outcomes before it are kept, 1 keeps none" : ""}</span>
+      <input type="number" min="1" required value=${number} onInput=${(e) => setNumber(e.target.valueAsNumber)} />
+        </label>
+    ${how === "value" && html`<label><span>Its outcome, as JSON</span>
+      <textarea rows="8" spellcheck="false" value=${typed.value} onInput=${(e) => setValue(e.target.value)}>
+      </textarea></label>`}
+    ${how === "input" && html`<label><span>Input of the workflow, as JSON</span>
+      <textarea rows="8" spellcheck="false" value=${typed.input} onInput=${(e) => setInput(e.target.value)}>
+      </textarea></label>`}
   </${Dialog}>`;
 }
 

@@ -27,7 +27,12 @@ export function ago(at, now = Date.now() / 1000) {
 export function moment(at) {
   if (!at) return "–";
   return new Date(at * 1000).toLocaleString(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    year: "numeric",
+    month: "short",
+    day: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
   });
 }
 
@@ -82,5 +87,8 @@ function pad(n) {
 
 /** Without zeros at the end. @param {number} n @param {number} digits */
 function trim(n, digits) {
-  return n.toFixed(digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  return n
+    .toFixed(digits)
+    .replace(/(\.\d*?)0+$/, "$1")
+    .replace(/\.$/, "");
 }

@@ -23,16 +23,29 @@ export function View({ here, server }) {
   };
   const press = (words) => () => {
     const found = document.querySelectorAll(".question.chosen button");
-    for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (found)) if (button.textContent === words) button.focus();
+    for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (found))
+      if (button.textContent === words) button.focus();
   };
   useKeys(
-    { j: () => move(1), k: () => move(-1), a: press("Allow once"), d: press("Deny"), "/": () => /** @type {any} */ (document.querySelector(".question.chosen input, .question.chosen textarea"))?.focus() },
+    {
+      j: () => move(1),
+      k: () => move(-1),
+      a: press("Allow once"),
+      d: press("Deny"),
+      "/": () =>
+        /** @type {any} */ (document.querySelector(".question.chosen input, .question.chosen textarea"))?.focus(),
+    },
     { "j k": "next, previous question", "a d": "go to Allow once, Deny", "/": "go to the answer" },
   );
   return html`<div class="page narrow">
     <div class="page-head"><h1>Inbox</h1>
-      ${queues.length > 1 && html`<div class="chips" role="group" aria-label="Queue"><button aria-pressed=${String(!queue)} onClick=${() => amend({ queue: "" })}>all</button>
-        ${queues.map((one) => html`<button aria-pressed=${String(queue === one)} onClick=${() => amend({ queue: one })}>${one}</button>`)}</div>`}
+      ${
+        queues.length > 1 &&
+        html`<div class="chips" role="group" aria-label="Queue">
+          <button aria-pressed=${String(!queue)} onClick=${() => amend({ queue: "" })}>all</button>
+        ${queues.map((one) => html`<button aria-pressed=${String(queue === one)} onClick=${() => amend({ queue: one })}>
+          ${one}</button>`)}</div>`
+      }
     </div>
     <${Trouble} error=${list.error} again=${list.again} />
     ${list.data && !items.length && html`<${Empty} title="Nobody asks anything" command=${'ok = await weft.ask("Publish it?", bool)'}>Questions of runs, and what a policy wants approved, wait here for an answer.</${Empty}>`}

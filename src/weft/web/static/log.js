@@ -39,19 +39,30 @@ export function Log({ id, hear }) {
   useLayoutEffect(() => {
     if (end.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines, level]);
-  const shown = (lines ?? []).filter((line) => !level || line.level === level || (level === "warning" && line.level === "error"));
-  const scrolled = (event) => (end.current = event.target.scrollTop + event.target.clientHeight > event.target.scrollHeight - 40);
+  const shown = (lines ?? []).filter(
+    (line) => !level || line.level === level || (level === "warning" && line.level === "error"),
+  );
+  const scrolled = (event) =>
+    (end.current = event.target.scrollTop + event.target.clientHeight > event.target.scrollHeight - 40);
   return html`<section class="log" aria-label="Log">
     <div class="bar-line">
-      <select aria-label="Level" value=${level} onChange=${(e) => setLevel(e.target.value)}><option value="">all lines</option><option value="warning">warnings and errors</option><option value="error">errors</option></select>
+      <select aria-label="Level" value=${level} onChange=${(e) => setLevel(e.target.value)}>
+        <option value="">all lines</option><option value="warning">warnings and errors</option>
+        <option value="error">errors</option></select>
     </div>
     <${Trouble} error=${error} again=${load} />
-    ${lines && !shown.length && html`<${Empty} title="No lines">${level ? "Nothing went wrong so far." : "Nothing has happened in this run yet."}</${Empty}>`}
+    ${lines && !shown.length && html`<${Empty} title="No lines">
+      ${level ? "Nothing went wrong so far." : "Nothing has happened in this run yet."}</${Empty}>`}
     <div class="lines mono" ref=${box} onScroll=${scrolled} tabindex="0" role="log" aria-label="Lines">
-      ${shown.map((line) => html`<div key=${`${line.run}${line.seq}`} class=${`line ${line.level}`}>
-        <span class="dim">${clock(line.at)}</span> ${line.effect
-          ? html`<a href="#" onClick=${(e) => (e.preventDefault(), amend({ effect: typeof line.effect === "number" ? `${line.run}:${line.effect}` : line.effect }))}>${String(line.effect).split(":").pop()}</a>`
-          : html`<span class="dim">·</span>`} <span>${line.text}</span></div>`)}
+      ${shown.map(
+        (line) => html`<div key=${`${line.run}${line.seq}`} class=${`line ${line.level}`}>
+        <span class="dim">${clock(line.at)}</span> ${
+          line.effect
+            ? html`<a href="#" onClick=${(e) => (e.preventDefault(), amend({ effect: typeof line.effect === "number" ? `${line.run}:${line.effect}` : line.effect }))}>
+              ${String(line.effect).split(":").pop()}</a>`
+            : html`<span class="dim">·</span>`
+        } <span>${line.text.replace(`#${line.effect} `, "")}</span></div>`,
+      )}
     </div>
   </section>`;
 }

@@ -4,7 +4,8 @@
  * question to the server: a folded row hides the `below` rows after it.
  */
 
-/** @template {{ id: string, below: number }} Row */
+/** @typedef {import("./waterfall.js").Row} Row */
+
 export class Pages {
   /**
    * @param {(from: number, count: number) => Promise<{ total: number, rows: Row[] }>} fetch
@@ -21,6 +22,7 @@ export class Pages {
     /** Folded rows, by index in the whole list, in order. @type {{ at: number, below: number, id: string }[]} */
     this.folds = [];
     this.age = 0;
+    this.pause = 0; // until when nothing is asked
     /** @type {Error | null} */
     this.error = null;
   }
@@ -62,6 +64,7 @@ export class Pages {
 
   /** @param {number} index @returns {Row | undefined} undefined: not here yet, and on its way */
   row(index) {
+    if (index < 0) return undefined;
     const page = Math.floor(index / SIZE);
     const found = this.pages.get(page);
     if (!found) this.want(page);
@@ -79,7 +82,7 @@ export class Pages {
 
   /** @param {number} page */
   async want(page) {
-    if (this.coming.has(page) || (this.coming.size && this.coming.size >= 4)) return;
+    if (this.coming.has(page) || this.coming.size >= AT_ONCE || performance.now() < this.pause) return;
     this.coming.add(page);
     const age = this.age;
     try {
@@ -91,10 +94,18 @@ export class Pages {
       if (this.pages.size > MOST) this.pages.delete(farthest(this.pages.keys(), page));
     } catch (error) {
       this.error = error;
+      this.pause = performance.now() + 1000; // it is drawn again at once, and would ask again at once
     } finally {
       this.coming.delete(page);
       this.changed();
     }
+  }
+
+  /** There are more at the end. @param {number} total */
+  grow(total) {
+    if (total === this.total) return;
+    this.pages.delete(Math.floor(this.total / SIZE)); // it was not full
+    this.total = total;
   }
 
   /** The rows have changed on the server: fetch again those around here, and show the old ones until they come.
@@ -109,7 +120,8 @@ export class Pages {
       if (age !== this.age) return;
       this.total = total;
       this.pages.clear();
-      for (let n = 0; n * SIZE < rows.length; n++) this.pages.set(first / SIZE + n, rows.slice(n * SIZE, (n + 1) * SIZE));
+      for (let n = 0; n * SIZE < rows.length; n++)
+        this.pages.set(first / SIZE + n, rows.slice(n * SIZE, (n + 1) * SIZE));
       this.error = null;
     } catch (error) {
       this.error = error;
@@ -136,8 +148,9 @@ export class Pages {
   }
 }
 
-const SIZE = 200;
-const MOST = 60;
+const SIZE = 200; // rows of a page
+const MOST = 60; // pages that are kept
+const AT_ONCE = 4;
 
 /** @param {Iterable<number>} pages @param {number} from */
 function farthest(pages, from) {

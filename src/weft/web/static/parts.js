@@ -12,7 +12,9 @@ export function Ago({ at }) {
     const timer = setInterval(() => tick((n) => n + 1), 10000);
     return () => clearInterval(timer);
   }, []);
-  return at ? html`<time title=${new Date(at * 1000).toISOString()}>${ago(at)}</time>` : html`<span class="dim">–</span>`;
+  return at
+    ? html`<time title=${new Date(at * 1000).toISOString()}>${ago(at)}</time>`
+    : html`<span class="dim">–</span>`;
 }
 
 /** A dotted name: what people call it, and where it is from. @param {{ name: string }} props */
@@ -55,7 +57,9 @@ export function later(load, name) {
     useEffect(() => {
       if (!Part) load().then((module) => ((Part = module[name]), ready(true)), fail);
     }, []);
-    return error ? html`<${Trouble} error=${error} again=${() => location.reload()} />` : Part && html`<${Part} ...${props} />`;
+    return error
+      ? html`<${Trouble} error=${error} again=${() => location.reload()} />`
+      : Part && html`<${Part} ...${props} />`;
   };
 }
 
@@ -93,16 +97,20 @@ export function Dialog({ title, action, danger, go, close, children }) {
   </dialog>`;
 }
 
-/** Call at most once in `ms`, the last time for certain. @param {() => void} call @param {number} ms */
-export function useCalm(call, ms) {
+/** Call at most once in `ms`, the last time for certain; what is asked of a large run is asked less often: each
+ * effect makes it wait another `each` ms. @param {() => void} call @param {number} ms @param {number} [each] */
+export function useCalm(call, ms, each = 0) {
   const held = useRef({ call, timer: 0 }).current;
   held.call = call;
   useEffect(() => () => clearTimeout(held.timer), []);
-  return useRef(() => {
+  return useRef((effects = 0) => {
     if (held.timer) return;
-    held.timer = setTimeout(() => {
-      held.timer = 0;
-      held.call();
-    }, ms);
+    held.timer = setTimeout(
+      () => {
+        held.timer = 0;
+        held.call();
+      },
+      ms + each * effects,
+    );
   }).current;
 }

@@ -18,7 +18,14 @@ const Log = later(() => import("./log.js"), "Log");
 const Tree = later(() => import("./tree.js"), "Tree");
 
 /** @type {[string, string][]} */
-const TABS = [["", "Timeline"], ["graph", "Graph"], ["log", "Log"], ["tree", "Processes"], ["memory", "Memory"], ["costs", "Costs"]];
+const TABS = [
+  ["", "Timeline"],
+  ["graph", "Graph"],
+  ["log", "Log"],
+  ["tree", "Processes"],
+  ["memory", "Memory"],
+  ["costs", "Costs"],
+];
 const ENDED = ["done", "failed", "cancelled", "killed", "moved"];
 
 /** @param {{ here: import("./router.js").Place, server: any }} props */
@@ -39,10 +46,12 @@ export function View({ here, server }) {
   return html`<div class="run">
     <${Head} run=${data} server=${server} again=${run.again} asks=${live.asks} effect=${effect} />
     <nav class="tabs" aria-label="Parts of the run">
-      ${TABS.map(([key, words]) => html`<a href=${to(["run", id], { tab: key, effect })} aria-current=${tab === key ? "page" : null}>${words}</a>`)}
+      ${TABS.map(([key, words]) => html`<a href=${to(["run", id], { tab: key, effect })} aria-current=${tab === key ? "page" : null}>
+        ${words}</a>`)}
     </nav>
     <div class=${`parts ${effect ? "beside" : ""}`}>
-      <div class="part"><${Part} tab=${tab} run=${data} effect=${effect} only=${only} server=${server} live=${live} /></div>
+      <div class="part"><${Part} tab=${tab} run=${data} effect=${effect} only=${only} server=${server} live=${live} />
+        </div>
       ${effect && html`<${Effect} key=${effect} id=${effect} run=${data} server=${server} hear=${live.hear} words=${live.words} close=${() => amend({ effect: null })} />`}
     </div>
   </div>`;
@@ -73,11 +82,18 @@ const over = (run) => ENDED.includes(run.state) && (run.total?.end ?? run.ended)
 
 /** What happens to the run while it is looked at: one stream, which the parts hear. @param {any} run @param {any} server */
 function useRun(run, server) {
+  useEffect(() => {
+    if (!run.data?.reading) return;
+    const timer = setTimeout(run.again, 700);
+    return () => clearTimeout(timer);
+  }, [run.data]);
   const ears = useRef(/** @type {Set<(data: any) => void>} */ (new Set())).current;
-  const words = useRef(/** @type {Map<string, { text: string, reasoning: string, done: boolean }>} */ (new Map())).current;
+  const words = useRef(
+    /** @type {Map<string, { text: string, reasoning: string, done: boolean }>} */ (new Map()),
+  ).current;
   const inbox = useGet(run.data && !folder && !over(run.data) ? "/api/inbox" : null, { run: run.data?.id });
   const [asks, ask] = useState(/** @type {any[] | null} */ (null));
-  const again = useCalm(run.again, 700);
+  const again = useCalm(run.again, 700, 0.05);
   const tell = (data) => ears.forEach((ear) => ear(data));
   const began = useRef(false);
   useLive(run.data && !folder ? `/api/runs/${run.data.id}/live` : null, {
@@ -86,14 +102,14 @@ function useRun(run, server) {
       began.current = true;
     },
     reset: () => (run.again(), tell(null)),
-    spans: (data) => (tell(data), again()),
+    spans: (data) => (tell(data), again(data.total)),
     run: (data) => run.put((old) => (old.id === data.id ? { ...old, ...data } : old)),
     inbox: ({ items }) => ask(items),
     tokens: (data) => {
-      const before = data.restarted ? undefined : words.get(data.id);
+      const before = data.restarted ? undefined : words.get(data.stream); // which generation it is may be known later
       const now = { text: before?.text ?? "", reasoning: before?.reasoning ?? "", done: data.done };
       now[data.reasoning ? "reasoning" : "text"] += data.text;
-      words.set(data.id, now);
+      for (const key of [data.stream, data.id]) if (key) words.set(key, now);
       tell({ tokens: data.id });
     },
     end: () => (run.again(), tell(null)),
@@ -114,16 +130,23 @@ function Head({ run, server, again, asks, effect }) {
       <${Acts} run=${run} server=${server} again=${again} effect=${effect} />
     </div>
     <dl class="facts">
-      <div class="wide"><dt>Run</dt><dd class="mono" title=${run.id}>${run.id.length > 20 ? `…${run.id.slice(-12)}` : run.id} <${Copy} text=${run.id} /></dd></div>
+      <div class="wide"><dt>Run</dt><dd class="mono" title=${run.id}>
+        ${run.id.length > 20 ? `…${run.id.slice(-12)}` : run.id} <${Copy} text=${run.id} /></dd></div>
       <div><dt>Began</dt><dd><${Ago} at=${run.started || run.created} /></dd></div>
       <div><dt>Took</dt><dd><${Took} run=${run} server=${server} /></dd></div>
-      <div><dt>Effects</dt><dd>${short(sum.effects)}${sum.failed ? html` <a class="bad" href=${to(["run", run.id], { only: "failed" })}>${count(sum.failed)} failed</a>` : null}</dd></div>
+      <div><dt>Effects</dt><dd>
+        ${short(sum.effects)}${sum.failed ? html` <a class="bad" href=${to(["run", run.id], { only: "failed" })}>
+        ${count(sum.failed)} failed</a>` : null}</dd></div>
       ${sum.processes > 1 && html`<div><dt>Processes</dt><dd>${count(sum.processes)}</dd></div>`}
-      ${tokens > 0 && html`<div><dt>Tokens</dt><dd title=${`${count(sum.tokens_in)} in, ${count(sum.tokens_out)} out`}>${short(tokens)}</dd></div>`}
+      ${tokens > 0 && html`<div><dt>Tokens</dt>
+        <dd title=${`${count(sum.tokens_in)} in, ${count(sum.tokens_out)} out`}>${short(tokens)}</dd></div>`}
       ${sum.money > 0 && html`<div><dt>Cost</dt><dd>${money(sum.money)}</dd></div>`}
       ${Object.entries(run.budget ?? {}).map(([name, one]) => html`<${Budget} key=${name} name=${name} one=${one} />`)}
-      ${run.parent && html`<div><dt>Started by</dt><dd><a href=${to(["run", run.parent])}>…${run.parent.slice(-8)}</a></dd></div>`}
-      ${run.forked && html`<div><dt>Fork of</dt><dd><a href=${to(["run", run.forked.split("@")[0]])}>…${run.forked.split("@")[0].slice(-8)}</a> <a class="dim" href=${to(["compare"], { a: run.forked.split("@")[0], b: run.id })}>compare</a></dd></div>`}
+      ${run.parent && html`<div><dt>Started by</dt><dd><a href=${to(["run", run.parent])}>…${run.parent.slice(-8)}</a>
+        </dd></div>`}
+      ${run.forked && html`<div><dt>Fork of</dt><dd>
+        <a href=${to(["run", run.forked.split("@")[0]])}>…${run.forked.split("@")[0].slice(-8)}</a> <a class="dim" href=${to(["compare"], { a: run.forked.split("@")[0], b: run.id })}>compare</a>
+        </dd></div>`}
     </dl>
     <${Notes} run=${run} asks=${asks} server=${server} />
   </header>`;
@@ -147,16 +170,22 @@ function Budget({ name, one }) {
   if (one.limit == null) return null;
   const say = name === "money" ? money : short;
   const part = Math.min(1, one.spent / (one.limit || 1));
-  return html`<div><dt>Budget: ${name}</dt><dd title=${`${say(one.reserved)} more set apart`}>
-    <meter min="0" max="1" high="0.8" optimum="0" value=${part} aria-label=${`Budget of ${name}`}></meter> ${say(one.spent)} of ${say(one.limit)}</dd></div>`;
+  return html`<div><dt>Budget: ${name}</dt><dd>
+    <meter min="0" max="1" high="0.8" optimum="0" value=${part} aria-label=${`Budget of ${name}`}>
+      </meter> ${say(one.spent)} of ${say(one.limit)}</dd></div>`;
 }
 
 /** What a reader should know first. @param {{ run: any, asks: any[], server: any }} props */
 function Notes({ run, asks, server }) {
   return html`
-    ${run.error && html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
-      ${run.traceback && html`<details><summary>Traceback</summary><pre>${run.traceback}</pre></details>`}</div>`}
-    ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code></div>`}
+    ${
+      run.error &&
+      run.state === "failed" &&
+      html`<div class="note bad"><p><b>${run.error.type}</b> ${run.error.message}</p>
+      ${run.traceback && html`<details><summary>Traceback</summary><pre>${run.traceback}</pre></details>`}</div>`
+    }
+    ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code>
+      </div>`}
     ${asks.map((one) => html`<${Question} key=${one.id} one=${one} server=${server} within />`)}
   `;
 }
@@ -167,8 +196,10 @@ function Acts({ run, server, again, effect }) {
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   if (folder || server.read_only) return null;
   const path = `/api/runs/${run.id}`;
-  const now = (what, body = {}) => () =>
-    post(`${path}/${what}`, body).then(() => (setError(null), again()), setError);
+  const now =
+    (what, body = {}) =>
+    () =>
+      post(`${path}/${what}`, body).then(() => (setError(null), again()), setError);
   const ended = ENDED.includes(run.state);
   const close = () => show("");
   return html`<div class="acts">
@@ -177,9 +208,12 @@ function Acts({ run, server, again, effect }) {
     ${!ended && html`<button class="danger" onClick=${() => show("cancel")}>Cancel</button>`}
     <button onClick=${() => show("fork")}>Fork</button>
     ${error && html`<${Trouble} error=${error} />`}
-    ${open === "cancel" && html`<${Dialog} title="Cancel this run?" action="Cancel the run" danger close=${close} go=${async () => (await post(`${path}/cancel`), again())}>
+    ${
+      open === "cancel" &&
+      html`<${Dialog} title="Cancel this run?" action="Cancel the run" danger close=${close} go=${async () => (await post(`${path}/cancel`), again())}>
       <p class="dim">The body gets a cancellation where it waits, and may clean up.${run.children ? ` ${plural(run.children, "child", "children")} of it end with it.` : ""} What happened stays in the journal.</p>
-    </${Dialog}>`}
+    </${Dialog}>`
+    }
     ${open === "fork" && html`<${Fork} run=${run} at=${number(effect, run.id)} close=${close} />`}
   </div>`;
 }

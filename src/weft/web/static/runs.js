@@ -9,7 +9,12 @@ import { amend, go, to } from "./router.js";
 
 const STATES = ["running", "waiting", "queued", "paused", "interrupted", "done", "failed", "cancelled", "killed"];
 /** @type {[string, string, number][]} */
-const SINCE = [["", "any time", 0], ["1h", "last hour", 3600], ["1d", "last day", 86400], ["7d", "last week", 604800]];
+const SINCE = [
+  ["", "any time", 0],
+  ["1h", "last hour", 3600],
+  ["1d", "last day", 86400],
+  ["7d", "last week", 604800],
+];
 
 /** @param {{ here: import("./router.js").Place, server: any }} props */
 export function View({ here, server }) {
@@ -40,13 +45,18 @@ export function View({ here, server }) {
     <${Trouble} error=${list.error} again=${list.again} />
     ${list.data && !rows.length ? html`<${Nothing} filtered=${filtered} />` : null}
     ${rows.length > 0 && html`<${List} rows=${rows} now=${() => Date.now() / 1000 + server.offset} />`}
-    ${more.next && html`<p class="more"><button onClick=${more.load}>${list.data.partial ? "Search on" : "Older runs"}</button></p>`}
+    ${more.next && html`<p class="more"><button onClick=${more.load}>
+      ${list.data.partial ? "Search on" : "Older runs"}</button></p>`}
   </div>`;
 }
 
 /** The pages after the first one. @param {Record<string, any>} query @param {any} first */
 function useMore(query, first) {
-  const [held, hold] = useState({ key: "", rows: /** @type {any[]} */ ([]), next: /** @type {string | null} */ (null) });
+  const [held, hold] = useState({
+    key: "",
+    rows: /** @type {any[]} */ ([]),
+    next: /** @type {string | null} */ (null),
+  });
   const key = JSON.stringify(query);
   const mine = held.key === key ? held : { key, rows: [], next: first?.next ?? null };
   const load = async () => {
@@ -78,12 +88,16 @@ function Filters({ query, states }) {
       ${SINCE.map(([value, words]) => html`<option value=${value}>${words}</option>`)}
     </select>
     <select aria-label="Cost" value=${query.cost ?? ""} onChange=${pick("cost")}>
-      <option value="">any cost</option><option value="0.01">over $0.01</option><option value="0.1">over $0.10</option><option value="1">over $1</option>
+      <option value="">any cost</option><option value="0.01">over $0.01</option>
+        <option value="0.1">over $0.10</option><option value="1">over $1</option>
     </select>
-    ${query.workflow && html`<button onClick=${() => amend({ workflow: "" })} title="All workflows">${bare(query.workflow)} ✕</button>`}
-    <label class="tick"><input type="checkbox" checked=${query.children === "1"} onChange=${(e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
+    ${query.workflow && html`<button onClick=${() => amend({ workflow: "" })} title="All workflows">
+      ${bare(query.workflow)} ✕</button>`}
+    <label class="tick">
+      <input type="checkbox" checked=${query.children === "1"} onChange=${(e) => amend({ children: e.target.checked ? "1" : "" })} /> runs started by runs</label>
     <div class="chips" role="group" aria-label="State">
-      ${STATES.map((one) => html`<button aria-pressed=${String(states.includes(one))} onClick=${() => toggle(one)}>${one}</button>`)}
+      ${STATES.map((one) => html`<button aria-pressed=${String(states.includes(one))} onClick=${() => toggle(one)}>
+        ${one}</button>`)}
     </div>
   </search>`;
 }
@@ -100,15 +114,18 @@ function List({ rows, now }) {
   const open = (row) => row && go(to(["run", row.id]));
   useKeys(
     {
-      j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1),
+      j: () => move(1),
+      k: () => move(-1),
+      ArrowDown: () => move(1),
+      ArrowUp: () => move(-1),
       Enter: () => open(rows[at]),
       x: () => rows[at] && go(to(["compare"], { a: rows[at].id, b: rows[at].forked?.split("@")[0] })),
     },
     { "j k": "next, previous run", Enter: "open it", x: "compare it" },
-    [at, rows],
   );
   return html`<div class="sheet"><table class="runs">
-    <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th><th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
+    <thead><tr><th>State</th><th>Workflow</th><th class="wide">Run</th><th>Began</th><th class="num">Took</th>
+      <th class="num">Effects</th><th class="num wide">Tokens</th><th class="num wide">Cost</th></tr></thead>
     <tbody ref=${body}>
       ${rows.map((row, n) => html`<${Row} key=${row.id} row=${row} selected=${n === at} open=${open} now=${now} />`)}
     </tbody>
@@ -124,12 +141,14 @@ function Row({ row, selected, open, now }) {
     <td class="what">
       <a href=${to(["run", row.id])}><${Name} name=${row.workflow} /></a>
       ${row.forked && html` <span class="dim">fork</span>`}
-      ${row.error && html`<div class="bad cut">${row.error.type}: ${row.error.message}</div>`}
+      ${row.error && row.state === "failed" && html`<div class="bad cut">
+        ${row.error.type}: ${row.error.message}</div>`}
     </td>
     <td class="wide mono dim" title=${row.id}>…${row.id.slice(-8)}</td>
     <td class="nowrap"><${Ago} at=${row.created} /></td>
     <td class="num">${length(row.seconds ?? now() - (row.started || row.created))}</td>
-    <td class="num" title=${row.effects == null ? "Not counted yet" : `${plural(row.effects, "effect")}, ${count(row.failed)} failed`}>${short(row.effects)}</td>
+    <td class="num" title=${row.effects == null ? "Not counted yet" : `${plural(row.effects, "effect")}, ${count(row.failed)} failed`}>
+      ${short(row.effects)}</td>
     <td class="num wide">${tokens ? short(tokens) : html`<span class="dim">–</span>`}</td>
     <td class="num wide">${row.money ? money(row.money) : html`<span class="dim">–</span>`}</td>
   </tr>`;

@@ -15,9 +15,12 @@ export function Body({ title, body, href }) {
     <div class="over"><h2>${title}</h2><span class="dim">${bytes(body.bytes)}</span>
       ${body.sealed && html`<span class="tag" title="A part of it is sealed: it is not shown here">sealed</span>`}
       ${!body.cut && html`<${Copy} text=${typeof body.value === "string" ? body.value : JSON.stringify(body.value, null, 2)} />`}</div>
-    ${body.cut
-      ? html`<pre class="text">${body.text}…</pre><p class="dim">This is the beginning of ${bytes(body.bytes)}.${whole && html` <a href=${whole} target="_blank" rel="noopener">All of it</a>`}</p>`
-      : html`<div class="value"><${Value} value=${body.value} open /></div>`}
+    ${
+      body.cut
+        ? html`<pre class="text">${body.text}…</pre>
+          <p class="dim">This is the beginning of ${bytes(body.bytes)}.${whole && html` <a href=${whole} target="_blank" rel="noopener">All of it</a>`}</p>`
+        : html`<div class="value"><${Value} value=${body.value} open /></div>`
+    }
   </section>`;
 }
 
@@ -31,7 +34,8 @@ export function Value({ value, name = null, open = false }) {
   if (!entries.length) return html`<div class="leaf">${label}<span class="dim">${list ? "[ ]" : "{ }"}</span></div>`;
   if (name === null) return html`<${Entries} entries=${entries} />`;
   return html`<details class="node" open=${open || entries.length <= 3}>
-    <summary>${label}<span class="dim">${list ? plural(entries.length, "item") : plural(entries.length, "field")}</span></summary>
+    <summary>${label}<span class="dim">
+      ${list ? plural(entries.length, "item") : plural(entries.length, "field")}</span></summary>
     <${Entries} entries=${entries} />
   </details>`;
 }
@@ -41,7 +45,8 @@ function Entries({ entries }) {
   const [shown, show] = useState(MANY);
   return html`<div class="entries">
     ${entries.slice(0, shown).map(([key, one]) => html`<${Value} key=${key} name=${key} value=${one} />`)}
-    ${entries.length > shown && html`<button class="plain" onClick=${() => show(shown + 500)}>${plural(entries.length - shown, "more entry", "more entries")}</button>`}
+    ${entries.length > shown && html`<button class="plain" onClick=${() => show(shown + 500)}>
+      ${plural(entries.length - shown, "more entry", "more entries")}</button>`}
   </div>`;
 }
 
@@ -56,6 +61,9 @@ export function Text({ text, quiet = false }) {
   const [all, showAll] = useState(false);
   if (quiet) return html`<span class="dim">empty text</span>`;
   const long = text.length > TEXT && !all;
-  return html`<span class="string">${long ? text.slice(0, TEXT) : text}${long &&
-  html`… <button class="plain" onClick=${() => showAll(true)}>${plural(text.length - TEXT, "more character")}</button>`}</span>`;
+  return html`<span class="string">${long ? text.slice(0, TEXT) : text}${
+    long &&
+    html`… <button class="plain" onClick=${() => showAll(true)}>
+      ${plural(text.length - TEXT, "more character")}</button>`
+  }</span>`;
 }

@@ -12,7 +12,7 @@ import { length } from "./format.js";
 export class Waterfall {
   /**
    * @param {HTMLElement} host gets the scrolling list
-   * @param {{ pages: import("./pages.js").Pages<Row>, axis: import("./axis.js").Axis, now: () => number, choose: (row: Row) => void, moved: () => void }} given
+   * @param {{ pages: import("./pages.js").Pages, axis: import("./axis.js").Axis, now: () => number, choose: (row: Row) => void, moved: () => void }} given
    */
   constructor(host, { pages, axis, now, choose, moved }) {
     this.host = /** @type {HTMLElement} */ (host.parentElement);
@@ -24,6 +24,10 @@ export class Waterfall {
     this.chosen = null;
     /** @type {Slot[]} */
     this.slots = [];
+    this.high = 24; // pixels, as are the next three, until it is measured
+    this.names = 300;
+    this.width = 40;
+    this.tall = 0;
     this.frame = 0;
     this.version = 0; // of the axis: bars are placed anew when it changes
     this.list = element("div", "rows");
@@ -140,14 +144,16 @@ export class Waterfall {
       mark.textContent = at === axis.from ? "0" : `${length(Math.round((at - axis.from) * 1e6) / 1e6)}`;
       return mark;
     });
-    const gaps = axis.gaps.filter((gap) => axis.x(gap.to) > 0 && axis.x(gap.from) < 1).map((gap) => {
-      const mark = element("div", "gap");
-      const left = Math.max(0, axis.x(gap.from));
-      mark.style.left = `${names + left * width}px`;
-      mark.style.width = `${(Math.min(1, axis.x(gap.to)) - left) * width}px`;
-      mark.title = `${length(gap.to - gap.from)} in which nothing happened`;
-      return mark;
-    });
+    const gaps = axis.gaps
+      .filter((gap) => axis.x(gap.to) > 0 && axis.x(gap.from) < 1)
+      .map((gap) => {
+        const mark = element("div", "gap");
+        const left = Math.max(0, axis.x(gap.from));
+        mark.style.left = `${names + left * width}px`;
+        mark.style.width = `${(Math.min(1, axis.x(gap.to)) - left) * width}px`;
+        mark.title = `${length(gap.to - gap.from)} in which nothing happened`;
+        return mark;
+      });
     this.marks.replaceChildren(...gaps, ...ticks);
   }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,8 @@ DEEPEST = 30
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 
 
-def expression(
-    builder: Builder, frame: Frame, node: ast.expr, before: Frontier, *, holder: str = "", streamed: bool = False
-) -> Frontier:
-    """`holder`: the name that the value is assigned to. `streamed`: it is what `async for` goes over."""
+def expression(builder: Builder, frame: Frame, node: ast.expr, before: Frontier, *, holder: str = "") -> Frontier:
+    """`holder`: the name that the value is assigned to."""
     walk = partial(expression, builder, frame)
     match node:
         case ast.Await(value=ast.Call() as call):
@@ -31,7 +30,7 @@ def expression(
         case ast.Await(value=value):
             return _wait(builder, frame, value, walk(value, before))
         case ast.Call():
-            return _call(builder, frame, node, before, waits=False, holder=holder, streamed=streamed)
+            return _call(builder, frame, node, before, waits=False, holder=holder)
         case ast.BoolOp(values=[first, *rest]):
             before = walk(first, before)
             for one in rest:
@@ -70,7 +69,7 @@ def _comprehension(
             before = expression(builder, frame, one, before, holder=holder)
         return before
     first, rest = generators[0], generators[1:]
-    before = expression(builder, frame, first.iter, before, streamed=bool(first.is_async))
+    before = expression(builder, frame, first.iter, before)
     head = builder.control(
         "loop", frame.helper.file, node.lineno, "running" if first.is_async else frame.times.of(first.iter)
     )
@@ -133,9 +132,8 @@ def _aliases(frame: Frame) -> dict[str, set[str]]:
 
 
 def _call(
-    builder: Builder, frame: Frame, call: ast.Call, before: Frontier, *, waits: bool, holder: str = "",
-    streamed: bool = False,
-) -> Frontier:  # fmt: skip
+    builder: Builder, frame: Frame, call: ast.Call, before: Frontier, *, waits: bool, holder: str = ""
+) -> Frontier:
     means = meanings(builder, frame, call.func)
     beside = next((one for one in means if isinstance(one, Beside)), None)
     if beside is None and _attribute(call.func) == "create_task":
@@ -152,7 +150,7 @@ def _call(
         return _wait(builder, frame, call.func.value, before)
     one = partial(_made, builder, frame, call)
     after: Frontier = set()
-    with builder.perhaps() if len(means) > 1 else _certainly():
+    with builder.perhaps() if len(means) > 1 else nullcontext():
         for mean in means:
             if waits or (isinstance(mean, Effect) and mean.at_once) or (isinstance(mean, Helper) and not mean.is_async):
                 after |= one(mean, before)
@@ -167,11 +165,6 @@ def _call(
             [n.id for a in call.args for n in ast.walk(a) if isinstance(n, ast.Name)], _aliases(frame)
         )
     return after
-
-
-class _certainly:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 def meanings(builder: Builder, frame: Frame, node: ast.expr) -> list[Meaning]:
@@ -356,6 +349,7 @@ def _map(builder: Builder, frame: Frame, call: ast.Call, before: Frontier, holde
     with builder.perhaps(repeated=True):
         for mean in meanings(builder, frame, call.args[0]) if call.args else []:
             last |= builder.line(partial(_made, builder, frame, call, mean), point)
+    builder.edges += [Edge(one, next(iter(point)), "back") for one in sorted(last - point, key=int)]
     if not waits:
         builder.start(holder, last)
         return point

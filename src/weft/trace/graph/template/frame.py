@@ -112,7 +112,7 @@ class Builder:
     def line(self, walk: Callable[[Frontier], Frontier], before: Frontier) -> Frontier:
         """Walk what is another line of control; what it started beside and did not wait for is its end, too."""
         around, self.beside = self.beside, {}
-        last = walk(before) | self.loose()
+        last = walk(before | {id for lasts in around.values() for id in lasts}) | self.loose()
         self.beside = around
         return last
 

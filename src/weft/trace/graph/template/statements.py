@@ -128,7 +128,7 @@ def _for(builder: Builder, frame: Frame, node: ast.For | ast.AsyncFor, before: F
         yielding = _generator(builder, frame, node, before)
         if yielding is not None:
             return yielding
-    before = expression(builder, frame, node.iter, before, streamed=isinstance(node, ast.AsyncFor))
+    before = expression(builder, frame, node.iter, before)
     when: When = "running" if isinstance(node, ast.AsyncFor) else frame.times.of(node.iter)
     head = _point(builder, frame, "loop", node, before, when)
     around = _turns(builder, frame, node.body, {head}, head)

@@ -63,9 +63,9 @@ async def publish(name: str, text: str) -> str:
 async def _says(request: Request) -> Reply:
     """A reply after a while, of a length that fits."""
     turns = sum(message.role == "assistant" for message in request.messages)
-    asked = request.messages[0].text
+    asked = next(message.text for message in request.messages if message.role == "user")
     if turns == 0 and request.tools:
-        topic = asked.rsplit(" ", 1)[-1].rstrip(".")
+        topic = asked.rsplit(" ", 1)[-1].rstrip("?")
         await asyncio.sleep(0.35 + len(topic) * 0.03)
         parts = [
             ToolCall(id=f"call-{n}", name="search", arguments={"query": f"{topic} {word}"})
@@ -107,20 +107,37 @@ async def study(topic: str) -> Finding:
     return found
 
 
+@dataclass
+class Title:
+    title: str
+    subtitle: str = ""
+
+
 @weft.workflow
-async def report(topics: list[str], pause: float = 0.0) -> str:
+async def report(topics: list[str], title: str = "") -> str:
     """A report on several topics, published when a person says so."""
     await search("index of topics")
-    found = await asyncio.gather(*(study(topic) for topic in topics))
-    await weft.sleep(pause)
+    await asyncio.gather(*(study(topic) for topic in topics))
     async with model.stream(f"Write a report on {', '.join(topics)}.") as stream:
         async for _ in stream:
             pass
-    title = await weft.ask(f"A title for the report on {len(found)} topics?", str)
-    return await publish(f"{title}.md", stream.reply.text)
+    named = Title(title) if title else await weft.ask(f"What is the report on {' and '.join(topics)} called?", Title)
+    return await publish(f"{named.title.lower()}.md", stream.reply.text)
 
 
 @weft.workflow
 async def digest(topic: str) -> str:
+    """A page on one topic, of a book that may be missing."""
+    titles = await search(topic)
+    if topic == "wind":
+        raise LookupError(f"no book on {topic} is in the library, only {titles[0]!r}")
     reply = await model.chat(f"Sum up {topic}.")
     return reply.text
+
+
+@weft.workflow
+async def watch(shelf: str) -> None:
+    """Looks at a shelf now and then, for ever."""
+    while True:
+        await search(shelf)
+        await weft.sleep(3600)

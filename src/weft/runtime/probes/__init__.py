@@ -1,0 +1,7 @@
+"""Probes: what a running program does, seen without changing it (Wizard, arXiv 2403.07973)."""
+
+from weft.runtime.probes.monitors import MONITORS, Monitor, monitor
+from weft.runtime.probes.published import published
+from weft.runtime.probes.wasm import instrument, observe
+
+__all__ = ["MONITORS", "Monitor", "instrument", "monitor", "observe", "published"]

@@ -1,0 +1,186 @@
+"""A run in brief: what of it is compared with other runs, and small enough to keep of a thousand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from weft.core.codec import decode_plain
+from weft.core.record import Decision, Outcome, from_column
+from weft.store.base import FINISHED, ProcessRow, Store
+from weft.trace.causal.recurrence import Failure, masked
+from weft.trace.reading import Node, bytes_of, read_records, read_with_records
+
+QUIET = frozenset({"clock", "random", "timer", "checkpoint", "control"})
+"""What says nothing of how a program behaves."""
+MOST = 2000
+"""Effects of a process that are looked at, and processes of a run."""
+LARGEST = 256 * 1024
+"""Bytes of an outcome whose form is looked at."""
+DEEP = 4
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True):
+    """One effect. `form`: the types and names in its outcome; `said`: what it says, masked; both empty where it has
+    none. `amount`: a number itself, of anything else its length. `paused`: seconds; `memory`: bytes at most."""
+
+    effect: int
+    symbol: str
+    status: str
+    at: float
+    seconds: float
+    waited: float
+    attempts: int
+    form: str = ""
+    said: str = ""
+    amount: float | None = None
+    paused: float = 0.0
+    memory: int = 0
+    error: str = ""
+    place: str = ""
+    child: str = ""
+
+    @property
+    def told(self) -> str:
+        """Name and, unless it went well, how it went: a symbol of an automaton. How a child went is told there."""
+        return self.symbol if self.status == "ok" or self.child else f"{self.symbol}:{self.status}"
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    effect: int
+    action: str
+    resource: str
+    at: float
+    label: str = ""
+
+
+class Part(msgspec.Struct, array_like=True):
+    """One process of a run. Its effects stand in the order in which the program asked for them, which unlike that of
+    their outcomes is the same however the machine took its turns."""
+
+    id: str
+    workflow: str
+    state: str
+    seen: list[Seen] = []
+    refused: list[Refusal] = []
+
+
+class Profile(msgspec.Struct, array_like=True):
+    """A run with its children; `parts[0]` is its own process. `length`: records of its own journal."""
+
+    run: str
+    workflow: str
+    version: str
+    state: str
+    length: int
+    created: float
+    parts: list[Part]
+    failure: Failure | None = None
+
+    def id(self, part: Part, seen: Seen | Refusal) -> str:
+        return f"{part.id}:{seen.effect}"
+
+
+async def profile_of(store: Store, row: ProcessRow) -> Profile:
+    """Read a run and its children."""
+    waiting: list[ProcessRow] = [row]
+    parts: list[Part] = []
+    while waiting and len(parts) < MOST:
+        one = waiting.pop(0)
+        part = await _part(store, one)
+        parts.append(part)
+        if any(seen.symbol.startswith("spawn") for seen in part.seen):
+            waiting.extend(reversed(await store.rows(parent=one.id, limit=MOST)))
+    profile = Profile(row.id, row.workflow, row.version, row.state, row.length, row.created, parts)
+    profile.failure = await _failure(store, row, profile)
+    return profile
+
+
+async def _part(store: Store, row: ProcessRow) -> Part:
+    over = row.updated if row.state in FINISHED else None
+    part = Part(row.id, row.workflow, row.state)
+    seen: list[Seen] = []
+    async for node, record in read_with_records(store, row.id, over=over):
+        if node.kind not in QUIET:
+            seen.append(await _seen(store, node, record if type(record) is Outcome else None))
+            if len(seen) == MOST:
+                break
+    part.seen = sorted(seen, key=lambda one: one.effect)
+    async for _, each in read_records(store, row.id):
+        if type(each) is Decision and each.verdict == "deny":
+            part.refused.append(Refusal(each.effect, each.action, each.resource, each.at, each.label))
+    return part
+
+
+async def _seen(store: Store, node: Node, record: Outcome | None) -> Seen:
+    named = f"{node.kind}:{_short(node)}" if node.kind not in ("child", "generation") else node.kind
+    form, said, amount = "", "", None
+    if record is not None and record.ok and node.kind in ("step", "tool"):
+        data = await bytes_of(store, record.value)
+        if len(data) <= LARGEST:
+            value = decode_plain(data, True)
+            form, said, amount = form_of(value), _said(value), amount_of(value)
+    usage = node.usage
+    return Seen(
+        node.effect, named, node.status, node.started, node.seconds, node.waited, node.attempts, form, said, amount,
+        usage.paused_seconds if usage is not None else 0.0, usage.memory_peak if usage is not None else 0, node.error,
+        node.place, node.child,
+    )  # fmt: skip
+
+
+def _short(node: Node) -> str:
+    """The name, of a spawned workflow and a step without their module."""
+    return node.exact.removeprefix("memory.") if node.kind == "memory" else node.name.rpartition(".")[2]
+
+
+def form_of(value: Any, deep: int = DEEP) -> str:
+    """Types and names of a value of JSON types: `{items:[{id:int}],next:null}`. Empty lists and texts are forms of
+    their own."""
+    match value:
+        case None:
+            return "null"
+        case bool() | int() | float():
+            return "bool" if isinstance(value, bool) else "number"
+        case str():
+            return "text" if value.strip() else '""'
+        case _ if deep == 0:
+            return "…"
+        case dict():
+            inner = ",".join(f"{key}:{form_of(one, deep - 1)}" for key, one in sorted(value.items())[:30])
+            return f"{{{inner}}}"
+        case list():
+            return f"[{'|'.join(sorted({form_of(one, deep - 1) for one in value[:100]}))}]"
+    return type(value).__name__
+
+
+def amount_of(value: Any) -> float | None:
+    """A number itself; of texts, lists and mappings how many parts they have."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return float(len(value)) if isinstance(value, (str, list, dict, bytes)) else None
+
+
+def _said(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    return masked(text[:400])[:120] if text else ""
+
+
+async def _failure(store: Store, row: ProcessRow, run: Profile) -> Failure | None:
+    """How a run failed that did. The effect is the deepest whose error is the run's."""
+    if row.state != "failed" or row.error is None:
+        return None
+    kind, _, message = (await _error(store, row)).partition(": ")
+    failed = [seen for part in run.parts for seen in part.seen if seen.status == "failed" and not seen.child]
+    own = [seen for seen in failed if seen.error.partition(": ")[2] == message] or failed
+    tool = own[-1].symbol.partition(":")[2] if own else ""
+    return Failure(run=row.id, error=kind, message=message, tool=tool, at=row.updated)
+
+
+async def _error(store: Store, row: ProcessRow) -> str:
+    value = from_column(row.error or b"")
+    found = decode_plain(await bytes_of(store, value), True)
+    if isinstance(found, dict) and "type" in found:
+        return f"{str(found['type']).rpartition('.')[2]}: {found.get('message', '')}"[:2000]
+    return json.dumps(found, default=str)[:2000]

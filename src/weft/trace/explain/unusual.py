@@ -1,0 +1,279 @@
+"""What is not as in earlier runs: times, counts, the form of answers, and the order of what happened.
+
+Each is judged against the earlier runs that were done, and says nothing where these are too few. `Finding.sure` is
+counted in whole runs: 1 less the share of earlier runs in which as much would have been found anywhere, each judged by
+the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+from weft.trace.automata import Automaton, Learner
+from weft.trace.explain.finding import Finding, Kind
+from weft.trace.explain.past import Past
+from weft.trace.explain.profile import Part, Profile, Seen
+
+FEW = 5
+"""Earlier runs below which nothing is called unusual."""
+OUTSIDE = ("ask", "receive", "event", "sleep", "timer", "child", "spawn")
+"""How long these take is not theirs to say: people, letters, children."""
+NEW, ODD = 0.8, 0.95
+"""How sure a departure must be: to what no earlier run did; to what an automaton did not expect."""
+SELDOM = 0.1
+"""Who answers in a new form more often than in such a share of runs is not judged by it."""
+FAR = 4.0
+"""Deviations below which nothing is called unusual, however sure it is that it never was so far."""
+FINEST = 0.1
+"""The least deviation of a logarithm: a tenth more or less is nothing."""
+BOTH_WAYS = ("number", "length")
+"""Measures of which too little is unusual, too."""
+LEAST = {"seconds": 0.02, "waited": 0.05, "MB of memory": 8.0}
+"""How far above the usual mean a difference begins to matter."""
+
+Key = tuple[str, str, str]
+"""Workflow, symbol, measure."""
+Measured = dict[Key, tuple[float, Part, Seen]]
+"""The value that a run has, and the effect that had it."""
+
+
+# --- times, sizes, counts -------------------------------------------------------------------------------------------
+
+
+def slow(run: Profile, past: Past) -> list[Finding]:
+    """What took longer, waited longer or took more memory than in any earlier run."""
+    return _compared(run, past, "slow", _times)
+
+
+def count(run: Profile, past: Past) -> list[Finding]:
+    """What was done more often in one process than in any earlier run, or tried again more often."""
+    return _compared(run, past, "count", _counts)
+
+
+def _times(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        for one in part.seen:
+            if one.status in ("ok", "failed") and not one.symbol.startswith(OUTSIDE):
+                amounts = {"seconds": one.seconds - one.paused, "waited": one.waited, "MB of memory": one.memory / 1e6}
+                for name, amount in amounts.items():
+                    _most(found, (part.workflow, one.symbol, name), amount, part, one)
+    return found
+
+
+def _counts(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        times = Counter(one.symbol for one in part.seen)
+        for one in part.seen:
+            _most(found, (part.workflow, one.symbol, "times"), times[one.symbol], part, one)
+            _most(found, (part.workflow, one.symbol, "attempts"), one.attempts, part, one)
+    return found
+
+
+def _most(found: Measured, key: Key, amount: float, part: Part, one: Seen) -> None:
+    if key not in found or amount >= found[key][0]:
+        found[key] = amount, part, one
+
+
+def _compared(run: Profile, past: Past, kind: Kind, measure: Callable[[Profile], Measured]) -> list[Finding]:
+    """What is further from the mean than all of the earlier runs are, and further than the furthest measure of nearly
+    every one of them is. Each earlier run is measured by the others."""
+    usual = [measure(old) for old in past.usual]
+    scales: dict[Key, Scale] = {}
+    for key in measure(run):
+        values = [old[key][0] for old in usual if key in old]
+        if len(values) >= FEW:
+            scales[key] = Scale(key[2], values)
+    furthest = [max((scales[k].far(old[k][0], True) for k in old if k in scales), default=0.0) for old in usual]
+    found = []
+    for key, (amount, part, one) in measure(run).items():
+        far = scales[key].far(amount) if key in scales and not scales[key].holds(amount) else 0.0
+        sure = 1 - (sum(other >= far for other in furthest) + 1) / (len(usual) + 1)
+        if far >= FAR and sure >= min(ODD, 1 - 1 / (len(usual) + 1)):
+            words = _told(key[2], key[1], amount, scales[key])
+            found.append(Finding(kind=kind, words=words, effects=(run.id(part, one),), sure=sure, at=one.at))
+    return found
+
+
+class Scale:
+    """What is usual of a measure: mean and deviation of its logarithm, as times and counts have long tails."""
+
+    def __init__(self, name: str, values: list[float]) -> None:
+        self.name = name
+        self.values = sorted(values)
+        logs = [_log(one) for one in values]
+        self.count, self.sum, self.squares = len(logs), math.fsum(logs), math.fsum(one * one for one in logs)
+
+    def holds(self, value: float) -> bool:
+        """Whether it is within what was seen; of a time or a count, too little is within."""
+        return value <= self.values[-1] and (self.name not in BOTH_WAYS or value >= self.values[0])
+
+    def far(self, value: float, among: bool = False) -> float:
+        """How many deviations it is away. `among`: it is one of the values, and is measured by the others."""
+        own, less = (_log(value), 1) if among else (0.0, 0)
+        count = self.count - less
+        mean = (self.sum - own) / count
+        variance = (self.squares - own * own) / count - mean * mean
+        if abs(value - math.exp(mean)) < LEAST.get(self.name, 0.0):
+            return 0.0
+        away = (_log(value) - mean) / max(math.sqrt(max(variance, 0.0)), FINEST)
+        return abs(away) if self.name in BOTH_WAYS else away
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-3))
+
+
+def _told(name: str, symbol: str, amount: float, scale: Scale) -> str:
+    usual, least, most = scale.values[len(scale.values) // 2], scale.values[0], scale.values[-1]
+    match name:
+        case "times":
+            return f"{symbol} was done {amount:.0f} times; usual are {usual:.0f}, at most {most:.0f} so far"
+        case "attempts":
+            return f"{symbol} took {amount:.0f} attempts; usual are {usual:.0f}, at most {most:.0f} so far"
+        case "number":
+            return f"{symbol} answered the number {amount:.6g}; so far it was {least:.6g} to {most:.6g}"
+        case "length":
+            return f"{symbol} answered with a length of {amount:g}; so far it was {least:g} to {most:g}"
+        case "waited":
+            return (
+                f"{symbol} waited {amount:.3g} s before it began; usual are {usual:.2g} s, at most {most:.2g} s so far"
+            )
+    took = f"{amount:.3g} {'s' if name == 'seconds' else name}"
+    return f"{symbol} took {took}; usual are {usual:.2g}, at most {most:.2g} so far"
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """In which forms, or words, steps and tools answered in earlier runs: `of` says which of the two.
+
+    Judged are only those that seldom answer in a new one; `sure` is 1 less the share of earlier runs that had one which
+    no other run had (each against the others, so it is right whatever the forms are).
+    """
+
+    def __init__(self, past: Past, of: Callable[[Seen], str]) -> None:
+        self.of = of
+        runs = [{self._key(part, one) for part in run.parts for one in part.seen if of(one)} for run in past.usual]
+        self.runs = Counter(key for keys in runs for key in keys)
+        """In how many runs it was answered so."""
+        self.asked = Counter(who for keys in runs for who in {key[:2] for key in keys})
+        alone = Counter(key[:2] for key, count in self.runs.items() if count == 1)
+        self.steady = {who for who, count in self.asked.items() if count >= FEW and alone[who] <= SELDOM * count}
+        news = sum(any(self.runs[key] == 1 and key[:2] in self.steady for key in keys) for keys in runs)
+        self.sure = 1 - (news + 1) / (len(runs) + 1)
+
+    def _key(self, part: Part, one: Seen) -> tuple[str, str, str]:
+        return part.workflow, one.symbol, self.of(one)
+
+    def news(self, part: Part, one: Seen) -> str | None:
+        """The usual form, if this answer has a new one."""
+        key = self._key(part, one)
+        if not key[2] or key in self.runs or key[:2] not in self.steady or self.sure < NEW:
+            return None
+        return max((other for other in self.runs if other[:2] == key[:2]), key=lambda other: self.runs[other])[2]
+
+
+def answer(run: Profile, past: Past) -> list[Finding]:
+    """What steps and tools answered in a form, in words or in an amount that none had so far."""
+    forms, said = Told(past, lambda one: one.form), Told(past, lambda one: one.said)
+    found: dict[tuple[str, str, str], Finding] = {}
+    for part in run.parts:
+        for one in part.seen:
+            words, sure = "", 0.0
+            if (usual := forms.news(part, one)) is not None:
+                words, sure = f"{one.symbol} answered {_brief(one.form)}; so far it was {_brief(usual)}", forms.sure
+            elif (usual := said.news(part, one)) is not None:
+                words, sure = f"{one.symbol} said {_brief(one.said)!r}; so far it said {_brief(usual)!r}", said.sure
+            if words:
+                key = (part.id, one.symbol, words)
+                before = found[key].effects if key in found else ()
+                effects = (*before, run.id(part, one))
+                found[key] = Finding(kind="answer", words=words, effects=effects, sure=sure, at=one.at)
+    return [*found.values(), *_compared(run, past, "answer", _amounts)]
+
+
+def _amounts(run: Profile) -> Measured:
+    found: Measured = {}
+    for part in run.parts:
+        for one in part.seen:
+            if one.amount is not None and one.amount >= 0:
+                name = "number" if one.form == "number" else "length"
+                _most(found, (part.workflow, one.symbol, name), one.amount, part, one)
+    return found
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+
+class Order:
+    """Where a process left its usual way: at the first event that is new, or that an automaton did not expect.
+
+    New: no earlier run had this event after the one before it, and hardly any of them had such a pair that the others
+    had not. Not expected: it surprises more than the worst event of nearly every earlier run did. How much surprise is
+    usual is measured on runs that an automaton has not learnt: each half of the earlier runs is judged by the one that
+    learnt the other half, and so is the run at hand (cross-conformal prediction, Vovk 2015). So `sure` is right however
+    well the automaton has learnt.
+    """
+
+    def __call__(self, run: Profile, past: Past) -> list[Finding]:
+        found = []
+        for part in run.parts:
+            earlier = [_way(one) for one in past.parts.get(part.workflow, ())]
+            if len(earlier) >= FEW and (left := _left(_way(part), earlier, part.state == "done")) is not None:
+                at, sure = left
+                one = part.seen[min(at, len(part.seen) - 1)] if part.seen else None
+                effect, when = (part.id, run.created) if one is None else (run.id(part, one), one.at)
+                words = f"it left its usual way at {_left_at(part, at)}; usual there: {_expected(part, at, earlier)}"
+                found.append(Finding(kind="departure", words=words, effects=(effect,), sure=sure, at=when))
+        return found
+
+
+def _left(way: list[str], earlier: list[list[str]], ended: bool) -> tuple[int, float] | None:
+    """The place where it left, and how sure that is. What comes after is a consequence. `ended`: its end counts, too;
+    that one which failed ended early is no news."""
+    pairs = Counter(pair for one in earlier for pair in {*_pairs(one)})
+    news = sum(any(pairs[pair] == 1 for pair in _pairs(one)) for one in earlier)
+    halves = ((_learnt(earlier[::2]), earlier[1::2]), (_learnt(earlier[1::2]), earlier[::2]))
+    judged = [(model.surprise(way), [max(model.surprise(one)) for one in others]) for model, others in halves]
+    for at, pair in enumerate(_pairs(way) if ended else _pairs(way)[:-1]):
+        as_much = sum(worst >= bits[at] for bits, others in judged for worst in others)
+        new, odd = (1 - (count + 1) / (len(earlier) + 1) for count in (news, as_much))
+        if pair not in pairs and new >= NEW:
+            return at, new
+        if odd >= ODD:
+            return at, odd
+    return None
+
+
+def _pairs(way: list[str]) -> list[tuple[str, str]]:
+    return [*pairwise(["", *way, ""])]
+
+
+def _left_at(part: Part, at: int) -> str:
+    return part.seen[at].told if at < len(part.seen) else "its end"
+
+
+def _expected(part: Part, at: int, earlier: list[list[str]]) -> str:
+    told = _learnt(earlier).expected(_way(part)[:at])[:3]
+    return ", ".join(f"{name} ({share:.0%})" for name, share in told)
+
+
+def _way(part: Part) -> list[str]:
+    return [one.told for one in part.seen]
+
+
+def _learnt(ways: list[list[str]]) -> Automaton:
+    learner = Learner(least=10)
+    for way in ways:
+        learner.feed(way)
+    return learner.model()
