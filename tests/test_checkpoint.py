@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -47,9 +48,14 @@ async def over(n: int) -> int:
     return await note(n)
 
 
+released = threading.Event()
+
+
 @weft.step
-async def slow(tag: str, seconds: float) -> str:
-    await asyncio.sleep(seconds)
+async def slow(tag: str) -> str:
+    """Is at work until the family is let go on."""
+    while not released.is_set():
+        await asyncio.sleep(0.01)
     ran.append(tag)
     return tag
 
@@ -57,7 +63,7 @@ async def slow(tag: str, seconds: float) -> str:
 @weft.workflow
 async def busy() -> str:
     await note("busy")
-    return await slow("slow", 1.0)
+    return await slow("slow")
 
 
 @weft.workflow
@@ -143,6 +149,7 @@ WHOLE = {
 async def stand(runtime: weft.Runtime) -> str:
     """A family in which one is finished, one runs a step, and the others sleep, are halted, stand in line, or wait for
     letters, of which some are there."""
+    released.clear()
     run = await runtime.start(family)
     await until(lambda: _came_to(runtime, run.id))
     rows = await below(runtime, run.id)
@@ -167,6 +174,7 @@ async def _stands(runtime: weft.Runtime, id: str) -> bool:
 
 async def release(runtime: weft.Runtime, id: str) -> Any:
     """Let the family go on to its end."""
+    released.set()
     rows = await below(runtime, id)
     await runtime.run(announce, f"go/{id}")
     for name, letter in (("reader", "two"), ("holder", "held"), ("first_life", "again")):

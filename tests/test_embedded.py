@@ -145,8 +145,10 @@ def test_a_killed_process_says_what_it_would_have_said(spec: str, toy_file: Path
     cells = Path(os.environ["WEFT_MODELS"]) / "cells"
     assert expected and not [*cells.glob("*")]  # nothing is kept of what is done
     done = subprocess.run(
-        [sys.executable, "-c", DIES.format(rights=rights, spec=spec)], capture_output=True, text=True, timeout=60
-    )
+        [sys.executable, "-c", DIES.format(rights=rights, spec=spec)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [*cells.glob("*.kv")]
     close_engines()

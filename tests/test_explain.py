@@ -120,6 +120,13 @@ def test_the_cache_lies_beside_the_store_and_may_be_lost_or_broken(scene: Scene)
     assert cache_file("postgresql://here/db", "w").parent.parent.name == "usual"
 
 
+def test_what_a_body_raised_is_told_of_the_process_whose_body_it_was(scene: Scene) -> None:
+    found = scene.explained("a page without text").findings
+    (failed,) = [one for one in found if one.kind == "failed"]
+    assert "the code of scout raised AttributeError" in failed.words
+    assert failed.effects[0] == found[0].effects[0].partition(":")[0]
+
+
 def test_an_unknown_run_is_said_to_be_one(scene: Scene) -> None:
     with pytest.raises(UnknownRun, match="nowhere"):
         scene.ask(lambda store: explain(store, "nowhere"))

@@ -22,6 +22,12 @@ COMMANDS = {
     "worker": ["shop.py"],
     "ps": [],
     "show": ["x"],
+    "diff": ["x", "y"],
+    "explain": ["x"],
+    "logs": ["x"],
+    "query": ["select 1"],
+    "web": [],
+    "replay-load": ["load.jsonl"],
     "export": ["x"],
     "gc": ["--older-than", "1d"],
     "inbox": [],
@@ -45,6 +51,7 @@ def ids(here: Shell, *words: str) -> list[str]:
 
 def test_every_command_asks_the_settings_file(here: Shell) -> None:
     (here.folder / "weft.toml").write_text('store = "nosuch://place"')
+    (here.folder / "load.jsonl").write_text("")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     stores = {name for name, command in commands.items() if "store" in {option.name for option in command.params}}
     assert stores == COMMANDS.keys() | {"doctor"}, "a new command: say above how it comes to its store"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from weft.core.errors import BadInput
 from weft.runtime.probes import instrument, monitor, observe, published
+from weft.runtime.probes.asking import Calls, Memory
 from weft.runtime.probes.binary import Module, Reader, signed, unsigned
-from weft.runtime.probes.monitors import Blocks, Branches, Calls, Coverage, Globals, Hotness, Loops, Memory, Opcodes
+from weft.runtime.probes.monitors import Blocks, Branches, Coverage, Globals, Hotness, Loops, Opcodes
 
 wasmtime = pytest.importorskip("wasmtime", reason="weft[wasm] is not installed")
 DATA = Path(__file__).parents[2] / "shared" / "data" / "wizard_monitors.tar.gz"
@@ -116,6 +117,24 @@ def test_branches_calls_globals_memory_and_opcodes_of_a_program() -> None:
         "opcodes": ((3, 3), (1, 5)),
         "loops": [5],
     }
+
+
+def test_the_ways_of_a_branch_add_up_to_how_often_it_was_executed() -> None:
+    text = """(module (func (export "main") (local $i i32)
+      (loop $l (block $out (block $x (block $y
+        (br_if $x (i32.eq (local.get $i) (i32.const 1))) (br_if $y (i32.eq (local.get $i) (i32.const 2)))
+        (if (i32.eq (local.get $i) (i32.const 3)) (then (br_if $out (local.get $i)) (br_if $x (local.get $i)))
+          (else (br_if $y (i32.eqz (local.get $i))))) (br_if $out (i32.const 0)))
+       nop))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 7))))))"""
+    for program in (text, PROGRAM):
+        branches, hotness = Branches(), Hotness()
+        for watching in (branches, hotness):
+            observe(binary(program), watching, HOST)
+        counts = {(place.function.index, place.instruction.offset): place.count for place in hotness.places()}
+        for branch in branches.branches():
+            assert sum(branch.taken) == counts[branch.function.index, branch.instruction.offset]
+            assert min(branch.taken) >= 0
 
 
 def test_a_table_of_branches_is_counted_with_and_without_values_that_go_along() -> None:

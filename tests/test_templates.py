@@ -93,7 +93,7 @@ def test_a_folder_counts_what_it_showed_before() -> None:
     folder = Folder()
     output = "\n".join(f"Copied /var/data/{name}.json to /mnt/backup" for name in ("a", "b", "c"))
     assert folder.fold(output) == "Copied * to *  [×3]"
-    assert folder.fold(output) == "[3 lines like ones shown before]"
+    assert folder.fold(output) == "[3 as before]"
     assert "exit code 3" in folder.fold(output + "\nexit code 3")
     assert fold("short") == "short"
 

@@ -4,7 +4,9 @@
 - *parsing*: share of lines whose template is the true one, word for word (PA; runs of white space count as one space);
 - *categories*: share of slots labelled by hand (`categories.txt`) that were found as a variable of a right category;
 - *folding*: tokens of the shell tools' results after folding, of those before; and that nothing is lost, looked for in
-  the folded text itself. Tokens are counted by a rule (up to six letters, three digits, or a mark), not by a model's.
+  the folded text itself. Tokens are counted by a rule (up to six letters, three digits, or a mark, up to
+  sixteen times), not by a
+  model's.
 
 One configuration for all systems. The tagger has seen no line of them; the design was tried on the eight of them that
 are kept here. DIR holds `loghub2k_corrected` and `agent_traces`, unpacked or as .tar.gz.
@@ -23,7 +25,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from time import process_time
 
 from benchmarks.report import Measure, Report
@@ -32,7 +34,8 @@ from weft.core.lines.fold import says
 from weft.core.lines.words import split
 
 SPACES = re.compile(r"\s+")
-TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\w\s]|_")
+RULE = re.compile(r"([^\w\s])\1{3,}")
+TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|([^\w\s])\1{0,15}|_")
 MASKS = (
     (
         r"(?<=[^A-Za-z0-9])(([0-9a-f]{2,}:){3,}([0-9a-f]{2,}))(?=[^A-Za-z0-9])|^(([0-9a-f]{2,}:){3,}([0-9a-f]{2,}))",
@@ -155,7 +158,7 @@ def _speed(report: Report, lines: list[str], rounds: int) -> None:
             templates.parse(line)
         runs.append(len(lines) / (process_time() - began))
     report.add("speed", Measure(name="Weft", unit="lines per CPU-second", runs=runs))
-    report.bar("speed", "at least 10,000 lines/s on a core", max(runs), least=10_000, why="best of the rounds")
+    report.bar("speed", "at least 10,000 lines/s on a core", median(runs), least=10_000, why="median of the rounds")
 
 
 # --- categories -------------------------------------------------------------------------------------------------------
@@ -238,11 +241,16 @@ def _share(given: Iterator[tuple[str, Folder]]) -> float:
     return after / before
 
 
+def _ruled(line: str) -> str:
+    """With every rule of dashes and the like in three marks, as folding writes it: its length says nothing."""
+    return RULE.sub(r"\1\1\1", line)
+
+
 def _kept(texts: list[str]) -> tuple[int, int]:
     """Of what the texts say, how much is in the folded ones: some line there has the template's words, in order, and
     the status codes and places."""
     folder, reader = Folder(), Templates()
-    folded = [_plain(line) for text in texts for line in folder.fold(text).splitlines()]
+    folded = [_ruled(_plain(line)) for text in texts for line in folder.fold(text).splitlines()]
     read = [(line, reader.parse(line)) for text in texts for line in text.splitlines() if line.strip()]
     said = {says(one, line): one for line, one in read}
     kept = 0
@@ -251,10 +259,10 @@ def _kept(texts: list[str]) -> tuple[int, int]:
         for word in set(split(line)):
             by_word[word].append(line)
     for (template, *told), _ in said.items():
-        words = [word for part in template.split("<*>") for word in split(part) if word != " "]
+        words = [word for part in _ruled(template).split("<*>") for word in split(part) if word != " "]
         pattern = re.compile(".*?".join(re.escape(word) for word in words))
         rarest = min((by_word[word] for word in words), key=len, default=folded)
-        kept += any(pattern.search(line) and all(one in line for one in told) for line in rarest)
+        kept += any(pattern.search(line) and all(_ruled(one) in line for one in told) for line in rarest)
     return kept, len(said)
 
 

@@ -238,7 +238,7 @@ async def killed(
             it.launch()
             report(f"{kill + 1} kills, {len(it.runs)} submitted, {it.done()} done")
         await it.finish(60 + processes / 10)
-        await until(lambda: it.taken_over() == kills, 10)
+        await until(lambda: it.taken_over() == kills, 60)
         return {"kills": kills, **await it.check()}
 
 

@@ -82,5 +82,7 @@ def _say(found: Explanation) -> None:
 
 def _evidence(one: Finding) -> str:
     more = f" and {len(one.effects) - 1} more" if len(one.effects) > 1 else ""
-    sure = "the journal says so" if one.sure == 1 and one.kind != "before" else f"sure to {one.sure:.0%}"
+    sure = "the journal says so" if one.sure == 1 else f"sure to {one.sure:.0%}"
+    if one.kind == "before":
+        sure = f"alike to {one.sure:.0%}"
     return f"{one.kind}; {sure}; effect {one.effects[0]}{more}; page {one.links[0]}"

@@ -5,7 +5,8 @@
 
 Of lines with the same template the first is shown, and how many there are. A line is shown again where it says
 something else that matters: another status code, or, in a line about an error, another place. Lines about errors are
-shown as they came; in others what is not of the kinds in `keep` is `*`. Nothing is invented and no template left out.
+shown as they came; in others what is not of the kinds in `keep` is `*`, and a rule of dashes is short. Nothing is
+invented and no template left out.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _TROUBLE = re.compile(
     r"missing|invalid|abort|segfault|killed|timed out|warn|^\s*File \"|^E\s",
     re.I,
 )
+_RULE = re.compile(r"([^\w\s])\1{3,}")
 _SPACES = re.compile(r"^\s*")
 Said = tuple[str, ...]
 
@@ -68,7 +70,7 @@ class Folder:
             self._said[said] = None
         out = [line + (f"  [×{counts[said]}]" if counts[said] > 1 else "") for said, line in shown]
         if before:
-            out.append(f"[{before} lines like ones shown before]" if before > 1 else "[1 line like one shown before]")
+            out.append(f"[{before} as before]")
         folded = "\n".join(out)
         return folded if len(folded) < len(text) else text
 
@@ -77,7 +79,7 @@ class Folder:
             part if key != WILD or tag in self.keep else "*"
             for part, key, tag in zip(line.parts, line.template.key, line.tags, strict=True)
         ]
-        return _SPACES.match(text)[0] + "".join(parts)  # type: ignore[index]
+        return _RULE.sub(r"\1\1\1", _SPACES.match(text)[0] + "".join(parts))  # type: ignore[index]
 
 
 def says(line: Line, text: str) -> Said:

@@ -204,12 +204,17 @@ class Templates:
         """One template of those that differ in this place only."""
         template = self._known.get(wide) or self._settled(wide, tags, sure)
         template = self._known[wide] = beside.merged = _now(template)
-        for one in beside.words.values():
-            if one.into is None and one is not template:
+        for one in (*beside.words.values(), *self._known.values()):
+            if one.into is None and one is not template and _covers(template.key, one.key):
                 one.into = template
                 template.seen(one.tags, one.count)
         beside.words.clear()
         return template
+
+
+def _covers(wide: Key, key: Key) -> bool:
+    """Equal, but for variables of the wide one."""
+    return len(wide) == len(key) and all(one in (WILD, other) for one, other in zip(wide, key, strict=True))
 
 
 def _takes(template: Template, place: int) -> bool:

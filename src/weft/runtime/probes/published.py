@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from weft.core.errors import BadInput
+from weft.runtime.probes.asking import Calls, Memory
 from weft.runtime.probes.binary import Function, Instruction, Module, Reader
 from weft.runtime.probes.monitors import (
     Blocks,
     Branches,
-    Calls,
     Coverage,
     Globals,
     Hotness,
     Loops,
-    Memory,
     Monitor,
     Opcodes,
     Place,

@@ -79,7 +79,8 @@ def observe(
         for wanted in compiled.imports:
             given = (imports or {}).get((wanted.module, wanted.name or ""))
             if given is not None:
-                linker.define(store, wanted.module, wanted.name or "", Func(store, wanted.type, given))  # type: ignore[arg-type]
+                kind: Any = wanted.type
+                linker.define(store, wanted.module, wanted.name or "", Func(store, kind, given))
         instance = linker.instantiate(store, compiled)
     except WasmtimeError as error:
         raise BadInput(f"the program can't be begun: {error}") from error

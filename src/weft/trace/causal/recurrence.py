@@ -29,8 +29,8 @@ SAME, SAME_IN_MEANING = 0.6, 0.66
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a run failed: type of the error, its message, which effect raised it, and the template of what that said
-    last. `at`: seconds since the epoch."""
+    """How a run failed: type of the error, its message, which effect raised it, and, where it is known, the
+    template of what that said last. `at`: seconds since the epoch."""
 
     run: str
     error: str

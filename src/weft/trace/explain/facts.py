@@ -50,7 +50,7 @@ def paused(run: Profile, past: Past) -> list[Finding]:
 
 def failed(run: Profile, past: Past) -> list[Finding]:
     """Effects that failed: the deepest, not those that only passed a child's failure on. A failure of the run that no
-    effect had is its own body's."""
+    effect had is that of a body, of the lowest process that failed."""
     inner = {part.id for part in run.parts if part.state == "failed"}
     found = []
     for part, one in _each(run):
@@ -61,8 +61,10 @@ def failed(run: Profile, past: Past) -> list[Finding]:
             words = f"{one.symbol} failed{tries}: {_cut(one.error)}{_often(share)}"
             found.append(Finding(kind="failed", words=words, effects=(run.id(part, one),), common=share, at=one.at))
     if run.failure is not None and not any(run.failure.message[:60] in one.words for one in found):
-        words = f"its own code raised {_cut(f'{run.failure.error}: {run.failure.message}')}"
-        found.append(Finding(kind="failed", words=words, effects=(run.run,), at=run.failure.at))
+        raised = next((part for part in reversed(run.parts) if part.state == "failed"), run.parts[0])
+        error = _cut(f"{run.failure.error}: {run.failure.message}")
+        words = f"the code of {raised.workflow.rpartition('.')[2]} raised {error}"
+        found.append(Finding(kind="failed", words=words, effects=(raised.id,), at=run.failure.at))
     return found
 
 

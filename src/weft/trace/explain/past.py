@@ -52,11 +52,6 @@ class Past:
         counted = [fact in set(one) for one in facts]
         return sum(counted) / len(counted) if counted else None
 
-    @property
-    def words(self) -> str:
-        failed = sum(run.failure is not None for run in self.runs)
-        return f"{len(self.usual):,} earlier runs that were done" + (f" and {failed:,} that failed" if failed else "")
-
 
 async def past_of(store: Store, row: ProcessRow, *, limit: int = EARLIER, embed: Embed | None = None) -> Past:
     """The runs of a run's workflow that began before it and are over, the newest so many."""

@@ -215,6 +215,17 @@ bool ~::~(~&, ~*)
 (importing|using) class ~.~.~.~~
 HTTP {STC.http} for {LOI.uri} after {OBA.small} tries
 ~ between STEP_~ and STEP_~
+(Using cached|Downloading|Downloaded|Fetching) {LOI.wheel} ({CRS.decimal} (kB|MB))
+(Using cached|Downloading|Created) {LOI.wheel}
+-rw-r--r-- {OBA.small} {OBN.user} {OBN.user} {CRS.bytes} {TDA.month} {TDA.small} {TDA.minutes} {LOI.file}
+drwxr-xr-x {OBA.small} {OBN.user} {OBN.user} {CRS.bytes} {TDA.month} {TDA.small} {TDA.minutes} {LOI.name}
+total {CRS.int}
+plugins: {OBN.pinned}, {OBN.pinned}, {OBN.pinned}
+{LOI.relative} ..... [ {OTP.percent}]
+{LOI.relative}:{LOI.int}:    ~ ~
+{LOI.relative} | {OBA.small} +-
+Author: ~ ~ <{OBN.mail}>
+Date:   ~ {TDA.month} {TDA.small} {TDA.clock} {TDA.small}
 (there|this|it|that) is (no|an|a|the|not|only) ~ (for|of|in|by|with|on) ~
 (~|it|node) is no longer ~ (by|on|in) ~
 ~=(on|off|yes|no)

@@ -170,5 +170,8 @@ MAKERS: dict[str, Callable[[Random], str]] = {
     "size": lambda r: r.choice((_int(r), _decimal(r))) + r.choice(UNITS), "bytes": lambda r: r.choice((_int(r), str(r.randrange(512, 10**8)))),
     "thousands": lambda r: f"{r.randrange(1000, 10**7):,}",
     "TYPE": lambda r: "_".join(word(r).upper() for _ in range(r.randint(1, 3))),
+    "wheel": lambda r: f"{word(r)}-{r.randrange(30)}.{r.randrange(30)}.{r.randrange(30)}" + r.choice((".tar.gz", "-py3-none-any.whl", "-py3-none-any.whl.metadata", "-cp311-cp311-linux_x86_64.whl")),
+    "pinned": lambda r: f"{word(r)}-{r.randrange(30)}.{r.randrange(30)}.{r.randrange(30)}",
+    "month": lambda r: r.choice("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()),
     "quote": lambda r: word(r),
 }  # fmt: skip
