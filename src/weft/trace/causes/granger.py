@@ -93,10 +93,10 @@ def neighbours(series: Series) -> Array:
     """Effect by cause: may it be one? All may, unless it is known who calls whom."""
     np = numpy()
     of = [entity(name) for name in series.names]
-    if series.calls is None:
-        return np.ones((len(of), len(of)), dtype=bool)  # type: ignore[no-any-return]
-    near = {*series.calls, *((callee, caller) for caller, callee in series.calls)}
-    return np.array([[one == other or (one, other) in near for other in of] for one in of])  # type: ignore[no-any-return]
+    calls = series.calls
+    near = {*calls, *((callee, caller) for caller, callee in calls)} if calls is not None else set()
+    allowed: Array = np.array([[calls is None or one == other or (one, other) in near for other in of] for one in of])
+    return allowed
 
 
 def _relevant(

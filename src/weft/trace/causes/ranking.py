@@ -143,12 +143,12 @@ def walk(blame: Array, share: Array, left: Array) -> Array:
     """Where walks that start by `blame` and go from effects to causes come to rest; sums to 1."""
     np = numpy()
     total = blame.sum()
-    start = blame / total if total > 0 else np.full(len(blame), 1.0 / len(blame))
+    start: Array = blame / total if total > 0 else np.full(len(blame), 1.0 / len(blame))
     step = share + np.diag(1.0 - share.sum(axis=1))
     visits = np.linalg.solve(np.eye(len(blame)) - ON * step.T, start)
     score: Array = visits * left
-    total = score.sum()
-    return score / total if total > 0 else start  # type: ignore[no-any-return]
+    whole = float(score.sum())
+    return score / whole if whole > 0 else start
 
 
 def _paths(share: Array, aim: int) -> dict[int, tuple[int, ...]]:
