@@ -49,7 +49,7 @@ def figures(report: Report, directory: Path, quick: bool) -> None:
     }
     _distances(report, logs, test, quick)
     _novelty(report, logs, learnt)
-    _control(report, logs, learnt, test, 0.8 / LOOSER if quick else 0.8)
+    _control(report, logs, learnt, test, 0.8)
     if not quick and (recorded := coding_agents.cases(directory)):
         _durations(report, recorded)
 
