@@ -103,7 +103,8 @@ def test_after_kill_9_it_goes_on_as_it_would_have(spec: str, toy_file: Path, wor
     with weft.grant(*rights):
         expected = weft.run({"talk": talk, "work": work}[name], spec)
     code = DIES.format(rights=rights, name=name, spec=spec, marker=str(marker))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL and marker.exists(), done.stderr
 
     async def resumed() -> Any:
