@@ -11,7 +11,7 @@ import enum
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -159,8 +159,16 @@ def unpack_dataclass(content: Any) -> Any:
 
 
 def pack_struct(cls: type[msgspec.Struct]) -> Packer:
-    ref, names = reference(cls), list(cls.__struct_fields__)
-    return lambda packing, value: packing.ext(STRUCT, [ref, packing.fields(present(value, names), value)])
+    ref, names, state = reference(cls), list(cls.__struct_fields__), msgspec.structs.asdict
+
+    def pack(packing: Packing, value: Any) -> Ext:
+        try:
+            pairs: Iterable[tuple[str, Any]] = state(value).items()
+        except AttributeError:  # a field that is not set
+            pairs = present(value, names)
+        return packing.ext(STRUCT, [ref, packing.fields(pairs, value)])
+
+    return pack
 
 
 def unpack_struct(content: Any) -> Any:

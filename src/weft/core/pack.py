@@ -90,9 +90,10 @@ class Packing:
     def fields(self, pairs: Iterable[tuple[Any, Any]], owner: object, form: str = ".{}") -> dict[Any, Any]:
         packed: dict[Any, Any] = {}
         name: Any = ""
+        plain = self.plain
         try:
             for name, value in pairs:
-                packed[name] = self.pack(value)
+                packed[name] = value if type(value) in plain else self.pack(value)
         except Unstorable as stop:
             stop.passing(form.format(name), owner)
             raise
