@@ -494,6 +494,7 @@ def test_letters_that_come_before_it_begins_are_heard_in_their_order(store: str)
     async def waits() -> str:
         await note("begun")
         await weft.wait_for("go")
+        await weft.sleep(1)  # letters are on the disk when `send` returns, and here soon after
         return (await helper.conversation().say("a")).output
 
     async def use(runtime: weft.Runtime) -> str:
