@@ -58,22 +58,21 @@ class Reader:
         return self.data[self.at - size : self.at]
 
     def number(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                return value
+        return self._leb128()[0]
 
     def whole(self) -> int:
-        value = shift = 0
+        value, bits = self._leb128()
+        return value - (1 << bits) if value >> (bits - 1) else value
+
+    def _leb128(self) -> tuple[int, int]:
+        """A number without a sign, and how many bits it was written in."""
+        value = bits = 0
         while True:
             byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
+            value |= (byte & 0x7F) << bits
+            bits += 7
             if not byte & 0x80:
-                return value - (1 << shift) if byte & 0x40 else value
+                return value, bits
 
     def name(self) -> str:
         return self.take(self.number()).decode("utf-8", "replace")
