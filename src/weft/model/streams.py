@@ -25,7 +25,7 @@ from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.model.engine.commands import Command
 from weft.model.engine.protocol import Sampling
-from weft.model.engine.streams import Row, State, Stream, Streams
+from weft.model.engine.streams import Row, State, Stream, Streams, check
 from weft.model.spec import Local, where
 from weft.model.threads import engine_of
 from weft.runtime.effects import charge, uuid
@@ -200,12 +200,5 @@ class Grid:
 
 def opened_of(columns: Sequence[Column], prefix: str) -> Opened:
     """What a grid begins with. Raises BadInput for streams without names of their own, or without an opening."""
-    names = [column.name for column in columns]
-    if not columns or len(set(names)) < len(names):
-        raise BadInput(f"streams have different names, and there is at least one: {names}")
-    for column in columns:
-        if not column.open:
-            raise BadInput(f"the stream {column.name!r} has no opening; give it some text")
-        if column.rights and not column.writes:
-            raise BadInput(f"the stream {column.name!r} is read: what is said in it is no command, and has no rights")
+    check(columns, "some text")
     return Opened(prefix, tuple(columns))

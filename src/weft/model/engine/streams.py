@@ -18,8 +18,8 @@ they look like, are words: they are never taken for control tokens, and no comma
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence, Sized
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -110,7 +110,9 @@ class Streams:
         """Begin streams after a common `prefix`. Their openings are the first rows; shorter ones begin with silence, so
         that all end in the same row. `silence`: the token that fills a column with nothing to say (None: the first that
         ends a generation). Raises BadInput for streams that make no sense, OutOfCells."""
-        _check(streams)
+        check(streams, "one token or more")
+        for stream in streams:
+            held(stream.rights)
         quiet = min(engine.end) if silence is None else silence
         stem = await engine.sequence("prefix")
         common = list(prefix)
@@ -230,13 +232,26 @@ class Streams:
             await column.cells.close()
 
 
-def _check(streams: Sequence[Stream]) -> None:
+class Declared(Protocol):
+    """What is said of a stream, with an opening in tokens or in words."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def open(self) -> Sized: ...
+    @property
+    def writes(self) -> bool: ...
+    @property
+    def rights(self) -> Collection[str]: ...
+
+
+def check(streams: Sequence[Declared], opening: str) -> None:
+    """Raises BadInput for streams without names of their own, without an `opening`, or read and yet with rights."""
     names = [stream.name for stream in streams]
     if not streams or len(set(names)) < len(names):
         raise BadInput(f"streams have different names, and there is at least one: {names}")
     for stream in streams:
         if not stream.open:
-            raise BadInput(f"the stream {stream.name!r} has no opening; give it one token or more")
+            raise BadInput(f"the stream {stream.name!r} has no opening; give it {opening}")
         if stream.rights and not stream.writes:
             raise BadInput(f"the stream {stream.name!r} is read: what is said in it is no command, and has no rights")
-        held(stream.rights)
