@@ -116,6 +116,15 @@ def test_errors_that_are_rare_and_do_not_happen_are_nothing_unusual() -> None:
     assert not found.unusual and found.causes[0].name != "z_errors"
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_a_bad_part_of_few_rows_does_not_stand_still(rows: int) -> None:
+    names = ["w_x", "x_x", "y_x", "z_errors"]
+    assert not rank(make_series(names, quiet(0)), make_series(names, quiet(1)[20 : 20 + rows])).unusual
+    bad = quiet(1)[20 : 20 + rows]
+    bad[:, 2] += 20
+    assert rank(make_series(names, quiet(0)), make_series(names, bad)).causes[0].name == "y_x"
+
+
 @pytest.mark.parametrize("how", ["wider", "stands still"])
 def test_a_stream_that_changes_in_its_width_only_is_split_there(how: str) -> None:
     values = np.concatenate([quiet(0), quiet(1)])

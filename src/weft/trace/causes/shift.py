@@ -56,22 +56,24 @@ def shift_of(normal: Series, bad: Series) -> Shift:
     far = np.percentile(np.abs(now - middle), MOSTLY, axis=0) / wide
     delta = now.mean(axis=0) - mean
     held = memory(usual)
-    before, after = innovations(usual, held), innovations(now, held)
+    before, after = innovations(usual, held)[PAST:], innovations(now, held)[PAST:]
     times = _times(before, after, grain)
     strange = np.maximum(np.abs(now - mean).max(axis=0) / spread, 1.0 / times)
     onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
-    wider, newer = now.var(axis=0) - usual.var(axis=0), after.var(axis=0) - before.var(axis=0)
-    return Shift(far, strange, delta, wider, newer, times, grain, onset)
+    newer = after.var(axis=0) - before.var(axis=0) if len(after) else np.zeros(len(delta))
+    return Shift(far, strange, delta, now.var(axis=0) - usual.var(axis=0), newer, times, grain, onset)
 
 
 def _times(before: Array, after: Array, grain: Array) -> Array:
     """How wide `after` is, over the widest or the calmest tenth of `before`."""
     np = numpy()
+    times: Array = np.ones(len(grain))
     tenths = np.stack([one.std(axis=0) for one in _tenths(before)])
-    now = np.maximum(after.std(axis=0), grain)
+    now = np.maximum(after.std(axis=0), grain) if len(after) else grain
     most, least = np.maximum(tenths.max(axis=0), grain), np.maximum(tenths.min(axis=0), grain)
     over = np.where(now > most, now / np.maximum(most, 1e-300), 1.0)
-    times: Array = np.where(now < least, np.maximum(now / np.maximum(least, 1e-300), FLAT), over)
+    if len(after) >= FEWEST:  # of fewer rows, the width tells nothing
+        times = np.where(now < least, np.maximum(now / np.maximum(least, 1e-300), FLAT), over)
     return times
 
 
