@@ -11,6 +11,7 @@ all that were made against those of all real ones (two-sample Kolmogorov-Smirnov
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ UNITS = {"2-gram": "", "RED": "h", "CTD": "h"}
 QUICK = Settings(epochs=70)
 LOOSER = 1.25
 """Bars of a quick figure are looser by this: it is fitted for half as long."""
+
+PARTS = 4
 
 Maker = Callable[[int], list[Case]]
 
@@ -50,8 +53,39 @@ def figures(report: Report, directory: Path, quick: bool) -> None:
     _distances(report, logs, test, quick)
     _novelty(report, logs, learnt)
     _control(report, logs, learnt, test, 0.8)
-    if not quick and (recorded := coding_agents.cases(directory)):
+    if quick:
+        return
+    _parts(report, learnt + test)
+    if recorded := coding_agents.cases(directory):
         _durations(report, recorded)
+
+
+def _parts(report: Report, cases: list[Case]) -> None:
+    """Each of four parts, by chance and in time order, made after the other three: how much a figure owes to what is
+    held out. No bars."""
+    mixed = random.Random(0).sample(cases, len(cases))
+    for kind, order in (("by chance", mixed), ("in time order", sorted(cases, key=lambda case: case.start))):
+        for number in range(PARTS):
+            test = order[number * len(order) // PARTS : (number + 1) * len(order) // PARTS]
+            held = {case.id for case in test}
+            learnt = [case for case in order if case.id not in held]
+            makers = _makers(fit(learnt, ["label"]), learnt, test)
+            for name in ("Weft", "log sampler"):
+                logs = [makers[name](seed) for seed in range(10)]
+                each = [distances(test, log) for log in logs]
+                told = {metric: mean(one[metric] for one in each) for metric in BARS}
+                told["new"] = _new(logs, learnt)
+                judge = _judge(learnt)
+                told["label"] = mean(judge(log) for log in logs) / judge(test)
+                what = f"{name}, part {number + 1}"
+                report.add(f"four parts {kind}", Measure(name=what, unit="", runs=[told.pop("2-gram")], more=told))
+            print(f"four parts {kind}: {number + 1} done", file=sys.stderr, flush=True)
+
+
+def _new(logs: list[list[Case]], learnt: list[Case]) -> float:
+    """The part of cases, on average over logs, whose activities are in no case that was learnt from."""
+    known = {tuple(case.activities) for case in learnt}
+    return mean(mean(tuple(case.activities) not in known for case in log) for log in logs)
 
 
 def _makers(generator: Generator, learnt: list[Case], test: list[Case]) -> dict[str, Maker]:
@@ -114,6 +148,7 @@ def _judge(learnt: list[Case]) -> Callable[[Sequence[Case]], float]:
     from sklearn.metrics import balanced_accuracy_score
 
     names = sorted({name for case in learnt for name in case.activities})
+    places = {name: at for at, name in enumerate(names)}
 
     def features(cases: Sequence[Case]) -> Any:
         rows = []
@@ -121,7 +156,7 @@ def _judge(learnt: list[Case]) -> Callable[[Sequence[Case]], float]:
             counted = Counter(case.activities)
             gaps = [event.after for event in case.events]
             times = np.log1p([case.seconds, max(gaps), gaps[-1]])
-            rows.append([*(counted[name] for name in names), names.index(case.activities[-1]), len(gaps), *times])
+            rows.append([*(counted[name] for name in names), places.get(case.activities[-1], -1), len(gaps), *times])
         return np.array(rows)
 
     def labels(cases: Sequence[Case]) -> list[str]:
