@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from weft.runtime.map import Results as Results
     from weft.runtime.map import map as map
     from weft.runtime.memory import Memory as Memory
-    from weft.runtime.memory import Operation as Operation
     from weft.runtime.narrow import grant as grant
+    from weft.runtime.operation import Operation as Operation
     from weft.runtime.policy import Policy as Policy
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
