@@ -24,10 +24,10 @@ import msgspec
 
 from weft.core.boundary import place, require
 from weft.core.codec import encode_args
-from weft.core.declare import Step
 from weft.core.errors import BadInput, MemoryConflict
 from weft.core.memory import TOOLS, Level, check_name, check_namespace, level_of
 from weft.core.sealed import as_type
+from weft.core.step import Step
 from weft.runtime.operation import Merge, Operation
 from weft.runtime.pending import NOTHING
 from weft.runtime.shared import Writing

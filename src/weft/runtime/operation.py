@@ -21,10 +21,10 @@ import msgspec
 
 from weft.core.boundary import place
 from weft.core.codec import encode, encode_args
-from weft.core.declare import steps
 from weft.core.errors import BadInput, MemoryConflict, NoObject, PhantomTool
 from weft.core.memory import TOOLS, check_name, operation_id
 from weft.core.sealed import carry
+from weft.core.step import steps
 from weft.runtime.shared import Writing
 from weft.runtime.turns import Turns, turning
 from weft.store.memory import Commit, Seen, Written

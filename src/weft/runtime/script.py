@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import ParamSpec, TypeVar
 
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput
+from weft.core.workflow import Workflow
 from weft.runtime.runtime import Runtime
 
 P = ParamSpec("P")
