@@ -48,10 +48,12 @@ Part = Text | Reasoning | Refusal | Blob | Uri | File | ToolCall | ToolResult | 
 Parts = str | Part | Sequence[str | Part]
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """One turn: `Message("user", "Hello")`, or with several parts, of which a text may be a plain string.
 
     The role "tool" holds results of tools; "system" holds instructions. `name` tells speakers of one role apart."""
+
+    __packed_once__ = True  # it is in the journal with each turn of its conversation
 
     role: Role
     parts: tuple[Part, ...] = ()

@@ -28,8 +28,9 @@ from weft.runtime import flow
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
+from weft.runtime.midway import Inner, as_refused, closer, further, may, touched
 from weft.runtime.pending import Pending
-from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
+from weft.runtime.protect import note
 from weft.runtime.tracing import traceparent_of
 
 if TYPE_CHECKING:
