@@ -10,7 +10,7 @@ import pytest
 from tests.crash.driver import run
 from tests.servers.postgres import Postgres
 
-POINTS = int(os.environ.get("WEFT_CRASH_POINTS", "18"))
+POINTS = int(os.environ.get("WEFT_CRASH_POINTS", "12"))
 SEED = int(os.environ.get("WEFT_CRASH_SEED", "7"))
 
 

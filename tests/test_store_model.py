@@ -284,7 +284,7 @@ def test_random_operations_have_the_same_effect_on_all_stores(
     files = itertools.count()
 
     # A smaller seed is no simpler one, so there is nothing to shrink.
-    @settings(max_examples=9, deadline=None, phases=[Phase.reuse, Phase.generate])
+    @settings(max_examples=5, deadline=None, phases=[Phase.reuse, Phase.generate])
     @given(st.integers(0, 2**32))
     def play(seed: int) -> None:
         async def main() -> None:
