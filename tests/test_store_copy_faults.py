@@ -377,7 +377,7 @@ async def add(x: int) -> int:
 async def slow(count: int = 15) -> int:
     for i in range(count):
         await plus(i)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
     return count
 """
 
