@@ -14,7 +14,6 @@ import pytest
 from tests.chaos import driver, programs
 from tests.servers.postgres import Postgres, Unavailable
 
-pytestmark = pytest.mark.timeout(180)
 ALL = len(programs.PROGRAMS)
 
 

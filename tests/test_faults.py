@@ -229,7 +229,7 @@ def test_one_of_two_wins_a_run(store: str) -> None:
         assert (await runtime.end_of(run)).state == "cancelled"
 
     drive(store, use)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert "Cancelled" in said
 
 

@@ -605,5 +605,5 @@ def test_changed_code_asks_again(terminal: Terminal) -> None:
     assert (again["id"], again["rejected"]) == (asked["id"], "it was about other arguments or other code")
     assert terminal.lines() == []
     terminal("answer", again["id"], "once")
-    out, _ = child.communicate(timeout=30)
+    out, _ = child.communicate(timeout=60)
     assert out.strip() == "blue pushed main --force"

@@ -277,7 +277,6 @@ TABLES = """weft.owners, weft.processes, weft.segments, weft.payloads, weft.payl
     weft.waits, weft.tickets, weft.starts, weft.served, weft.portions, weft.pauses, weft.graves, weft.images"""
 
 
-@pytest.mark.timeout(180)
 def test_random_operations_have_the_same_effect_on_all_stores(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
