@@ -18,14 +18,14 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from types import CodeType, FunctionType
 from typing import Any
 
 from weft.core.errors import BadInput
 
-_COUNTER, _CAUGHT = "\0weft counter ", "\0weft caught "
+_COUNTER, _CAUGHT, _ERRORS = "\0weft counter ", "\0weft caught ", "\0weft errors"
 _FUTURE = 0x1FE0000  # the flags of `from __future__ import ...` among a code's
 _COUNTING = type(count().__next__)  # only instrumented code has one among its constants
 _Arms = tuple[int, int]
@@ -35,8 +35,8 @@ _Arms = tuple[int, int]
 class Watch:
     """Catch the values of the names in `when` each time `line` (of the file) is about to run and `when` holds.
 
-    `when` is an expression over the function's names at that line; it is part of the code, so a name that isn't bound
-    there raises in the function. At most `limit` are kept."""
+    `when` is an expression over the function's names at that line. Where it raises (a name may not be bound there) it
+    doesn't hold, and that is counted. At most `limit` are kept."""
 
     line: int
     when: str
@@ -53,6 +53,7 @@ class Seen:
     _branches: dict[int, _Arms] = field(default_factory=dict)
     _loops: dict[int, int] = field(default_factory=dict)
     _entries: dict[str, int] = field(default_factory=dict)
+    _failed: dict[Watch, int] = field(default_factory=dict)
     watched: dict[Watch, list[dict[str, Any]]] = field(default_factory=dict)
 
     def _of(self, counter: int) -> int:
@@ -86,6 +87,11 @@ class Seen:
         """Calls: how often the function was entered, and each one that is defined in it."""
         return {name: self._of(one) for name, one in self._entries.items()}
 
+    @property
+    def failed(self) -> dict[Watch, int]:
+        """How often the condition of each watch raised."""
+        return {watch: self._of(one) for watch, one in self._failed.items()}
+
 
 @contextmanager
 def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
@@ -93,19 +99,41 @@ def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
 
     Raises BadInput where there is no source to instrument, for a method, for a function that has probes already, and
     for a watch whose line or condition isn't one."""
-    found = _function(function)
+    found = function_of(function)
     original = found.__code__
-    if any(type(value) is _COUNTING for value in original.co_consts):
-        raise BadInput(f"{found.__qualname__} has probes already")
-    seen = Seen(found.__qualname__)
-    found.__code__ = _instrumented(found, watches, seen)
+    prepared = Prepared(found, watches)
+    found.__code__, seen = prepared.code()
     try:
         yield seen
     finally:
         found.__code__ = original
 
 
-def _function(given: Callable[..., Any]) -> FunctionType:
+class Prepared:
+    """A function's code with probes in it, from which copies are made that count for themselves."""
+
+    def __init__(self, function: FunctionType, watches: Sequence[Watch] = ()) -> None:
+        """Raises BadInput as `watching` does."""
+        if any(type(value) is _COUNTING for value in function.__code__.co_consts):
+            raise BadInput(f"{function.__qualname__} has probes already")
+        self.function = function
+        self.watches = watches
+        self._made = Seen(function.__qualname__)
+        self._code = _instrumented(function, watches, self._made)
+
+    def code(self, said: Callable[[Any], Any] = lambda value: value) -> tuple[CodeType, Seen]:
+        """The code with counters of its own, and what they will have seen. `said`: what a watch keeps of a value."""
+        made = self._made
+        seen = replace(made, _counters=[count() for _ in made._counters], watched={watch: [] for watch in self.watches})
+        inside: dict[str, Any] = {f"{_COUNTER}{number}": one.__next__ for number, one in enumerate(seen._counters)}
+        inside[_ERRORS] = Exception
+        for number, watch in enumerate(self.watches):
+            inside[f"{_CAUGHT}{number}"] = _keeping(seen.watched[watch], watch.limit, said)
+        return _with_constants(self._code, inside), seen
+
+
+def function_of(given: Callable[..., Any]) -> FunctionType:
+    """The function that was written, within what was made of it. Raises BadInput if that is none."""
     found: Any = given
     for name in ("written", "fn"):
         found = getattr(found, name, found)
@@ -126,9 +154,7 @@ def _instrumented(function: FunctionType, watches: Sequence[Watch], seen: Seen) 
     if missing := [watch.line for watch in watches if watch not in putting.placed]:
         raise BadInput(f"no statement of {function.__qualname__} begins at line {missing[0]}")
     code = _compiled(function, tree)
-    inside: dict[str, Any] = {f"{_COUNTER}{number}": counter.__next__ for number, counter in enumerate(seen._counters)}
-    inside |= {f"{_CAUGHT}{number}": _caught(seen, watch) for number, watch in enumerate(watches)}
-    return _with_constants(code, inside).replace(co_qualname=function.__code__.co_qualname)
+    return code.replace(co_qualname=function.__code__.co_qualname)
 
 
 def _compiled(function: FunctionType, tree: ast.FunctionDef | ast.AsyncFunctionDef) -> CodeType:
@@ -166,13 +192,10 @@ def _code(code: CodeType, name: str) -> CodeType:
     return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == name)
 
 
-def _caught(seen: Seen, watch: Watch) -> Callable[[dict[str, Any]], None]:
-    kept: list[dict[str, Any]] = []
-    seen.watched[watch] = kept
-
+def _keeping(kept: list[dict[str, Any]], limit: int, said: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
     def keep(values: dict[str, Any]) -> None:
-        if len(kept) < watch.limit:
-            kept.append(values)
+        if len(kept) < limit:
+            kept.append({name: said(value) for name, value in values.items()})
 
     return keep
 
@@ -248,9 +271,13 @@ class _Putting:
                 self.placed.add(watch)
                 names = sorted({node.id for node in ast.walk(self.conditions[number]) if isinstance(node, ast.Name)})
                 values = ", ".join(f"{name!r}: {name}" for name in names)
-                catch = ast.parse(f"if 0: {_CAUGHT + str(number)!r}({{{values}}})").body[0]
-                assert isinstance(catch, ast.If)
-                catch.test = copy.deepcopy(self.conditions[number])
+                counter = self.seen._failed[watch] = self._counter()
+                catch = ast.parse(
+                    f"try:\n if 0: {_CAUGHT + str(number)!r}({{{values}}})\n"
+                    f"except {_ERRORS!r}: {_COUNTER + str(counter)!r}()"
+                ).body[0]
+                assert isinstance(catch, ast.Try) and isinstance(catch.body[0], ast.If)
+                catch.body[0].test = copy.deepcopy(self.conditions[number])
                 out.append(_at(catch, statement))
         return out
 
