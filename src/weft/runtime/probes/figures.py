@@ -41,12 +41,8 @@ def table(columns: str, rows: Iterable[Sequence[Any]], of: str = "", note: str =
 
 def said(value: Any) -> Any:
     """What is kept of a value that a watch caught: itself if it can't change, else how it writes itself, cut."""
-    if value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 200):
-        return value
-    try:
-        return _short.repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
+    plain = type(value) in (type(None), bool, int, float) or (type(value) is str and len(value) <= _short.maxstring)
+    return value if plain else _short.repr(value)
 
 
 # --- Python -----------------------------------------------------------------------------------------------------

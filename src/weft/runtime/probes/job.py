@@ -84,9 +84,11 @@ class Job:
         self._together = Several([])
 
     def put(self, data: bytes) -> bytes | None:
-        """The module with those in it that can be; None if none can."""
+        """The module (or its text) with those in it that can be; None if none can."""
+        from wasmtime import wat2wasm
+
         try:
-            module = Module(data)
+            module = Module(data if data.startswith(b"\0asm") else bytes(wat2wasm(data)))
             for one in self._monitors:
                 if isinstance(one, Watching):
                     self._try(one, module)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import textwrap
+import linecache
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,7 +97,7 @@ class Seen:
 def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
     """Probes in `function` (a function, a step or a tool) for as long as the block lasts.
 
-    Raises BadInput where there is no source to instrument, for a method, for a function that has probes already, and
+    Raises BadInput where there is no source to instrument, for a lambda, for a function that has probes already, and
     for a watch whose line or condition isn't one."""
     found = function_of(function)
     original = found.__code__
@@ -135,61 +135,66 @@ class Prepared:
 def function_of(given: Callable[..., Any]) -> FunctionType:
     """The function that was written, within what was made of it. Raises BadInput if that is none."""
     found: Any = given
-    for name in ("written", "fn"):
+    for name in ("written", "fn", "__func__"):
         found = getattr(found, name, found)
     found = inspect.unwrap(found)
     if not isinstance(found, FunctionType):
         raise BadInput(f"{given!r} is no Python function: probes go into the code of one")
-    if "." in found.__qualname__.rpartition("<locals>.")[2]:
-        raise BadInput(f"{found.__qualname__} is a method: put probes into functions")
     return found
 
 
 def _instrumented(function: FunctionType, watches: Sequence[Watch], seen: Seen) -> CodeType:
-    tree = _parsed(function)
-    if _compiled(function, tree).co_code != function.__code__.co_code:
+    """The function's code with counters in its text. Its whole file is compiled, for what stands around a function
+    (imports, a class, names of an outer one) has a say in its code."""
+    whole = _parsed(function)
+    tree = _written(whole, function.__code__)
+    if tree is None:
+        raise BadInput(f"{function.__qualname__} isn't written as a function of its own: it can't take probes")
+    if _compiled(function.__code__, whole) != function.__code__:
         raise BadInput(f"the source of {function.__qualname__} isn't what it was compiled from: load it anew")
     putting = _Putting(seen, watches)
     putting.function(tree, function.__name__)
     if missing := [watch.line for watch in watches if watch not in putting.placed]:
         raise BadInput(f"no statement of {function.__qualname__} begins at line {missing[0]}")
-    code = _compiled(function, tree)
-    return code.replace(co_qualname=function.__code__.co_qualname)
-
-
-def _compiled(function: FunctionType, tree: ast.FunctionDef | ast.AsyncFunctionDef) -> CodeType:
-    """`tree` as code that fits the function: with its closure's names, its file, its `__future__`."""
-    original = function.__code__
-    outer = ast.parse(f"def outer():\n {' = '.join((*original.co_freevars, 'None'))}\n def inner(): pass")
-    holder = outer.body[0]
-    assert isinstance(holder, ast.FunctionDef)
-    holder.body[-1] = tree
-    whole = ast.fix_missing_locations(outer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # it is told about counters that look like text
-        module = compile(whole, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)
-    code = _code(_code(module, "outer"), function.__name__)
-    if code.co_freevars != original.co_freevars:
-        raise BadInput(f"{function.__qualname__} can't be compiled again as it was: its closure would differ")
+    code = _compiled(function.__code__, whole)
+    assert code is not None
     return code
 
 
-def _parsed(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _parsed(function: FunctionType) -> ast.Module:
+    file = function.__code__.co_filename
+    linecache.checkcache(file)
+    lines = linecache.getlines(file, function.__globals__)
+    if not lines:
+        raise BadInput(f"the source of {function.__qualname__} can't be read: there is none at {file}")
     try:
-        lines, first = inspect.getsourcelines(function.__code__)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, SyntaxError) as error:
+        return ast.parse("".join(lines))
+    except SyntaxError as error:
         raise BadInput(f"the source of {function.__qualname__} can't be read: {error}") from error
-    found = tree.body[0]
-    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef) or found.name != function.__name__:
-        raise BadInput(f"{function.__qualname__} isn't written as a function of its own: it can't take probes")
-    found.decorator_list = []
-    ast.increment_lineno(tree, first - 1)
-    return found
 
 
-def _code(code: CodeType, name: str) -> CodeType:
-    return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == name)
+def _written(whole: ast.Module, code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Where a function's code is written."""
+    for node in ast.walk(whole):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name != code.co_name:
+            continue
+        if min(one.lineno for one in (node, *node.decorator_list)) == code.co_firstlineno:
+            return node
+    return None
+
+
+def _compiled(code: CodeType, whole: ast.Module) -> CodeType | None:
+    """What becomes of a function's code if its file is compiled anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # it is told about counters that look like text
+        flags = code.co_flags & _FUTURE
+        left: list[CodeType] = [compile(whole, code.co_filename, "exec", flags=flags, dont_inherit=True)]
+    while left:
+        found = left.pop()
+        if (found.co_qualname, found.co_firstlineno) == (code.co_qualname, code.co_firstlineno):
+            return found
+        left += [one for one in found.co_consts if isinstance(one, CodeType)]
+    return None
 
 
 def _keeping(kept: list[dict[str, Any]], limit: int, said: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:

@@ -84,17 +84,14 @@ def _probes(plan: dict[str, Any]) -> Any:
 
 def _compiled(engine: Any, plan: dict[str, Any], probes: Any) -> tuple[Any, bool]:
     """The module, and whether there are probes in it: where they can't be, it is the plain one."""
-    from wasmtime import Module, WasmtimeError, wat2wasm
+    from wasmtime import Module, WasmtimeError
 
     data = base64.b64decode(plan["module"])
-    if probes is not None:
-        if not data.startswith(b"\0asm"):
-            data = bytes(wat2wasm(data))
-        if (rewritten := probes.put(data)) is not None:
-            try:
-                return Module(engine, rewritten), True
-            except WasmtimeError as error:
-                probes.out(error)
+    if probes is not None and (rewritten := probes.put(data)) is not None:
+        try:
+            return Module(engine, rewritten), True
+        except WasmtimeError as error:
+            probes.out(error)
     return Module(engine, data), False
 
 
