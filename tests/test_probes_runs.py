@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import weft
 from weft.core.content import ToolCall
-from weft.core.declare import steps
 from weft.core.errors import BadInput
 from weft.core.resources import Resources
+from weft.core.step import steps
 from weft.runtime.probes.asked import Probe, probe_of
 from weft.runtime.sandbox import Job, choose, report
 from weft.runtime.sandbox import run as sandboxed

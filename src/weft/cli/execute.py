@@ -29,7 +29,7 @@ from weft.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
     from weft.runtime.handle import Run
     from weft.runtime.runtime import Runtime
     from weft.store.base import ProcessRow, Store
@@ -161,7 +161,7 @@ def fork(
     from weft.cli.host import declare, finish, from_json, host
     from weft.cli.load import arguments
     from weft.cli.rights import policy_of
-    from weft.core.declare import find_workflow
+    from weft.core.workflow import find_workflow
 
     policy = policy_of(allow=allow, ask=asks, deny=deny, budget=budget)
     row = ask(store, lambda s: find_run(s, run))

@@ -20,12 +20,12 @@ from weft.core.authority import Decision as Verdict
 from weft.core.capability import Request
 from weft.core.codec import encode
 from weft.core.crossing import executing
-from weft.core.declare import Step
 from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
 from weft.core.record import Attempt, Probed
 from weft.core.resources import Resources, Usage
 from weft.core.sealed import opened_args
+from weft.core.step import Step
 from weft.runtime import flow
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
