@@ -57,8 +57,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Approvals": "core.approvals", "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label",
     "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory",
-    "Operation": "runtime.operation", "Policy": "runtime.policy", "Queue": "core.queue", "Results": "runtime.map", "Retry": "core.retry",
-    "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.step",
+    "Operation": "runtime.operation", "Policy": "runtime.policy", "Queue": "core.queue",
+    "Results": "runtime.map", "Retry": "core.retry", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.step",
     "WeftError": "core.errors", "Workflow": "core.workflow", "ask": "runtime.effects", "charge": "runtime.effects",
     "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
     "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "hold_back": "runtime.effects",
