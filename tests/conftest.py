@@ -5,11 +5,13 @@ from __future__ import annotations
 import compileall
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
@@ -21,26 +23,35 @@ if TYPE_CHECKING:
 
     from tests.servers.page import Client, Elsewhere
 
+settings.register_profile("random", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")  # a change fails by what it does, not by the day: search with --hypothesis-profile=random
+
 SEE_ALL_JOBS = {
     "test_agent_programs", "test_escapes", "test_governor", "test_groups", "test_mcp_bad", "test_mcp_client",
     "test_sandbox", "test_tool_groups", "test_tool_output", "test_tool_python", "test_tool_sandbox", "test_tool_shell",
 }  # fmt: skip
 """Files that look for sandboxed jobs on the whole machine, or start some."""
+LONG = {"test_chaos", "test_workers"}
 
 
 def pytest_sessionstart() -> None:
-    """Compile Weft once: tests start it many hundreds of times, and some machines say that no start is to keep what it
-    has compiled."""
-    compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=2)
+    """Compile Weft, and what tests start of their own, once: that is done many hundreds of times, and some machines say
+    that no start is to keep what it has compiled."""
+    root = Path(__file__).parents[1]
+    compileall.compile_dir(root / "src", quiet=2)
+    compileall.compile_dir(root / "tests", quiet=2, rx=re.compile(r"/test_\w+\.py$"))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`: a file's tests stay together, and so do those of files that would see each
-    other's jobs."""
-    if config.pluginmanager.hasplugin("xdist"):
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n 2 --dist loadgroup --no-loadscope-reorder`: a file's tests stay together, and so do those of files
+    that would see each other's jobs. What takes longest begins first, so that both workers end at about one time."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
         for item in items:
             group = "jobs" if item.path.stem in SEE_ALL_JOBS else item.path.stem
             item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: item.path.stem not in SEE_ALL_JOBS | LONG)
 
 
 @pytest.fixture(autouse=True)

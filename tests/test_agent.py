@@ -103,7 +103,7 @@ def test_calls_of_one_reply_run_beside_each_other_and_come_back_in_their_order(p
 
     @tool
     async def first() -> str:
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 30)
         return "first"
 
     @tool

@@ -317,6 +317,10 @@ def test_what_is_packed_once_gives_the_same_bytes_each_time() -> None:
         assert decode(first) == kept
     changed = msgspec.structs.replace(kept[0], name="Ann")
     assert decode(encode(changed)) == changed != kept[0]
+    (call,) = kept[1].calls
+    assert isinstance(call.arguments, dict)
+    call.arguments["n"] = 1  # a guard that takes something out, say
+    assert decode(encode(kept)) == kept
 
 
 def test_classes_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:

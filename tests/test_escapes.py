@@ -24,7 +24,7 @@ from weft.runtime.sandbox.monty import Monty
 from weft.runtime.sandbox.scratch import base
 from weft.runtime.sandbox.streams import Streams
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("nothing_left")]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 ALL = {wall.name: wall for wall in walls()}
 OF_PROCESSES = ("process", "landlock")
 OF_PYTHON = ("process", "landlock", "monty")

@@ -15,8 +15,6 @@ from tests.chaos.checks import most
 from tests.crew import Crew, hired
 from tests.servers.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def crew(store: str, tmp_path: Path) -> Iterator[Crew]:

@@ -25,7 +25,6 @@ from weft.tool import output, sandbox
 pytestmark = [
     pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
     pytest.mark.usefixtures("nothing_left", "workspace"),
-    pytest.mark.timeout(120),
 ]
 PY = sys.executable
 FREE = ("sandbox:**", "read:.", "write:.", "delete:.")

@@ -123,11 +123,13 @@ async def many(count: int) -> int:
 
 
 def test_a_hundred_thousand_effects(store: str) -> None:
+    count = 20_000 if "://" in store else 100_000  # what a server adds is by the segment, and these are many
+
     async def use(runtime: weft.Runtime) -> None:
-        run = await runtime.start(many, 100_000)
-        assert await run == sum(range(100_000))
-        assert len(await runtime.recovery.records(run.id)) == 100_001
-        assert await (await runtime.fork(run.id, at=100_000)) == sum(range(100_000))
+        run = await runtime.start(many, count)
+        assert await run == sum(range(count))
+        assert len(await runtime.recovery.records(run.id)) == count + 1
+        assert await (await runtime.fork(run.id, at=count)) == sum(range(count))
 
     drive(store, use)
 

@@ -63,9 +63,10 @@ _HOMES = {
     "charge": "runtime.effects", "checkpoint": "runtime.effects", "current": "runtime.effects",
     "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow",
     "hold_back": "runtime.effects", "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects",
-    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret",
-    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.step",
-    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.workflow",
+    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
+    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
+    "step": "core.step", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
+    "workflow": "core.workflow",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from weft.core.boundary import place
-from weft.core.crossing import crossing, executing
+from weft.core.crossing import crossing, executing, probed
 from weft.core.errors import BadInput
 from weft.core.memory import ORDERS, Order
 from weft.core.needs import Needs, needs_of
@@ -198,7 +198,7 @@ class Step(Generic[P, R]):
         return "irreversible" if self.effect == "at_most_once" else "repeatable"
 
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        outcome = self.fn(*args, **kwargs)
+        outcome = probed(self.fn)(*args, **kwargs)
         result: R = await outcome if self.is_async else outcome
         return result
 
@@ -277,7 +277,7 @@ class Primitive(Step[P, R]):
         token = executing.set(outer.within(self.needs, self.arguments(args, kwargs)))
         try:
             if not self.is_async:  # others run on this loop, and it may take long
-                return cast(R, await to_thread(self.fn, *args, **kwargs))
+                return cast(R, await to_thread(probed(self.fn), *args, **kwargs))
             return await super()._directly(args, kwargs)
         finally:
             executing.reset(token)

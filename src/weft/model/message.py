@@ -53,8 +53,6 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     The role "tool" holds results of tools; "system" holds instructions. `name` tells speakers of one role apart."""
 
-    __packed_once__ = True  # it is in the journal with each turn of its conversation
-
     role: Role
     parts: tuple[Part, ...] = ()
     name: str = ""
@@ -67,6 +65,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         given: Any = self.parts
         if type(given) is not tuple or any(type(part) is str for part in given):
             msgspec.structs.force_setattr(self, "parts", tuple(_parts(given)))
+
+    @property
+    def __packed_once__(self) -> bool:
+        """It is in the journal with each turn; and nothing in it can be changed in place, as a call's arguments can."""
+        return not any(isinstance(part, ToolCall | Opaque) or getattr(part, "citations", ()) for part in self.parts)
 
     @property
     def text(self) -> str:

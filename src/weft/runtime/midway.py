@@ -119,6 +119,7 @@ class Inner:
         self.workspace = outer.workspace
         self.attempts = outer.attempts
         self.again = outer.again
+        self.probes = outer.probes
         self.charge = outer.charge
         self.hold_back = outer.hold_back
         self.resources = outer.resources
