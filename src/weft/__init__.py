@@ -57,16 +57,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "Approvals": "core.approvals", "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label",
     "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory",
-    "Operation": "runtime.operation", "Policy": "runtime.policy", "Queue": "core.queue", "Results": "runtime.map",
-    "Retry": "core.retry", "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret",
-    "Step": "core.step", "WeftError": "core.errors", "Workflow": "core.workflow", "ask": "runtime.effects",
-    "charge": "runtime.effects", "checkpoint": "runtime.effects", "current": "runtime.effects",
-    "detach": "runtime.effects", "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow",
-    "hold_back": "runtime.effects", "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects",
-    "patched": "runtime.effects", "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script",
-    "secret": "core.secret", "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects",
-    "step": "core.step", "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects",
-    "workflow": "core.workflow",
+    "Operation": "runtime.operation", "Policy": "runtime.policy", "Queue": "core.queue",
+    "Results": "runtime.map", "Retry": "core.retry", "Run": "runtime.handle",
+    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.step",
+    "WeftError": "core.errors", "Workflow": "core.workflow", "ask": "runtime.effects", "charge": "runtime.effects",
+    "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
+    "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "hold_back": "runtime.effects",
+    "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects",
+    "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret",
+    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.step",
+    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.workflow",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 
