@@ -9,9 +9,9 @@ import msgspec
 
 from weft.core.codec import decode_plain
 from weft.core.record import Decision, Outcome, from_column
-from weft.store.base import FINISHED, ProcessRow, Store
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
 from weft.trace.causal.recurrence import Failure, masked
-from weft.trace.reading import Node, bytes_of, read_records, read_with_records
+from weft.trace.reading import Node, read_records, read_with_records
 
 QUIET = frozenset({"clock", "random", "timer", "checkpoint", "control"})
 """What says nothing of how a program behaves."""
