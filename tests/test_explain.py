@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 
 import weft
 from benchmarks.trace import faults
-from benchmarks.trace.faults import FAULTS, World, with_pause
+from benchmarks.trace.faults import FAULTS, with_pause
 from tests.programs import drive
 from weft.core.errors import UnknownRun
 from weft.store import open_store
@@ -37,9 +36,7 @@ class Scene:
         self.runs: dict[str, str] = {}
 
     async def make(self) -> None:
-        World.folder, World.chance = str(self.folder), random.Random(7)
-        policy = weft.Policy(base="workspace", workspace=str(self.folder), allow=(f"write:{self.folder}",))
-        async with weft.Runtime(self.place, durability="process", policy=policy) as runtime:
+        async with faults.opened(self.folder, seed=7) as runtime:
             for program in PROGRAMS:
                 for number in range(EARLIER):
                     await faults.run(runtime, program, number)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from weft.trace.explain.past import Past
     from weft.trace.explain.profile import Profile
 
-Kind = Literal["refused", "stale", "paused", "failed", "answer", "count", "slow", "departure", "cause", "before"]
+Kind = Literal[
+    "refused", "stale", "paused", "failed", "said", "answer", "count", "slow", "cause", "departure", "before"
+]  # fmt: skip
 """The more telling first: of several findings about one effect the first of these is kept, with the others' words."""
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 
