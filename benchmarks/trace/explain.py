@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import weft
 from benchmarks.report import Measure, Report
 from benchmarks.trace import faults, quiet_faults
 from weft.trace.explain import Past, explain, past_of
+from weft.trace.reading import read_effects
 
 
 def figures(report: Report, directory: Path, quick: bool) -> None:
     """Add the figures of explanations. No data is needed from `directory`."""
     asyncio.run(explanations(report, *((25, 2) if quick else (60, 20))))
+    asyncio.run(took(report))
 
 
 PROGRAMS: tuple[Any, ...] = (
@@ -36,6 +39,24 @@ PROGRAMS: tuple[Any, ...] = (
     quiet_faults.review,
 )
 CATALOGUES = {"seen": faults.FAULTS, "held out": faults.LATE, "quiet": quiet_faults.QUIET}
+
+
+async def took(report: Report) -> None:
+    """How long it takes to explain a run of 300 effects by 50 earlier ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with faults.opened(Path(folder), seed=29) as runtime:
+            for number in range(50):
+                await faults.run(runtime, quiet_faults.long_review, number)
+            run = await faults.run(runtime, quiet_faults.long_review, 1000, "twice the tokens")
+            await runtime.journal.barrier()
+            effects = sum([1 async for _ in read_effects(runtime.store, run)])
+            for name in ("first time", "from the cache"):
+                began, since = time.process_time(), time.monotonic()
+                found = await explain(runtime.store, run)
+                spent, lasted = time.process_time() - began, time.monotonic() - since
+                note = f"{effects} effects, {found.compared} earlier runs; {lasted:.1f} s by the clock"
+                report.add("time", Measure(name=name, unit="CPU-s", runs=[spent], note=note))
+    report.bar("time", "CPU-s to explain a run of 300 effects by 50 earlier ones, from the cache", spent, most=5)
 
 
 async def explanations(report: Report, earlier: int, each: int) -> None:

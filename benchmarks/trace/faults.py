@@ -37,6 +37,7 @@ class World:
     chance = random.Random(0)
     fault = ""
     tries = 0
+    thinking = asyncio.Event()
     folder = ""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -167,8 +168,10 @@ sheet = weft.Memory("sheet", int, level="L0")
 @weft.step(effect="pure")
 async def think(amount: int) -> int:
     World.tries += 1
-    while World.fault == "stale" and World.tries < 2:  # until both have read it
-        await asyncio.sleep(0.001)
+    World.thinking.set()
+    if World.fault == "stale" and World.tries < 2:
+        World.thinking.clear()
+        await World.thinking.wait()  # until both have read it
     return amount + 1
 
 
@@ -193,9 +196,9 @@ async def ledger(number: int) -> int:
 
 @weft.step(effect="pure")
 async def pause() -> None:
-    while World.fault != "stale" and World.tries < 1:
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0 if World.fault == "stale" else 0.08)  # in which the first one's is written
+    if World.fault != "stale":
+        await World.thinking.wait()
+        await asyncio.sleep(0.08)  # in which the first one's is written
 
 
 async def later() -> int:
@@ -345,7 +348,8 @@ async def opened(folder: Path, seed: int) -> AsyncIterator[weft.Runtime]:
     """A runtime on `journal.db` in a folder, in simulated time."""
     clock = VirtualClock()
     World.folder, World.chance, World.sleep = str(folder), random.Random(seed), clock.sleep
-    policy = weft.Policy(base="workspace", workspace=str(folder), allow=(f"write:{folder}",))
+    World.thinking = asyncio.Event()
+    policy = weft.Policy(base="workspace", workspace=str(folder), allow=(f"write:{folder}", "model:script/*"))
     try:
         async with weft.Runtime(folder / "journal.db", durability="process", policy=policy) as runtime:
             runtime.clock = clock.time
@@ -357,6 +361,7 @@ async def opened(folder: Path, seed: int) -> AsyncIterator[weft.Runtime]:
 async def run(runtime: weft.Runtime, program: Any, number: int, fault: str = "") -> str:
     """Run one of the workflows to its end; its id."""
     World.fault, World.tries = fault, 0
+    World.thinking.clear()
     started = await runtime.start(program, number)
     with suppress(Exception):
         await started.result()

@@ -7,6 +7,7 @@ and those that are sure stand in the order of time: what happened first comes fi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -57,7 +58,8 @@ async def explain(
         raise UnknownRun(f"there is no run {run!r} in {store.url}; `weft ps` lists those there are")
     past = await past_of(store, row, limit=limit) if past is None else past
     profile = await profile_of(store, row)
-    found = findings(profile, past, [*organs, *await _memory(store, profile)])
+    every = [*organs, *await _memory(store, profile)]
+    found = await asyncio.to_thread(findings, profile, past, every)  # seconds of work, if the runs are long
     known = {one.version for one in past.runs}
     return Explanation(
         run=run, workflow=row.workflow, state=row.state, findings=tuple(found), compared=len(past.usual),

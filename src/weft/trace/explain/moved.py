@@ -30,13 +30,17 @@ from weft.trace.explain.levels import (
 )
 from weft.trace.explain.past import Past
 from weft.trace.explain.profile import OUTSIDE, Part, Profile
-from weft.trace.explain.unusual import FAR, FEW, needed
+from weft.trace.explain.unusual import FEW, needed
 from weft.trace.reading import Kind, Node, Status
 
 if TYPE_CHECKING:
     from weft.trace.causes import Series
 
 AGENT = "agent "
+OUT = 3.0
+"""Deviations below which no level counts as moved. It is a mean, so this is far; chosen on simulated runs."""
+USED, TAKEN = ("tokens", "cpu"), ("seconds", "money")
+"""What a call uses explains what it takes, and not the other way round."""
 LEARNT = 50
 """Usual runs, the newest, that the graph of causes is learnt from."""
 BINS = 20
@@ -52,7 +56,7 @@ def moved(run: Profile, past: Past) -> list[Finding]:
         return []
     calls = calls_of(run)
     usual = _usual(calls, past)
-    out = {metric: far for metric, one in usual.items() if (far := one.far(level_of(metric, calls[metric]))) >= FAR}
+    out = {metric: far for metric, one in usual.items() if (far := one.far(level_of(metric, calls[metric]))) >= OUT}
     sure = _sure(usual, past, max((far for metric, far in out.items() if not metric.startswith(AGENT)), default=0.0))
     if sure < needed(len(past.usual)):
         return []
@@ -74,7 +78,7 @@ def _usual(calls: Mapping[Metric, list[Call]], past: Past) -> dict[Metric, Usual
 
 def _sure(usual: Mapping[Metric, Usual], past: Past, far: float) -> float:
     """How sure it is that something is unusual which is so far out; 0 for what is not far enough."""
-    if far < FAR:
+    if far < OUT:
         return 0.0
     judged = {metric: one for metric, one in usual.items() if not metric.startswith(AGENT)}
     furthest = [
@@ -99,10 +103,17 @@ def _first(run: Profile, past: Past, out: Mapping[Metric, float]) -> tuple[Metri
     known = symptom in normal.names and symptom in bad.names
     found = rank(normal, bad, symptom=symptom if known else None).causes
     own = [metric for metric in out if not metric.startswith(AGENT)]
-    ranked = [one for one in found if one.name in own]
-    first = ranked[0].name if ranked else max(own, key=lambda metric: out[metric])
-    path = ranked[0].path if ranked else ()
+    paths = {one.name: one.path for one in found if one.name in own}
+    first = next(iter(paths), max(own, key=lambda metric: out[metric]))
+    if measure_of(first) in TAKEN:
+        first = next((used for measure in USED if (used := _beside(first, measure)) in own), first)
+    path = paths.get(first, ())
     return first, path if path[-1:] == (symptom,) else (first, symptom)
+
+
+def _beside(metric: Metric, measure: str) -> Metric:
+    """Another metric of the same entity."""
+    return f"{metric.rpartition('/')[0]}/{measure}"
 
 
 def _span(run: Profile) -> float:
