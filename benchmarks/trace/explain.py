@@ -37,8 +37,14 @@ PROGRAMS: tuple[Any, ...] = (
     faults.crew,
     faults.intake,
     quiet_faults.review,
+    quiet_faults.translate,
 )
-CATALOGUES = {"seen": faults.FAULTS, "held out": faults.LATE, "quiet": quiet_faults.QUIET}
+CATALOGUES = {
+    "seen": faults.FAULTS,
+    "held out": faults.LATE,
+    "quiet": quiet_faults.QUIET,
+    "quiet, held out": quiet_faults.QUIET_LATE,
+}
 
 
 async def took(report: Report) -> None:

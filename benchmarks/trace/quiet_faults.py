@@ -1,9 +1,8 @@
-"""Faults that raise nothing, and in which no single call need stand out: an agent that reviews changes, a pipeline that
-translates; ten kinds of faults.
+"""Faults that raise nothing, and in which no single call need stand out: an agent that reviews changes, and agents that
+translate pages; twelve kinds of faults.
 
-A database that is slower for all, a model that says twice as much, a tool that exits with 0 and says an error. Most are
-told by the mean over many calls, or by one line among a hundred. The pipeline, `quiet`'s second half, was written when
-the organs were finished.
+A database that is slower for all, a model that says twice as much, a tool that exits with 0 and says an error. They are
+told by the mean over many calls, or by one line among a hundred.
 """
 
 from __future__ import annotations
@@ -111,4 +110,77 @@ QUIET: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "a shaky service": (review, ("cause",), "^step shaky/errors"),
     "says an error": (review, ("said",), "check said .*no space left"),
     "another status": (review, ("said",), "check said .*507"),
+}
+
+
+# --- pages that are translated by an agent each: written when the organs were finished -------------------------------
+
+
+@weft.step(effect="pure")
+async def glossary(page: int) -> list[str]:
+    await _takes(0.04)
+    return [World.chance.choice(WORDS) for _ in range(3)]
+
+
+async def _translates(request: Request) -> Reply:
+    fault = World.fault
+    terse = 0.35 if fault == "a terse translator" else 1
+    usage = Usage(input=round(700 * _varied(0.4)), output=round(650 * terse * _varied(0.35)))
+    await _takes(usage.output / 300 * (2.2 if fault == "a slow translator" else 1), 0.25)
+    return Reply(message=Message("assistant", "Voila."), usage=usage, model="translator")
+
+
+translator = script(_translates, name="quiet-translator")
+
+
+@weft.step(effect="pure")
+async def typeset(page: int) -> str:
+    """Prints what it does; some pages need a second pass."""
+    await _takes(0.5)
+    weft.charge(money=0.002 * _varied(0.2) * (3 if World.fault == "a dearer typesetter" else 1))
+    chance = World.chance
+    said = [f"[{at}] box {chance.randint(100, 999)} at {chance.uniform(0, 30):.1f}mm filled" for at in range(40)]
+    said += ["labels changed, second pass"] * chance.randint(0, 1)
+    if World.fault == "a font is gone" and page % 3 == 0:
+        said.insert(chance.randrange(40), "Warning: font Lindow-Serif is not installed, substituted by a default")
+    if World.fault == "typesetting breaks" and page % 3 == 2:
+        raise RuntimeError(
+            "\n".join([*said, "! Emergency stop: unbalanced braces in paragraph 7", "no output written"])
+        )
+    return "\n".join([*said, f"output written: {chance.randint(1, 4)} pages, {chance.randint(20_000, 90_000)} bytes"])
+
+
+@weft.step(effect="pure")
+async def uploaded(page: int, part: int) -> bool:
+    await _takes(0.02)
+    if World.chance.random() < (0.5 if World.fault == "uploads time out" else 0.03):
+        raise TimeoutError(f"part {part} was not taken within 5 s")
+    return True
+
+
+@weft.workflow
+async def translated(page: int) -> int:
+    terms = await glossary(page)
+    for passage in range(4):
+        await translator.chat(f"Passage {passage} of page {page}, with {terms}")
+    await typeset(page)
+    done = 0
+    for part in range(6):
+        with suppress(TimeoutError):
+            done += await uploaded(page, part)
+    return done
+
+
+@weft.workflow
+async def translate(book: int) -> int:
+    return sum(await asyncio.gather(*(translated(book * 3 + at) for at in range(3))))
+
+
+QUIET_LATE: dict[str, tuple[Any, tuple[str, ...], str]] = {
+    "a slow translator": (translate, ("cause", "slow"), "^model translator/seconds|^generation took"),
+    "a dearer typesetter": (translate, ("cause",), "^step typeset/money"),
+    "a terse translator": (translate, ("cause",), "^model translator/tokens"),
+    "a font is gone": (translate, ("said",), "typeset said .*not installed"),
+    "typesetting breaks": (translate, ("failed",), "typeset failed"),
+    "uploads time out": (translate, ("cause",), "^step uploaded/errors"),
 }

@@ -78,14 +78,19 @@ async def _memory(store: Store, run: Profile) -> list[Organ]:
 
 def findings(run: Profile, past: Past, organs: Sequence[Organ] = ORGANS) -> list[Finding]:
     """What the organs find, one finding for each effect, in the order of time; after those what is not as sure, and at
-    last recurrence, which explains nothing by itself. A cause joins what was found about any of its effects."""
+    last recurrence, which explains nothing by itself. A cause joins what was found about one of its effects, and that a
+    call took long joins its cause."""
     by_effect: dict[str, Finding] = {}
+    causes: dict[str, str] = {}
     for one in sorted((one for organ in organs for one in organ(run, past)), key=lambda f: KINDS.index(f.kind)):
         if (one.common or 0.0) > USUAL:
             continue
         key = one.effects[0] if one.kind != "before" else "before"
         if one.kind == "cause":
             key = next((effect for effect in one.effects if effect in by_effect), key)
+            causes.update(dict.fromkeys(one.effects, key))
+        elif one.kind == "slow":
+            key = causes.get(key, key)
         kept = by_effect.get(key)
         by_effect[key] = one if kept is None else _joined(kept, one)
     return sorted(by_effect.values(), key=lambda one: (one.kind == "before", one.weight < SURE, one.at))

@@ -45,8 +45,8 @@ LEARNT = 50
 """Usual runs, the newest, that the graph of causes is learnt from."""
 BINS = 20
 """Of a usual run."""
-SHOWN = 10
-"""Effects that are named."""
+SHOWN, NAMED = 100, 5
+"""Effects that are told to show it, and further metrics that are named."""
 
 
 def moved(run: Profile, past: Past) -> list[Finding]:
@@ -61,10 +61,11 @@ def moved(run: Profile, past: Past) -> list[Finding]:
     if sure < needed(len(past.usual)):
         return []
     try:
-        first, path = _first(run, past, out)
+        first, symptom, path = _first(run, past, out)
         at, shown = _onset(first, calls[first], usual[first])
     except MissingExtra:
         return []
+    path = path or _up(run, first, calls[first][at].part, symptom)
     words = f"{_told(first, calls[first], usual[first], out[first])}, {_since(at, calls[first], run)}{_way(path, out)}"
     effects = tuple(run.id(one.part, one.seen) for one in shown[:SHOWN] if one.seen is not None)
     return [Finding(kind="cause", words=words, effects=effects, sure=sure, at=calls[first][at].at)]
@@ -91,9 +92,9 @@ def _sure(usual: Mapping[Metric, Usual], past: Past, far: float) -> float:
 # --- which of them --------------------------------------------------------------------------------------------------
 
 
-def _first(run: Profile, past: Past, out: Mapping[Metric, float]) -> tuple[Metric, Sequence[Metric]]:
-    """Of the metrics that moved the one that others explain least, and the way from it to the symptom: to the outermost
-    agent that took longer, or to the metric that is furthest out."""
+def _first(run: Profile, past: Past, out: Mapping[Metric, float]) -> tuple[Metric, Metric, Sequence[Metric]]:
+    """Of the metrics that moved the one that others explain least; the symptom: the outermost agent that took longer,
+    or what is furthest out; and the way from one to the other, if the graph has one."""
     from weft.trace.causes import rank
 
     agents = [f"{agent_of(part)}/seconds" for part in run.parts]
@@ -108,7 +109,22 @@ def _first(run: Profile, past: Past, out: Mapping[Metric, float]) -> tuple[Metri
     if measure_of(first) in TAKEN:
         first = next((used for measure in USED if (used := _beside(first, measure)) in own), first)
     path = paths.get(first, ())
-    return first, path if path[-1:] == (symptom,) else (first, symptom)
+    return first, symptom, path if path[-1:] == (symptom,) else ()
+
+
+def _up(run: Profile, first: Metric, above: Part | None, symptom: Metric) -> list[Metric]:
+    """The way from a metric of a process's effects to the symptom over those who called it."""
+    callers = _callers(run)
+    path = [first]
+    while path[-1] != symptom and above is not None:
+        path.append(f"{agent_of(above)}/seconds")
+        above = callers.get(above.id)
+    return path if path[-1] == symptom else [first, symptom]
+
+
+def _callers(run: Profile) -> dict[str, Part]:
+    """Who started each process."""
+    return {seen.child: part for part in run.parts for seen in part.seen if seen.child}
 
 
 def _beside(metric: Metric, measure: str) -> Metric:
@@ -140,15 +156,16 @@ def _series(run: Profile, every: float) -> Series:
     """The metrics of a run over time."""
     from weft.trace.causes.journal import series_of_nodes
 
-    parents = {seen.child: part.id for part in run.parts for seen in part.seen if seen.child}
-    nodes = [node for part in run.parts for node in _nodes(part, parents.get(part.id))]
+    callers = _callers(run)
+    nodes = [node for part in run.parts for node in _nodes(part, callers.get(part.id))]
     return series_of_nodes(nodes, {part.id: agent_of(part) for part in run.parts}, every)
 
 
-def _nodes(part: Part, parent: str | None) -> Iterator[Node]:
+def _nodes(part: Part, caller: Part | None) -> Iterator[Node]:
     """A process and its effects as the reader of journals has them."""
     name = part.workflow.rpartition(".")[2]
     ended = part.ended if part.state in FINISHED else None
+    parent = None if caller is None else caller.id
     yield Node(run=part.id, parent=parent, name=name, started=part.began, issued=part.began, ended=ended)
     for seen in part.seen:
         if seen.status not in ("ok", "failed") or seen.symbol.startswith(OUTSIDE):
@@ -197,7 +214,7 @@ def _way(path: Sequence[Metric], out: Mapping[Metric, float]) -> str:
     more = [metric for metric in out if metric not in path]
     over = f" over {' → '.join(path[1:-1])}" if len(path) > 2 else ""
     reaches = f"; it reaches {path[-1]}{over}" if len(path) > 1 and path[-1] != path[0] else ""
-    return reaches + (f"; {', '.join(more[:SHOWN])} moved, too" if more else "")
+    return reaches + (f"; {', '.join(more[:NAMED])} moved, too" if more else "")
 
 
 def _in_units(measure: str, value: float) -> str:
