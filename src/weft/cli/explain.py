@@ -50,7 +50,7 @@ def explain(
         return found, opened.url
 
     found, url = ask(store, look)
-    base = f"{page.rstrip('/')}/" if page else _served(url)
+    base = f"{page.rstrip('/')}/" if page else served(url)
     if json:
         import msgspec
 
@@ -63,7 +63,7 @@ def explain(
         _say(found, base)
 
 
-def _served(url: str) -> str:
+def served(url: str) -> str:
     """The address of the page, if `weft web` serves this store here where it does unless told otherwise."""
     import json
     from urllib.request import ProxyHandler, build_opener

@@ -138,10 +138,9 @@ def _span(run: Profile) -> float:
 
 def _joined(series: Sequence[Series]) -> Series:
     """One after the other."""
-    import numpy as np
+    from weft.trace.causes.series import make_series, numpy
 
-    from weft.trace.causes import make_series
-
+    np = numpy()
     names = list(dict.fromkeys(name for one in series for name in one.names))
     blocks = []
     for one in series:
@@ -185,10 +184,10 @@ def _nodes(part: Part, caller: Part | None) -> Iterator[Node]:
 
 def _onset(metric: Metric, calls: Sequence[Call], usual: Usual) -> tuple[int, list[Call]]:
     """The call from which on the metric had moved, and the calls since then that show it."""
-    import numpy as np
-
+    from weft.trace.causes.series import numpy
     from weft.trace.causes.shift import onset
 
+    np = numpy()
     measure = measure_of(metric)
     values = np.array([scaled(measure, one.value) for one in calls])
     start = scaled(measure, amount(measure, usual.mean))

@@ -229,7 +229,7 @@ class Order:
     had not. Not expected: it surprises more than the worst event of nearly every earlier run did. How much surprise is
     usual is measured on runs that an automaton has not learnt: each half of the earlier runs is judged by the one that
     learnt the other half, and so is the run at hand (cross-conformal prediction, Vovk 2015). So `sure` is right however
-    well the automaton has learnt.
+    well the automaton has learnt. A model that `weft trace learn` kept has learnt all of them, and can't be used here.
     """
 
     def __call__(self, run: Profile, past: Past) -> list[Finding]:
