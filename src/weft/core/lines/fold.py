@@ -21,11 +21,12 @@ from weft.core.lines.templates import WILD, Line, Templates
 
 KEPT = ("STC", "OBA", "TDA")
 """Status codes, amounts and durations: what a reader of an output looks for."""
-_TROUBLE = re.compile(
+TROUBLE = re.compile(
     r"error|fail|exception|traceback|fatal|panic|denied|refused|not found|no such|cannot|can't|could ?n[o']t|unable|"
     r"missing|invalid|abort|segfault|killed|timed out|warn|^\s*File \"|^E\s",
     re.I,
 )
+"""A line about an error."""
 _RULE = re.compile(r"([^\w\s])\1{3,}")
 _SPACES = re.compile(r"^\s*")
 Said = tuple[str, ...]
@@ -65,7 +66,7 @@ class Folder:
                 before += 1
             else:
                 counts[said] = 1
-                shown.append(_Shown(said, one if _TROUBLE.search(one) else self._short(line, one)))
+                shown.append(_Shown(said, one if TROUBLE.search(one) else self._short(line, one)))
         for said in counts:
             self._said[said] = None
         out = [line + (f"  [×{counts[said]}]" if counts[said] > 1 else "") for said, line in shown]
@@ -84,7 +85,7 @@ class Folder:
 
 def says(line: Line, text: str) -> Said:
     """What a folded text must show of a line: its template, its status codes, and where an error is."""
-    trouble = _TROUBLE.search(text) is not None
+    trouble = TROUBLE.search(text) is not None
     told = (value.text for value in line.values if value.category == "STC" or (trouble and value.category == "LOI"))
     return (line.template.text, *told)
 
