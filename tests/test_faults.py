@@ -20,9 +20,9 @@ import pytest
 import weft
 from tests.programs import drive, impatient, until_dead
 from tests.servers.postgres import Postgres, Unavailable
-from weft.core.declare import registry
 from weft.core.errors import CrashLoop, RunBusy, StoreFull, StoreTooNew, UnknownOutcome, UnknownWorkflow
 from weft.core.record import Attempt, Outcome
+from weft.core.workflow import registry
 from weft.store import open_store
 
 ROOT = Path(__file__).parents[1]

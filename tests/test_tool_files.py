@@ -20,9 +20,9 @@ import pytest
 
 import weft
 from tests.programs import drive
-from weft.core.declare import Primitive, Step
 from weft.core.errors import BadInput, Denied
 from weft.core.record import Decision, Reserved
+from weft.core.step import Primitive, Step
 from weft.tool import files
 from weft.tool.files import opening
 

@@ -8,10 +8,10 @@ from typing import Any
 from weft.core.boundary import boundary
 from weft.core.budget import Budget
 from weft.core.crossing import executing
-from weft.core.declare import primitive
 from weft.core.plain import decode_plain
 from weft.core.progress import nearest_rank
 from weft.core.record import AnyRecord, Blob, decode_records, from_column
+from weft.core.step import primitive
 from weft.core.turns import large, turns_of
 from weft.store.base import DONE, ProcessRow, Store
 

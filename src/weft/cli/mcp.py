@@ -11,7 +11,7 @@ from weft.cli.place import default_store
 from weft.cli.words import Allow, AsJson, Ask, Base, Deny, Everything, Spend, StorePlace
 
 if TYPE_CHECKING:
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
     from weft.tool.declare import Tool
     from weft.tool.mcp.server import Server
 
@@ -98,8 +98,8 @@ def _named(target: str) -> list[Tool[..., Any] | Workflow[..., Any]]:
     """What a file declares, or those of these names."""
     from weft.cli.load import load
     from weft.core.capability import nearest
-    from weft.core.declare import registry
     from weft.core.errors import BadInput
+    from weft.core.workflow import registry
     from weft.tool.declare import Tool
 
     file, separator, words = target.rpartition(":")

@@ -23,6 +23,7 @@ from weft.core.record import (
     Granted,
     Outcome,
     Patch,
+    Probed,
     Reserved,
     Started,
     from_column,
@@ -154,6 +155,8 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
                 f"{record.verdict}: {record.action} {record.resource}", style="red" if record.verdict == "deny" else ""
             )
             table.add_row(str(record.effect), "", "", text, "", "", "")
+        elif isinstance(record, Probed):
+            table.add_row(str(record.effect), f"probe {record.probe}", "", "see --probes", "", "", "")
         else:
             table.add_row("", mark(record), "", "", "", "", "")
     if len(shown) > limit:
@@ -178,4 +181,6 @@ def mark(record: AnyRecord) -> str:
             return f"a person granted: {granted_text(record)}"
         case Reserved():
             return f"uses set apart for effect {record.effect}"
+        case Probed():
+            return f"probe {record.probe} of effect {record.effect}"
     return type(record).__name__

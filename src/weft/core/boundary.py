@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weft.core.errors import NoProcess
 
 if TYPE_CHECKING:
-    from weft.core.declare import Step, Workflow
+    from weft.core.step import Step
+    from weft.core.workflow import Workflow
 
 
 class Boundary(Protocol):
