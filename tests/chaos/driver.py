@@ -98,7 +98,8 @@ class Fleet:
     def taken_over(self) -> int:
         """How many of the workers that died were known, and were found dead."""
         dead = {worker.pid for worker in self.workers if worker.died is not None}
-        return sum(life.pid in dead and life.gone < float("inf") for life in checks.lives(self.server, self.database))
+        lives = checks.lives(self.server, self.database)  # a worker that stood still for long has had several
+        return len(dead & {life.pid for life in lives} - {life.pid for life in lives if life.gone == float("inf")})
 
     def asleep(self, count: int) -> bool:
         """Whether so many are parked until a time."""
