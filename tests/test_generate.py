@@ -41,6 +41,7 @@ from weft.model import (
     ToolSpec,
     Usage,
 )
+from weft.model.channel import Channel
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
 WAIT = ToolSpec(
@@ -198,6 +199,23 @@ def test_a_lost_connection_is_tried_again_within_the_stream(tmp_path: Path) -> N
     assert reply.text == "two" and len(server.requests) == 2
     assert [e.text for e in seen if isinstance(e, TextDelta)] in (["one ", "two"], ["two"])
     assert any(isinstance(event, Restarted) for event in seen)
+
+
+def test_who_reads_hears_of_the_first_piece_before_the_others_that_came_with_it_are_taken_in() -> None:
+    async def use() -> list[int]:
+        stream = Channel()
+
+        async def read() -> int:
+            events = (await stream.take()).events
+            stream.told += events
+            return len(events)
+
+        first = asyncio.create_task(read())
+        for number in range(100):
+            await stream.offer([TextDelta(str(number))])
+        return [await first, await read()]
+
+    assert asyncio.run(use()) == [1, 99]
 
 
 def test_leaving_a_stream_early_ends_the_generation() -> None:

@@ -35,7 +35,12 @@ def main_name() -> str | None:
     if spec is not None:  # python -m package.module
         return str(spec.name)
     file = getattr(main, "__file__", None)
-    return Path(file).stem if file else None
+    return _stem(file) if file else None
+
+
+@functools.cache
+def _stem(file: str) -> str:
+    return Path(file).stem
 
 
 def module_name(thing: Any) -> str:

@@ -61,6 +61,12 @@ class Channel:
             self.sent += events
             self._news.set()
 
+    async def offer(self, events: Sequence[Event]) -> None:
+        """The same, while more may come at once: as long as nothing was read, who reads goes first."""
+        self.put(events)
+        if events and not self.told:
+            await asyncio.sleep(0)
+
     def finish(self, reply: Reply) -> None:
         """Put in what of this reply was not put in yet."""
         self.put([*rest_of(reply, self.sent)])

@@ -231,7 +231,7 @@ async def _streamed(server: Server, spoken: Dialect, call: Call, request: Reques
     decoder = spoken.decoder(request)
     async with aclosing(frames(server, spoken, call)) as each:
         async for frame in each:
-            told.put([*decoder.feed(frame)])
+            await told.offer([*decoder.feed(frame)])
     reply = decoder.end()
     told.finish(reply)
     return reply
