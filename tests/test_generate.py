@@ -28,6 +28,7 @@ from weft.core.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
+from weft.core.record import AnyRecord, Outcome
 from weft.model import (
     Called,
     Finished,
@@ -42,6 +43,8 @@ from weft.model import (
     Usage,
 )
 from weft.model.channel import Channel
+from weft.store import open_store
+from weft.trace.reading import read_records
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
 WAIT = ToolSpec(
@@ -133,6 +136,20 @@ asyncio.run(main())
 """
 
 
+async def durable(place: str, lines: int) -> None:
+    """Wait until the journal knows of so many written lines, and so of all that was read before."""
+    store = open_store(place)
+    try:
+        while sum([_is_written(record) async for _, record in read_records(store, "r1")]) < lines:
+            await asyncio.sleep(0.02)
+    finally:
+        await store.close()
+
+
+def _is_written(record: AnyRecord) -> bool:
+    return isinstance(record, Outcome) and record.name == "generate.written"
+
+
 def killed_when(store: str, url: str, log: Path, line: str) -> None:
     """Run the workflow in a process of its own, and kill it when it has written this line."""
     child = subprocess.Popen(
@@ -143,7 +160,7 @@ def killed_when(store: str, url: str, log: Path, line: str) -> None:
     while not (log.exists() and line in log.read_text()):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.1)  # what was read is on the disk
+    asyncio.run(asyncio.wait_for(durable(store, len(log.read_text().splitlines())), 30))
     child.send_signal(signal.SIGKILL)
     child.wait()
 
