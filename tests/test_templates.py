@@ -36,6 +36,11 @@ def test_a_variable_keeps_its_category_and_its_value() -> None:
     assert line.shown() == "Sent block blk_38865 to /10.251.91.84 in 12 ms"
 
 
+def test_values_joined_by_commas_are_one() -> None:
+    line = Templates().parse("values 10,20,30")
+    assert line.template.text == "values <*>" and [value.text for value in line.values] == ["10,20,30"]
+
+
 def test_names_that_no_tagger_knows_become_one_variable_when_many_have_stood_there() -> None:
     templates = Templates()
     names = ["apple", "pear", "plum", "cherry", "fig", "grape", "lemon", "melon", "quince", "mango", "papaya", "olive"]
@@ -68,8 +73,8 @@ def test_memory_is_bounded() -> None:
     assert len(list(templates)) <= 50
 
 
-@given(st.text(max_size=300))
-@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300) | st.text("a1,/ .:=", max_size=40))
+@settings(max_examples=400, deadline=None)
 def test_any_text_is_a_line(text: str) -> None:
     line = Templates().parse(text)
     assert line.shown() == " ".join(text.split()) == "".join(split(text))

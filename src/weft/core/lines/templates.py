@@ -168,11 +168,14 @@ class Templates:
                 key[place] = WILD
                 lists = lists or (last == place - 2 and pieces[place - 1] in ",/")
                 last = place
-        for place in range(len(key) - 1, 1, -1) if lists else ():
+        place = len(key) - 1
+        while lists and place > 1:
             if key[place] == key[place - 2] == WILD and key[place - 1] in ",/":  # values joined by a comma are one
                 pieces[place - 2 : place + 1] = ["".join(pieces[place - 2 : place + 1])]
                 for column in (key, tags, sure):
                     del column[place - 1 : place + 1]
+                place -= 1
+            place -= 1
         return tuple(key), tuple(pieces), tuple(tags), sure
 
     def _settled(self, key: Key, tags: Key, sure: list[float]) -> Template:
