@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -43,14 +43,23 @@ def pytest_sessionstart() -> None:
     compileall.compile_dir(root / "tests", quiet=2, rx=re.compile(r"/test_\w+\.py$"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which reads the marks
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n 3`: a file's tests stay together, and so do those of files that would see each other's jobs."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).stem
+            return "jobs" if file in SEE_ALL_JOBS else file
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup --no-loadscope-reorder`: a file's tests stay together, and so do those of files
-    that would see each other's jobs. What takes longest begins first, so that both workers end at about one time."""
+    """What takes longest begins first where there are several workers, so that all end at about one time."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        for item in items:
-            group = "jobs" if item.path.stem in SEE_ALL_JOBS else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
         items.sort(key=lambda item: item.path.stem not in SEE_ALL_JOBS | LONG)
 
 

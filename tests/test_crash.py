@@ -8,7 +8,7 @@ import os
 from tests.crash.driver import run
 from tests.servers.postgres import Postgres
 
-POINTS = int(os.environ.get("WEFT_CRASH_POINTS", "12"))
+POINTS = int(os.environ.get("WEFT_CRASH_POINTS", "8"))
 SEED = int(os.environ.get("WEFT_CRASH_SEED", "7"))
 
 
@@ -17,5 +17,5 @@ def test_killed_runs_end_as_if_they_had_not_been() -> None:
 
 
 def test_killed_runs_on_a_server_do_too(postgres: Postgres) -> None:
-    points = POINTS // 3  # after each, its lease has to run out
+    points = POINTS // 2  # after each, its lease has to run out
     assert run(points, SEED, postgres)["kills"] >= points > 0

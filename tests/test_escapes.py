@@ -554,7 +554,7 @@ def as_nobody(words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.defpath, "PYTHONPATH": path, "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     return subprocess.run(
         words, cwd="/", env=environment, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True,
-        timeout=110, check=False,
+        timeout=240, check=False,
     )  # fmt: skip
 
 

@@ -24,8 +24,6 @@ from weft.store.base import MAX_STRIKES, Admission
 from weft.store.postgres import PostgresOptions, PostgresStore
 from weft.store.postgres.herald import Herald
 
-pytestmark = pytest.mark.timeout(60)
-
 NARROW = weft.Queue("wakeups narrow", concurrency=1)
 SIDE = weft.Queue("wakeups side")
 letters = weft.Mailbox("wakeups", str)
@@ -262,7 +260,7 @@ def test_a_worker_that_was_cut_off_was_killed_by_none_of_its_runs(
         async with weft.Runtime(store) as runtime:
             run = await runtime.submit(flows.single)
             for count in range(1, MAX_STRIKES + 2):
-                await crew.until(lambda count=count: len(crew.lines()) >= count, 30)
+                await crew.until(lambda count=count: len(crew.lines()) >= count)
                 owner = (await crew.row(runtime, run.id)).owner or ""
                 await asyncio.to_thread(relay.freeze)
                 while f"taking over from: {owner}" not in caplog.text:

@@ -9,6 +9,7 @@ script:NAME                           scripted replies, for tests (`weft.model.s
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -130,6 +131,7 @@ def _named(spec: str, name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=256)
 def _server(spec: str, speaks: str, address: str) -> Remote:
     url, _, name = address.partition("#")
     if "@" in url.partition("://")[2].partition("/")[0]:

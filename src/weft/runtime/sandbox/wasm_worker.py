@@ -47,6 +47,7 @@ def _run(plan: dict[str, Any]) -> int:
     os.write(plan["status"], b"begun")
     os.close(plan["status"])
     seen: Instance | None = None
+    ended: Exception | None = None
     try:
         linker = Linker(engine)
         linker.define_wasi()
@@ -63,11 +64,12 @@ def _run(plan: dict[str, Any]) -> int:
     except ExitTrap as end:
         return int(end.code)
     except (Trap, WasmtimeError) as error:
+        ended = error
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
         if probes is not None:
-            _tell(plan, probes.figures(store, seen))
+            _tell(plan, probes.figures(store, seen, ended))
     return 0
 
 
