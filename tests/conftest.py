@@ -21,6 +21,8 @@ from weft.core.queue import queues
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.servers.page import Client, Elsewhere
+
 settings.register_profile("random", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")  # a change fails by what it does, not by the day: search with --hypothesis-profile=random
@@ -99,6 +101,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The place of an empty store for this test alone: a file, and then a database."""
     place: str = str(tmp_path / "journal.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     return place
+
+
+@pytest.fixture
+def client(store: str) -> Iterator[Client]:
+    """A client of the page, served for this test's store."""
+    from tests.servers.page import page
+
+    with page(store) as found:
+        yield found
+
+
+@pytest.fixture
+def elsewhere(store: str) -> Iterator[Elsewhere]:
+    """A runtime on this test's store, in another thread than the test's."""
+    from tests.servers.page import Elsewhere
+
+    found = Elsewhere(store)
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,7 @@ def test_the_end_of_a_server_cancels_no_run(workspace: Path) -> None:
         assert process.stderr is not None and "Traceback" not in process.stderr.read()
     (workspace / "hold").unlink()
     words = [sys.executable, "-m", "weft", "resume", "--all"]
-    assert "1 runs resumed" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "1 run resumed" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert (workspace / "count.txt").read_text() == "x"
 
 

@@ -441,7 +441,7 @@ def test_a_killed_run_moves_and_is_finished_there(shell: Shell, postgres_url: st
     shown, _ = shell("show", id, "--store", "here.db")
     assert "moved" in shown and f"weft show {id} --store {postgres_url}" in shown
     assert "moved" in shell("ps", "--store", "here.db")[0] and "interrupted" in shell("ps", "--store", postgres_url)[0]
-    assert "1 runs resumed" in shell("resume", "--all", "--store", postgres_url)[0]
+    assert "1 run resumed" in shell("resume", "--all", "--store", postgres_url)[0]
     whole = [r["record"] for r in json.loads(shell("show", id, "--store", postgres_url, "--json")[0])["journal"]]
     done = [one for one in whole if one != "started"]  # a step with which it was perhaps killed is begun with care
     assert done == ["outcome"] * 30 + ["end"] and journal(postgres_url, id).startswith(before)

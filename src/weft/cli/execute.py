@@ -180,7 +180,7 @@ def _resume_all(place: str | None, durability: str, json: bool, probes: Sequence
 
     from weft.cli.host import with_runtime
     from weft.cli.load import load
-    from weft.cli.render import out
+    from weft.cli.render import counted, out
     from weft.core.errors import BadInput
     from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING
 
@@ -207,7 +207,7 @@ def _resume_all(place: str | None, durability: str, json: bool, probes: Sequence
     else:
         for end in ended:
             print(f"run {end['run']}: {end['state']}")
-        print(f"{len(ended)} runs resumed")
+        print(f"{counted(len(ended), 'run')} resumed")
 
 
 def _quoted(text: str) -> str:

@@ -9,6 +9,7 @@ import typer
 from weft.cli.failures import INTERRUPTED, complain, reported
 from weft.cli.place import default_store
 from weft.cli.words import Allow, AsJson, Ask, Base, Deny, Everything, Spend, StorePlace
+from weft.core.url import mask
 
 if TYPE_CHECKING:
     from weft.core.workflow import Workflow
@@ -139,10 +140,10 @@ def list_(file: Where = None, json: AsJson = False) -> None:
 
     found = _declared(file)
     if json:
-        out([{"name": one.name, "command": list(one.command), "url": one.url} for one in found.values()])
+        out([{"name": one.name, "command": list(one.command), "url": mask(one.url)} for one in found.values()])
         return
     for name, one in found.items():
-        print(f"{name}: {one.url or ' '.join(one.command)}")
+        print(f"{name}: {mask(one.url) or ' '.join(one.command)}")
 
 
 @servers.command()

@@ -13,9 +13,9 @@ from weft.core.lines import Templates
 from weft.core.lines.fold import says
 from weft.core.record import Decision, Outcome, from_column
 from weft.core.resources import Usage
-from weft.store.base import FINISHED, ProcessRow, Store
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
 from weft.trace.causal.recurrence import Failure
-from weft.trace.reading import Node, bytes_of, read_records, read_with_records
+from weft.trace.reading import Node, read_records, read_with_records
 from weft.trace.templates.outputs import texts_in
 
 QUIET = frozenset({"clock", "random", "timer", "checkpoint", "control"})
