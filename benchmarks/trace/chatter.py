@@ -199,7 +199,7 @@ def _uvicorn() -> None:
     async def main() -> None:
         server = uvicorn.Server(uvicorn.Config(app, port=8931, log_level="trace", log_config=None, lifespan="on"))
         running = asyncio.create_task(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for at in range(60):
             await asyncio.to_thread(get, f"/items/{at}?page={at % 3}")
@@ -240,9 +240,8 @@ def _sqlalchemy() -> None:
     import sqlalchemy as sql
 
     engine = sql.create_engine("sqlite://", echo="debug")
-    table = sql.Table(
-        "items", sql.MetaData(), sql.Column("id", sql.Integer, primary_key=True), sql.Column("n", sql.Text)
-    )
+    key = sql.Column("id", sql.Integer, primary_key=True)
+    table = sql.Table("items", sql.MetaData(), key, sql.Column("n", sql.Text))
     sys.stdout = sys.stderr
     table.metadata.create_all(engine)
     for at in range(60):

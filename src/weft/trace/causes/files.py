@@ -34,7 +34,7 @@ def read_metrics(path: str | Path, by: str | None = None) -> Series:
     BadInput, with the place in the file."""
     place = Path(path)
     with _opened(place) as file:
-        start = file.buffer.read(4096).lstrip()[:1]
+        start = bytes(file.buffer.read(4096)).lstrip()[:1]
     if start in (b"{", b"["):
         return read_telemetry(place, by)
     if by is not None:
