@@ -20,7 +20,8 @@ from weft.core.content import ToolCall
 from weft.core.errors import BadInput
 from weft.core.resources import Resources
 from weft.core.step import steps
-from weft.runtime.probes.asked import Probe, probe_of
+from weft.runtime.probes import Probe
+from weft.runtime.probes.asked import probe_of
 from weft.runtime.sandbox import Job, choose, report
 from weft.runtime.sandbox import run as sandboxed
 from weft.store import open_store
@@ -135,13 +136,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def seen(place: str) -> list[Sight]:
-    """What probes saw of all runs, the oldest first."""
+    """What probes saw of all runs, the oldest first, in the order of their effects."""
 
     async def read() -> list[Sight]:
         store = open_store(place)
         try:
             rows = reversed(await store.rows(roots=True))
-            return [one for row in rows async for one in read_probed(store, row.id)]
+            found = [[one async for one in read_probed(store, row.id)] for row in rows]
+            return [one for mine in found for one in sorted(mine, key=lambda one: (one.run, one.effect))]
         finally:
             await store.close()
 
@@ -217,10 +219,10 @@ def test_a_failed_attempt_is_seen_and_so_is_the_next(place: str) -> None:
 def test_a_child_and_a_step_within_a_step_are_seen_with_the_effect_they_are_in(place: str) -> None:
     assert weft.run(parent, probes=["calls:add", "loops:add"]) == ([0, 0], 6)
     found = seen(place)
-    assert [(one.name, one.rows[0][1]) for one in found if one.probe == "calls:add"] == [
-        ("probed.outer", 2), ("probed.add", 1), ("probed.add", 1),
+    assert sorted((one.name, one.effect, one.rows[0][1]) for one in found if one.probe == "calls:add") == [
+        ("probed.add", 1, 1), ("probed.add", 2, 1), ("probed.outer", 3, 2),
     ]  # fmt: skip
-    assert rows(found, "loops:add")[0][0][1] == 4 + 5
+    assert [one.rows[0][1] for one in found if one.name == "probed.outer" and one.probe == "loops:add"] == [4 + 5]
 
 
 def test_tools_are_seen_called_by_a_body_and_by_a_model_and_made_of_a_step(place: str) -> None:

@@ -1,4 +1,4 @@
-"""A probe as it is asked for: `hotness:shop.parse`, `branches:wasm`, `watch:shop.parse:12:n > 100`."""
+"""What may be asked for by name: a monitor, and in runs a probe, such as `hotness:shop.parse` or `branches:wasm`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.core.errors import BadInput
-from weft.runtime.probes import MONITORS
+from weft.runtime.probes.asking import Calls, Memory
+from weft.runtime.probes.monitors import Blocks, Branches, Coverage, Globals, Hotness, Loops, Monitor, Opcodes
+
+MONITORS: dict[str, type[Monitor]] = {
+    "hotness": Hotness, "coverage": Coverage, "blocks": Blocks, "branches": Branches, "loops": Loops,
+    "calls": Calls, "opcodes": Opcodes, "memory": Memory, "globals": Globals,
+}  # fmt: skip
 
 WASM = "wasm"
 """What a probe is on that is in the WebAssembly jobs of the sandbox."""
 OF_PYTHON = ("hotness", "coverage", "branches", "loops", "calls", "watch")
 OF_WASM = (*MONITORS, "watch")
+
+
+def monitor(name: str) -> Monitor:
+    """The monitor of this name. Raises BadInput if there is none."""
+    if name not in MONITORS:
+        raise BadInput(f"there is no monitor {name!r}; there are {', '.join(MONITORS)}")
+    return MONITORS[name]()
 
 
 @dataclass(frozen=True, slots=True)

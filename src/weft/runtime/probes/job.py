@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from weft.core.errors import BadInput
-from weft.runtime.probes import monitor as named
 from weft.runtime.probes.asked import Probe, probe_of
+from weft.runtime.probes.asked import monitor as named
 from weft.runtime.probes.binary import Module
 from weft.runtime.probes.figures import Figures, of_module
 from weft.runtime.probes.monitors import Monitor
