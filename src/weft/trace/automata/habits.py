@@ -16,7 +16,7 @@ from weft.trace.automata.learner import Learner
 from weft.trace.automata.signs import Places, Sign, Tails, places_of, signs, tails_of
 from weft.trace.automata.symbols import Call, symbols_of_calls
 
-FIRST, EVERY = 300, 20
+FIRST, EVERY = 200, 20
 """So many runs are judged before they are learnt; after these, one of so many."""
 
 

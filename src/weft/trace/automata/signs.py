@@ -37,7 +37,7 @@ APART = 6
 """Calls that are taken for exchanged lie at most so far apart."""
 PERIOD = 5
 """Calls that are repeated together."""
-PLACES, EVENTS = 64, 60_000
+PLACES, EVENTS = 64, 20_000
 """Exchanges are tried at so many places, the most surprising ones; fewer in a run so long that this would be more
 events to tell than these, times `APART` and two."""
 NONE = -20.0
