@@ -41,6 +41,15 @@ def test_values_joined_by_commas_are_one() -> None:
     assert line.template.text == "values <*>" and [value.text for value in line.values] == ["10,20,30"]
 
 
+def test_lists_of_things_alike_and_values_that_are_not_there_are_variables() -> None:
+    templates = Templates()
+    line = templates.parse("plugins: mock-3.15.1, betamax-0.9.0, asyncio-1.3.0, cov-7.0.0, anyio-4.12.1")
+    assert line.template.text == "plugins: <*>, <*>, <*>, <*>, <*>"
+    texts = {templates.parse(f"Retry(total={n}, read={n or None})").template.text for n in range(3)}
+    assert texts == {"Retry(total=<*>, read=<*>)"}
+    assert templates.parse("Writing 'glyf' table to disk").template.text == "Writing '<*>' table to disk"
+
+
 def test_names_that_no_tagger_knows_become_one_variable_when_many_have_stood_there() -> None:
     templates = Templates()
     names = ["apple", "pear", "plum", "cherry", "fig", "grape", "lemon", "melon", "quince", "mango", "papaya", "olive"]
