@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import weft
+from benchmarks.trace.chatter import captured
 from tests.programs import drive
 from weft.cli.trace import traces
 from weft.core.errors import BadInput
@@ -238,6 +240,19 @@ def test_the_tagger_knows_made_up_lines_that_it_was_not_trained_on() -> None:
             total += 1
             right += (category if sure >= 0.5 else "") == line[place][1]
     assert right / total >= 0.97
+
+
+def test_the_truth_about_a_logged_line_is_its_format_string() -> None:
+    def work() -> None:
+        log = logging.getLogger("chatter.test")
+        log.setLevel(logging.DEBUG)
+        log.debug("took %.3fs to %s (100%%)", 1.5, "build")
+        log.debug("ready")
+        for made_before in ("copied 1 file", "copied 2 files"):
+            log.debug(made_before)
+        log.debug("%s", "nothing of it is static")
+
+    assert list(captured(work)) == [("took 1.500s to build (100%)", "took <*>s to <*> (100%)"), ("ready", "ready")]
 
 
 def test_training_gives_a_tagger(

@@ -49,7 +49,6 @@ def captured(work: Callable[[], Any]) -> Iterator[tuple[str, str]]:
         return one
 
     logging.setLogRecordFactory(record)
-    logging.basicConfig(level=1, handlers=[logging.NullHandler()])
     try:
         work()
     finally:
@@ -371,6 +370,7 @@ PYTHON: dict[str, tuple[str, Callable[[], None]]] = {
 
 def main() -> None:
     _, work = PYTHON[sys.argv[1]]
+    logging.basicConfig(level=1, handlers=[logging.NullHandler()])
     out = sys.stdout
     for one in captured(work):
         out.write(json.dumps(one) + "\n")
