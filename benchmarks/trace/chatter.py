@@ -246,9 +246,8 @@ def _sqlalchemy() -> None:
 
     logging.getLogger("sqlalchemy.engine").setLevel(logging.DEBUG)
     engine = sql.create_engine("sqlite://")
-    table = sql.Table(
-        "items", sql.MetaData(), sql.Column("id", sql.Integer, primary_key=True), sql.Column("n", sql.Text)
-    )
+    key = sql.Column("id", sql.Integer, primary_key=True)
+    table = sql.Table("items", sql.MetaData(), key, sql.Column("n", sql.Text))
     sys.stdout = sys.stderr
     table.metadata.create_all(engine)
     for at in range(60):

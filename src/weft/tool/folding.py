@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from weft.core.content import Text, ToolCall, ToolResult
-from weft.core.declare import primitive
+from weft.core.step import primitive
 from weft.tool.context import ToolContext
 
 WORTH = 400

@@ -17,7 +17,7 @@ import msgspec
 
 from weft.agent.context.window import Window
 from weft.core.content import Text, ToolResult
-from weft.core.declare import primitive
+from weft.core.step import primitive
 from weft.model.message import Message, Part
 from weft.tool.folding import MARKS, shorter, worth_folding
 

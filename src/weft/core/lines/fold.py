@@ -32,11 +32,12 @@ KEPT = ("STC", "OBA", "TDA")
 """Status codes, amounts and durations: what a reader of an output looks for."""
 REMEMBERED = 20_000
 """Folded lines that a folder knows it has shown; the one not seen for longest goes first, and is shown again."""
-_TROUBLE = re.compile(
+TROUBLE = re.compile(
     r"error|fail|exception|traceback|fatal|panic|denied|refused|not found|no such|cannot|can't|could ?n[o']t|unable|"
     r"missing|invalid|abort|segfault|killed|timed out|warn|\bFile \"|^E\s",
     re.I,
 )
+"""A line about an error."""
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _RULE = re.compile(r"([^\w\s])\1{3,}")
 _MARKS = re.compile(r"(?<!\w)([^\w\s<>*])\1+(?!\w)")
@@ -130,7 +131,7 @@ class Folder:
                 found.append(_Read("\n".join(row), None, False))
             else:
                 found += [
-                    _Read(one, self._templates.parse(one), _TROUBLE.search(one) is not None)
+                    _Read(one, self._templates.parse(one), TROUBLE.search(one) is not None)
                     for one in row
                     if one.strip()
                 ]
@@ -166,7 +167,7 @@ class Folder:
 
 def says(line: Line, text: str) -> Said:
     """What a folded text must show of a line: its template, its status codes, what is wrong, and where."""
-    trouble = _TROUBLE.search(text)
+    trouble = TROUBLE.search(text)
     told = [one.text for one in line.values if one.category == "STC" or (trouble and _is_place(one))]
     template = _MARKS.sub(r"\1", _WILDS.sub(WILD, line.template.text))
     return (template, *told, *([trouble[0].strip()] if trouble else ()))
