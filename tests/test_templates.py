@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import weft
+from benchmarks.trace.chatter import captured
 from tests.programs import drive
 from weft.cli.trace import traces
 from weft.core.errors import BadInput
@@ -39,6 +41,15 @@ def test_a_variable_keeps_its_category_and_its_value() -> None:
 def test_values_joined_by_commas_are_one() -> None:
     line = Templates().parse("values 10,20,30")
     assert line.template.text == "values <*>" and [value.text for value in line.values] == ["10,20,30"]
+
+
+def test_lists_of_things_alike_and_values_that_are_not_there_are_variables() -> None:
+    templates = Templates()
+    line = templates.parse("plugins: mock-3.15.1, betamax-0.9.0, asyncio-1.3.0, cov-7.0.0, anyio-4.12.1")
+    assert line.template.text == "plugins: <*>, <*>, <*>, <*>, <*>"
+    texts = {templates.parse(f"Retry(total={n}, read={n or None})").template.text for n in range(3)}
+    assert texts == {"Retry(total=<*>, read=<*>)"}
+    assert templates.parse("Writing 'glyf' table to disk").template.text == "Writing '<*>' table to disk"
 
 
 def test_names_that_no_tagger_knows_become_one_variable_when_many_have_stood_there() -> None:
@@ -229,6 +240,19 @@ def test_the_tagger_knows_made_up_lines_that_it_was_not_trained_on() -> None:
             total += 1
             right += (category if sure >= 0.5 else "") == line[place][1]
     assert right / total >= 0.97
+
+
+def test_the_truth_about_a_logged_line_is_its_format_string() -> None:
+    def work() -> None:
+        log = logging.getLogger("chatter.test")
+        log.setLevel(logging.DEBUG)
+        log.debug("took %.3fs to %s (100%%)", 1.5, "build")
+        log.debug("ready")
+        for made_before in ("copied 1 file", "copied 2 files"):
+            log.debug(made_before)
+        log.debug("%s", "nothing of it is static")
+
+    assert list(captured(work)) == [("took 1.500s to build (100%)", "took <*>s to <*> (100%)"), ("ready", "ready")]
 
 
 def test_training_gives_a_tagger(

@@ -3,8 +3,8 @@
     python -m benchmarks.trace.chatter SYSTEM       # JSON lines: [message, template]
 
 Python's records hold their format and their arguments, so the true template of each line is known without anybody's
-opinion: every `%s` is a variable, all else is static. Lines without arguments are templates of their own. PostgreSQL's
-lines are matched with the format strings in its program.
+opinion: what fills in a `%s` is a variable, all else is static. A line without arguments is its own template if its
+statement logs nothing else; else it was put together before, and is left out, as is what has no static word.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,26 +34,30 @@ def template_of(form: str) -> str:
 
 def captured(work: Callable[[], Any]) -> Iterator[tuple[str, str]]:
     """What is logged while this runs."""
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, str, tuple[str, int] | None]] = []
     make = logging.getLogRecordFactory()
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         one = make(*args, **kwargs)
         try:
-            message = one.getMessage()
-        except Exception:
+            message = " ".join(one.getMessage().split("\n"))
+        except Exception:  # whoever logged gave what its format can't hold
             return one
-        if "\n" not in message and message.strip() and len(found) < MOST:
-            found.append((message, template_of(str(one.msg)) if one.args else message))
+        template = template_of(str(one.msg)) if one.args else message
+        if re.search("[A-Za-z]{2}", template.replace("<*>", "")):
+            found.append((message, template, None if one.args else (one.pathname, one.lineno)))
         return one
 
     logging.setLogRecordFactory(record)
-    logging.basicConfig(level=1, handlers=[logging.NullHandler()])
     try:
         work()
     finally:
         logging.setLogRecordFactory(make)
-    yield from found
+    texts: dict[tuple[str, int] | None, set[str]] = defaultdict(set)
+    for _, template, site in found:
+        texts[site].add(template)
+    lines = [(message, template) for message, template, site in found if site is None or len(texts[site]) == 1]
+    yield from lines[:MOST]
 
 
 # --- what they do -----------------------------------------------------------------------------------------------------
@@ -239,7 +244,8 @@ def _pillow() -> None:
 def _sqlalchemy() -> None:
     import sqlalchemy as sql
 
-    engine = sql.create_engine("sqlite://", echo="debug")
+    logging.getLogger("sqlalchemy.engine").setLevel(logging.DEBUG)
+    engine = sql.create_engine("sqlite://")
     key = sql.Column("id", sql.Integer, primary_key=True)
     table = sql.Table("items", sql.MetaData(), key, sql.Column("n", sql.Text))
     sys.stdout = sys.stderr
@@ -363,6 +369,7 @@ PYTHON: dict[str, tuple[str, Callable[[], None]]] = {
 
 def main() -> None:
     _, work = PYTHON[sys.argv[1]]
+    logging.basicConfig(level=1, handlers=[logging.NullHandler()])
     out = sys.stdout
     for one in captured(work):
         out.write(json.dumps(one) + "\n")

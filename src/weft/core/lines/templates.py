@@ -30,6 +30,8 @@ _UNITS = frozenset((
     "minute", "minutes", "hours", "days",
 ))  # fmt: skip
 """Words that belong to the number before them: if they change, they are variable."""
+_NOTHING = frozenset(("None", "null", "nil", "NULL", "undefined"))
+"""Words that stand for a value which is not there."""
 
 Key = tuple[str, ...]
 Tagged = tuple[int, str, float]
@@ -164,7 +166,7 @@ class Templates:
         found = self._tagger.tags(pieces)
         for place, category, likely in _evened(pieces, found) if pieces.count(",") > 1 else found:
             tags[place], sure[place] = category, likely
-            if likely >= 0.5:
+            if likely >= 0.5 or (pieces[place] in _NOTHING and place and pieces[place - 1] == "="):
                 key[place] = WILD
                 lists = lists or (last == place - 2 and pieces[place - 1] in ",/")
                 last = place
