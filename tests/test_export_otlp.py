@@ -236,8 +236,9 @@ def test_a_collector_that_refuses_or_rejects_is_an_error(collector: Collector) -
     with pytest.raises(ExportFailed, match="/v1/traces answers 401"):
         asyncio.run(Sending(collector.url).send([SPAN]))
     collector.reply = b'{"partialSuccess": {"rejectedSpans": "1", "errorMessage": "too old"}}'
-    with pytest.raises(ExportFailed, match="rejected 1 spans: too old"):
+    with pytest.raises(ExportFailed, match=r"^http://\S+ rejected 1 spans: too old$"):
         asyncio.run(Sending(collector.url).send([SPAN]))
+    assert len(collector.requests) == 1, "what was taken is not sent again"
 
 
 def test_nobody_there_is_an_error_without_the_password(

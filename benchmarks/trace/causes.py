@@ -10,23 +10,22 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.report import Measure, Report
+from benchmarks.trace import network
 from benchmarks.trace.lagged import Case, lagged
 from benchmarks.trace.shifts import PEERS
 from weft.trace.causes import make_series, rank, read_csv
-from weft.trace.causes.neural import neural_graph, published_ranking
 
 Ranker = Callable[[Case], list[str]]
 FIRST = 1000
 """Seed of the first simulated system. Those from 0 to 29 are the ones that choices were made on."""
 SECONDS = 10.0
-FEW = 5
-"""Systems that the network is measured on: each takes it about a minute of CPU."""
+FEW = 20
+"""Systems that the network is measured on: each takes it half a minute of CPU."""
 
 
 def figures(report: Report, directory: Path, quick: bool) -> None:
@@ -38,26 +37,7 @@ def figures(report: Report, directory: Path, quick: bool) -> None:
     made = [lagged(FIRST + number) for number in range(100)]
     _tell(report, f"simulated lagged systems, {len(made)}", made, rankers, {1: 0.80})
     if not quick:
-        _network(report, made[:FEW])
-
-
-def _network(report: Report, cases: list[Case]) -> None:
-    """The published network beside the closed form; no bar, as they are few."""
-    figure = f"the network, {len(cases)} simulated systems"
-    if find_spec("torch") is None:
-        report.add(figure, Measure(name="the network", unit="AC@1", note="the extra `torch` is not installed"))
-        return
-    places: dict[str, list[int]] = {"Weft": [], "Weft on the network's graph": [], "published ranking": []}
-    for case in cases:
-        normal, bad = make_series(case.metrics, case.normal), make_series(case.metrics, case.bad)
-        graph = neural_graph(normal).graph
-        found = rank(normal, bad, graph=graph)
-        orders = (_weft(case), [one.name for one in found.causes], published_ranking(graph, found.symptom))
-        for name, order in zip(places, orders, strict=True):
-            places[name].append(order.index(case.cause) + 1)
-    for name, its in places.items():
-        note = f"places {', '.join(map(str, its))}"
-        report.add(figure, Measure(name=name, unit="AC@1", runs=[float(np.mean([one == 1 for one in its]))], note=note))
+        network.figures(report, {"shop": found, "simulated lagged systems": made[:FEW]})
 
 
 def _weft(case: Case) -> list[str]:

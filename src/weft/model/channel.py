@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from weft.core.content import Text, ToolCall
-from weft.core.declare import primitive
+from weft.core.step import primitive
 from weft.model.dialect.gather import text_of
 from weft.model.event import (
     CallDelta,

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from weft.core.content import Text
-from weft.core.declare import primitive
 from weft.core.errors import (
     AnswerMisfit,
     BadInput,
@@ -31,6 +30,7 @@ from weft.core.errors import (
     UnknownModel,
 )
 from weft.core.retry import Retry
+from weft.core.step import primitive
 from weft.model import channel, constrain, scripted
 from weft.model.cache import Replies, key_of
 from weft.model.client import Server, exchange, frames

@@ -43,12 +43,13 @@ def shift_of(normal: Series, bad: Series) -> Shift:
     far = np.percentile(np.abs(now - middle), MOSTLY, axis=0) / wide
     strange = np.abs(now - mean).max(axis=0) / spread
     delta = now.mean(axis=0) - mean
-    onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
-    return Shift(far, strange, delta, grain, onset)
+    onsets = np.array([onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
+    return Shift(far, strange, delta, grain, onsets)
 
 
-def _onset(column: Array, start: float, by: float) -> int:
-    """The row where a CUSUM against halfway between both levels is least: from there on it stays above halfway."""
+def onset(column: Array, start: float, by: float) -> int:
+    """The row from which on a column, whose mean is `by` away from `start`, had moved: where a CUSUM against halfway
+    between both levels is least, so that from there on it stays above halfway."""
     np = numpy()
     if by == 0:
         return 0

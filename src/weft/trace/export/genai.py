@@ -25,10 +25,10 @@ from weft.core.codec import decode_plain
 from weft.core.image import decode_image
 from weft.core.record import Outcome, Started, from_column
 from weft.core.traceparent import Caller, read, span_of, trace_of
-from weft.store.base import FINISHED, ProcessRow, Store
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
 from weft.trace.conventions import AGENT_NAME, CALL_ID, DEFINITIONS, FIRST_CHUNK, OPERATION, OUTPUT, TOOL_NAME
 from weft.trace.export.content import Content
-from weft.trace.reading import Node, bytes_of, process_node, read_with_records
+from weft.trace.reading import Node, process_node, read_with_records
 from weft.trace.spans import Span
 
 INTERNAL, CLIENT = 1, 3
