@@ -20,7 +20,7 @@ from weft.model.engine.protocol import Told
 
 WORDS = "The committee met again on Monday to speak of the bridge, the school and the price of bread. "
 ROUNDING = 0.05
-"""Logits (about 25) of a lone row may be apart from those of a batch by so much: cells are rounded to 16 bits."""
+"""Logits (about 25) of a lone row may be apart from those of a batch by so much. Not to see a token makes 1 to 7."""
 HEADS = (" First of all,", " Then again,", " In the end,")
 
 
