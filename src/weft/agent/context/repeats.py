@@ -67,9 +67,9 @@ class Repeats:
             self._folder.forget()
         name = f"f{len(window.wholes) + 1}"
         what = "folded" if self._explained else f"folded: {AGAIN}"
-        text = shorter(part.content, f"{self._folder.fold(part.content)}\n[{what}; recall({name!r}) shows all]")
+        made = shorter(part.content, f"{self._folder.fold(part.content)}\n[{what}; recall({name!r}) shows all]")
         one = copy(folded)
-        one.fn = lambda id, tool, characters: text
+        one.fn = lambda id, tool, characters: made
         text = await one(name, tool, len(part.content))
         if not text:
             return part
