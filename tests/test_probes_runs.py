@@ -9,7 +9,7 @@ import sys
 import threading
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +28,6 @@ from weft.store import open_store
 from weft.tool.declare import tool
 from weft.trace.probed import Sight, read_probed
 
-T = TypeVar("T")
 gate = threading.Barrier(4)
 
 
@@ -422,6 +421,28 @@ def test_a_watch_that_names_what_a_module_has_not_keeps_no_other_out(place: str,
 def test_a_module_knows_nothing_of_probes_that_are_on_something_else(place: str, module: Any) -> None:
     assert weft.run(guests, [module(WAT)], probes=["calls:guest"]) == [[9, None, ""]]
     assert [one.probe for one in seen(place)] == ["calls:guest"]
+
+
+# --- seen by people -------------------------------------------------------------------------------------------------
+
+
+def test_show_and_the_page_tell_what_was_seen(place: str) -> None:
+    from typer.testing import CliRunner
+
+    from tests.servers.page import page
+    from weft.cli.app import app
+
+    weft.run(adding, 2, probes=["loops:add", f"watch:add:{add.fn.__code__.co_firstlineno + 3}:j > 1"])
+    run = asyncio.run(_first(place))
+    told = CliRunner().invoke(app, ["show", run, "--probes"])
+    assert told.exit_code == 0 and "#1 probed.add: loops:add" in told.stdout and "the condition raised" in told.stdout
+    assert "probe loops:add" in CliRunner().invoke(app, ["show", run]).stdout
+    both = CliRunner().invoke(app, ["show", run, "--probes", "--tree"])
+    assert both.exit_code == 2 and "say one of" in both.stderr
+    with page(place) as client:
+        effect = next(row["id"] for row in client.get(f"/api/runs/{run}/rows?kind=step")["rows"])
+        loops, watch = client.get(f"/api/effects/{effect}")["probes"]
+        assert (loops["columns"], len(loops["rows"])) == (["line", "iterations"], 1) and "raised" in watch["note"]
 
 
 # --- what can't be -----------------------------------------------------------------------------------------------
