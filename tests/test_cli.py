@@ -108,7 +108,7 @@ class Shell:
         )  # fmt: skip
         assert child.stderr is not None
         id = child.stderr.readline().split()[1]
-        deadline = time.time() + 20
+        deadline = time.time() + 60
         while not (self.folder / until).exists():
             assert time.time() < deadline
             time.sleep(0.01)

@@ -189,7 +189,7 @@ time.sleep(60)
 
 
 def pids(workspace: Path) -> list[int]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     place = workspace / "pids"
     while not place.exists() or len(place.read_text().split()) < 3:
         assert time.monotonic() < deadline
