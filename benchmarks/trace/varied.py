@@ -9,6 +9,9 @@ fault. Of each twentieth row nothing is known. A fault changes what is new in on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from benchmarks.trace.lagged import Case
@@ -19,7 +22,15 @@ LAGS = 3
 MISSING = 0.05
 KINDS = ("shift", "ramp", "spikes", "variance", "stuck")
 """Its noise is moved; moves further and further; is hit now and then; is wider; or the metric keeps its last value."""
-CURVES = (lambda x: x, np.tanh, lambda x: np.maximum(x, 0.0), lambda x: np.sign(x) * np.sqrt(np.abs(x)))
+Curve = Callable[[Any], Any]
+CURVES: tuple[Curve, ...] = (
+    lambda x: x,
+    np.tanh,
+    lambda x: np.maximum(x, 0.0),
+    lambda x: np.sign(x) * np.sqrt(np.abs(x)),
+)
+
+Edge = tuple[int, int, float, Curve]
 
 
 def varied(seed: int, kind: str) -> Case:
@@ -57,7 +68,7 @@ def _played(random: np.random.Generator, fault: np.random.Generator, cause: int,
     return values[WARM:]
 
 
-def _causes(random: np.random.Generator, effect: int) -> list[tuple]:  # type: ignore[type-arg]
+def _causes(random: np.random.Generator, effect: int) -> list[Edge]:
     """Of one metric: by whom, how many rows later, how strongly, through which curve."""
     if effect < 2:
         return []
