@@ -15,7 +15,7 @@ import weft
 from weft.cli.app import app
 from weft.core.errors import BadInput, UnknownRun
 from weft.store import open_store
-from weft.trace.causes import Series, change_point, entity, granger, make_series, rank, read_csv
+from weft.trace.causes import Series, change_point, entity, granger, make_series, rank
 from weft.trace.causes.journal import series_of_nodes, series_of_run
 from weft.trace.causes.neural import neural_graph, published_ranking
 from weft.trace.causes.ranking import walk
@@ -85,6 +85,52 @@ def test_of_one_entity_the_calm_metric_outweighs_the_lively_one() -> None:
     assert rank(usual, only).causes[0].name == "x_cpu"
 
 
+def quiet(seed: int, rows: int = 200) -> Any:
+    """Three that follow nobody; the last is 0 but for some errors."""
+    random = np.random.default_rng(seed)
+    values = random.normal(5, 1, (rows, 4))
+    values[:, 3] = np.arange(rows) % 50 == 7
+    return values
+
+
+@pytest.mark.parametrize("how", ["wider", "stands still", "spikes"])
+def test_a_metric_whose_mean_stays_can_be_the_cause(how: str) -> None:
+    usual, bad = quiet(0), quiet(1)
+    if how == "wider":
+        bad[:, 1] = 5 + (bad[:, 1] - 5) * 5
+    elif how == "spikes":
+        bad[::15, 1] += 12
+    else:
+        bad[:, 1] = usual[-1, 1]
+    names = ["w_x", "x_x", "y_x", "z_errors"]
+    found = rank(make_series(names, usual), make_series(names, bad))
+    assert found.causes[0].name == "x_x" and found.causes[0].score > 0.5
+    assert found.unusual or how == "spikes"
+
+
+def test_errors_that_are_rare_and_do_not_happen_are_nothing_unusual() -> None:
+    names = ["w_x", "x_x", "y_x", "z_errors"]
+    bad = quiet(1)[10:45]
+    assert not bad[:, 3].any()
+    found = rank(make_series(names, quiet(0)), make_series(names, bad))
+    assert not found.unusual and found.causes[0].name != "z_errors"
+
+
+@pytest.mark.parametrize("how", ["wider", "stands still"])
+def test_a_stream_that_changes_in_its_width_only_is_split_there(how: str) -> None:
+    values = np.concatenate([quiet(0), quiet(1)])
+    values[200:, 1] = 5 + (values[200:, 1] - 5) * 6 if how == "wider" else values[199, 1]
+    assert abs(change_point(make_series(list("abcd"), values)) - 200) <= 8
+
+
+def test_what_wanders_is_not_taken_for_a_change() -> None:
+    random = np.random.default_rng(0)
+    values = random.standard_normal((400, 4))
+    values[:, 0] = np.cumsum(values[:, 0])
+    values[300:, 1] += 3
+    assert abs(change_point(make_series(list("abcd"), values)) - 300) <= 5
+
+
 def test_a_constant_that_moves_by_a_hair_is_no_cause() -> None:
     random = np.random.default_rng(0)
     usual, bad = random.normal(10, 1, (100, 2)), random.normal(10, 1, (60, 2))
@@ -98,7 +144,7 @@ def test_the_row_where_a_stream_went_bad_is_seen(before: int, after: int, seed: 
     random = np.random.default_rng(seed)
     values = random.standard_normal((before + after, 4))
     values[before:, :2] += 6
-    assert abs(change_point(make_series(list("abcd"), values)) - before) <= 1
+    assert abs(change_point(make_series(list("abcd"), values)) - before) <= 4
 
 
 @settings(deadline=None, max_examples=50)
@@ -112,33 +158,14 @@ def test_blame_is_a_distribution_whatever_explains_what(width: int, seed: int) -
     assert score.sum() == pytest.approx(1) and (score >= 0).all()
 
 
-def test_gaps_are_filled_and_empty_columns_left_out(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("time,a_x,b,none\n5,,1,\n6,2,,\n7,,3,\n")
-    series = read_csv(tmp_path / "m.csv")
-    assert series.names == ("a_x", "b") and series.times.tolist() == [5, 6, 7]
-    assert series.values.tolist() == [[2, 1], [2, 1], [2, 3]]
+def test_gaps_are_filled_and_empty_columns_left_out() -> None:
+    gap = float("nan")
+    series = make_series(["a_x", "b", "none"], [[gap, 1, gap], [2, gap, gap], [gap, 3, gap]])
+    assert series.names == ("a_x", "b") and series.values.tolist() == [[2, 1], [2, 1], [2, 3]]
     assert (entity("carts-db_lat_90"), entity("tool re_ad/seconds"), entity("x")) == ("carts-db", "tool re_ad", "x")
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "no rows below a line of names"),
-        ("a,b\n1,2\n3\n", ":3 has 1 cells, but the first line names 2"),
-        ("a,b\n1,two\n", ":2: could not convert"),
-        ("a,a\n1,2\n", "two columns are called 'a'"),
-        ("a,b\n1,inf\n", "'b' is infinite"),
-        ("time,b\n,2\n", "has no time"),
-    ],
-    ids=["empty", "short line", "word", "twice", "infinite", "no time"],
-)
-def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "m.csv").write_text(text)
-    with pytest.raises(BadInput, match=says):
-        read_csv(tmp_path / "m.csv")
-
-
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(BadInput, match="no metric in common"):
         rank(USUAL, make_series(["other"], np.ones((20, 1))))
     with pytest.raises(BadInput, match="10 are the fewest"):
@@ -151,8 +178,6 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         granger(USUAL, lags=0)
     with pytest.raises(BadInput, match="not an array of shape"):
         make_series(["a"], [1.0, 2.0])
-    with pytest.raises(BadInput, match="there is no file"):
-        read_csv(tmp_path / "none.csv")
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------

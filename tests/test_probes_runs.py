@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import weft
 from weft.core.content import ToolCall
-from weft.core.declare import steps
 from weft.core.errors import BadInput
 from weft.core.resources import Resources
+from weft.core.step import steps
 from weft.runtime.probes import Probe
 from weft.runtime.probes.asked import probe_of
 from weft.runtime.sandbox import Job, choose, report
@@ -68,7 +68,7 @@ def wobbly(n: int) -> int:
     return n
 
 
-@tool(effect="pure", name="probed_look")
+@tool(effect="pure", name="probed_glance")
 async def look(at: int = 3) -> str:
     """Look there.
 
@@ -80,7 +80,7 @@ async def look(at: int = 3) -> str:
     return "near"
 
 
-made_of_a_step = tool(add, name="probed_add")  # type: ignore[call-overload]
+made_of_a_step = tool(add, name="probed_sum")  # type: ignore[call-overload]
 
 
 @weft.step(name="probed.outer")
@@ -225,10 +225,10 @@ def test_a_child_and_a_step_within_a_step_are_seen_with_the_effect_they_are_in(p
 
 
 def test_tools_are_seen_called_by_a_body_and_by_a_model_and_made_of_a_step(place: str) -> None:
-    assert weft.run(calls, probes=["branches:probed_look", "loops:probed_add"]) == ["far", "near", 3]
+    assert weft.run(calls, probes=["branches:probed_glance", "loops:probed_sum"]) == ["far", "near", 3]
     found = seen(place)
-    assert [one.rows[0][1:] for one in found if one.name == "probed_look"] == [[1, 0], [0, 1]]
-    assert [one.rows[0][1] for one in found if one.name == "probed_add"] == [4]
+    assert [one.rows[0][1:] for one in found if one.name == "probed_glance"] == [[1, 0], [0, 1]]
+    assert [one.rows[0][1] for one in found if one.name == "probed_sum"] == [4]
 
 
 def test_a_watch_keeps_what_it_caught_and_changes_nothing_where_its_condition_fails(place: str) -> None:

@@ -29,7 +29,7 @@ from weft.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
     from weft.runtime.handle import Run
     from weft.runtime.runtime import Runtime
     from weft.store.base import ProcessRow, Store
@@ -161,7 +161,7 @@ def fork(
     from weft.cli.host import declare, finish, from_json, host
     from weft.cli.load import arguments
     from weft.cli.rights import policy_of
-    from weft.core.declare import find_workflow
+    from weft.core.workflow import find_workflow
 
     policy = policy_of(allow=allow, ask=asks, deny=deny, budget=budget)
     row = ask(store, lambda s: find_run(s, run))
@@ -180,7 +180,7 @@ def _resume_all(place: str | None, durability: str, json: bool, probes: Sequence
 
     from weft.cli.host import with_runtime
     from weft.cli.load import load
-    from weft.cli.render import out
+    from weft.cli.render import counted, out
     from weft.core.errors import BadInput
     from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING
 
@@ -207,7 +207,7 @@ def _resume_all(place: str | None, durability: str, json: bool, probes: Sequence
     else:
         for end in ended:
             print(f"run {end['run']}: {end['state']}")
-        print(f"{len(ended)} runs resumed")
+        print(f"{counted(len(ended), 'run')} resumed")
 
 
 def _quoted(text: str) -> str:

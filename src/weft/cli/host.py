@@ -96,7 +96,7 @@ def finish(end: tuple[str, Any], json: bool) -> None:
 def declare(row: ProcessRow, file: str | None) -> None:
     """Load the file that declares a run's workflow, unless that is done."""
     from weft.cli.load import load
-    from weft.core.declare import find_workflow, registry
+    from weft.core.workflow import find_workflow, registry
 
     if row.workflow not in registry:
         load(file or row.source)

@@ -77,6 +77,16 @@ def short(value: bytes | Blob, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def effect_name(kind: str, name: str) -> str:
+    """What an effect is called: by its kind and name, or by its name alone where the kind says nothing more."""
+    return name if kind in ("step", "process", name) else f"{kind} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def plain_row(row: ProcessRow, state: str) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.structs.asdict(row)
     plain["state"] = state
@@ -142,7 +152,7 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
                 took += f", paused {record.usage.paused_seconds:.1f} s"
             text = Text(short(record.value), style="" if record.ok else "red")
             tries = str(record.attempts) if record.attempts > 1 else ""
-            name = record.name if record.kind in ("step", record.name) else f"{record.kind} {record.name}"
+            name = effect_name(record.kind, record.name)
             table.add_row(str(record.effect), name, short(record.args, 40), text, took, tries, record.place)
         elif isinstance(record, Started):
             running = Text("in flight", style="yellow")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,18 +17,19 @@ if TYPE_CHECKING:
 
     from weft.trace.causes import Ranking, Series
 
-METRICS = "A run of Weft, or a CSV file: a line of names, a row a moment."
+METRICS = "A run of Weft, or a file: CSV (wide or long), Prometheus' range query, OpenTelemetry's JSON."
 
 
 @reported
 def causes(
-    metrics: Annotated[str, typer.Argument(metavar="RUN|CSV", help=METRICS)],
+    metrics: Annotated[str, typer.Argument(metavar="RUN|FILE", help=METRICS)],
     normal: Annotated[
         str | None,
-        typer.Option(metavar="RUN|CSV", help="The usual. [default: what was before it changed most]"),
+        typer.Option(metavar="RUN|FILE", help="The usual. [default: what was before it changed most]"),
     ] = None,
     since: Annotated[
-        float | None, typer.Option(help="It went bad then: a time of the file, or seconds from the run's start.")
+        str | None,
+        typer.Option(metavar="TIME", help="It went bad then: a time of the file or a date, or seconds of the run."),
     ] = None,
     symptom: Annotated[
         str | None, typer.Option(metavar="METRIC", help="What is to be explained. [default: what moved furthest]")
@@ -36,6 +39,10 @@ def causes(
         typer.Option(help="Who foretells whom: in closed form, or by the published network (slow; needs torch)."),
     ] = "linear",
     every: Annotated[float | None, typer.Option(help="Seconds of a bin of a run. [default: a hundredth of it]")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="The label that tells what a metric is of. [default: service, app, job, …]"),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many are shown.")] = 5,
     store: StorePlace = None,
     json: AsJson = False,
@@ -44,7 +51,7 @@ def causes(
     from weft.cli.render import out, show
     from weft.trace.causes import rank
 
-    usual, bad = _parts(metrics, normal, since, every, store)
+    usual, bad = _parts(metrics, normal, since, lambda place: _series(place, every, by, store))
     made = None
     if graph == "neural":
         from weft.trace.causes.neural import neural_graph
@@ -65,28 +72,40 @@ def causes(
         print(one.words)
 
 
-def _parts(
-    metrics: str, normal: str | None, since: float | None, every: float | None, store: str | None
-) -> tuple[Series, Series]:
+def _parts(metrics: str, normal: str | None, since: str | None, read: Callable[[str], Series]) -> tuple[Series, Series]:
     from weft.core.errors import BadInput
     from weft.trace.causes import change_point
 
-    series = _series(metrics, every, store)
+    series = read(metrics)
     if normal is not None and since is not None:
         raise BadInput("--normal and --since both say what the usual is; give one of them")
     if normal is not None:
-        return _series(normal, every, store), series
-    row = int((series.times < since).sum()) if since is not None else change_point(series)
+        return read(normal), series
+    row = int((series.times < _moment(since)).sum()) if since is not None else change_point(series)
     if not 0 < row < len(series.values):
-        raise BadInput(f"--since {since:g} is not inside {series.times[0]:g} to {series.times[-1]:g}")
+        raise BadInput(f"--since {since} is not inside {series.times[0]:.10g} to {series.times[-1]:.10g}")
     return series.split(row)
 
 
-def _series(place: str, every: float | None, store: str | None) -> Series:
-    from weft.trace.causes import read_csv
+def _moment(since: str) -> float:
+    from weft.core.errors import BadInput
+    from weft.trace.causes.samples import moment
 
-    if Path(place).exists() or place.endswith(".csv"):
-        return read_csv(place)
+    try:
+        return moment(since)
+    except ValueError as error:
+        raise BadInput(f"--since: {error}") from None
+
+
+def _series(place: str, every: float | None, by: str | None, store: str | None) -> Series:
+    from weft.trace.causes import read_metrics
+
+    if Path(place).exists() or Path(place).suffix in (".csv", ".json", ".jsonl"):
+        found = read_metrics(place, by)
+        if found.left_out:
+            print(f"{place}: left out, with values in less than half of the rows: {', '.join(found.left_out)}",
+                  file=sys.stderr)  # fmt: skip
+        return found
     from weft.cli.look import ask, present
     from weft.trace.causes.journal import series_of_run
 

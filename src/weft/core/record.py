@@ -84,7 +84,7 @@ class Outcome(Record, tag="o"):
     label: Label | None = None
     """What the program carries from here on besides what it carried before; None: nothing more."""
     impact: str = ""
-    """What a step leaves behind outside (`weft.core.declare.Impact`); empty for other kinds."""
+    """What a step leaves behind outside (`weft.core.step.Impact`); empty for other kinds."""
     operation: int = 0
     """Of a step: number of the effect that began the operation on shared memory that it is part of."""
     turn: int = 0

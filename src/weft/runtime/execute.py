@@ -20,18 +20,19 @@ from weft.core.authority import Decision as Verdict
 from weft.core.capability import Request
 from weft.core.codec import encode
 from weft.core.crossing import executing
-from weft.core.declare import Step
 from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
 from weft.core.record import Attempt, Probed
 from weft.core.resources import Resources, Usage
 from weft.core.sealed import opened_args
+from weft.core.step import Step
 from weft.runtime import flow
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
+from weft.runtime.midway import Inner, as_refused, closer, further, may, touched
 from weft.runtime.pending import Pending
-from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
+from weft.runtime.protect import note
 from weft.runtime.tracing import traceparent_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
-from weft.core.declare import Workflow, registry
 from weft.core.errors import (
     BadInput,
     LeaseLost,
@@ -29,6 +28,7 @@ from weft.core.errors import (
 )
 from weft.core.ids import new_id
 from weft.core.record import AnyRecord
+from weft.core.workflow import Workflow, registry
 from weft.runtime import checkpoint, guard
 from weft.runtime.admission import Gates
 from weft.runtime.alarms import Alarms

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput
+from weft.core.workflow import Workflow
 from weft.runtime.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -27,9 +27,10 @@ from weft.core.boundary import boundary, place
 from weft.core.capability import Request
 from weft.core.content import ToolCall, ToolResult, ToolSpec
 from weft.core.crossing import crossing, probed
-from weft.core.declare import Step, Workflow, steps
 from weft.core.errors import BadInput, Denied
 from weft.core.sealed import Labelled, closed
+from weft.core.step import Step, steps
+from weft.core.workflow import Workflow
 from weft.tool.context import Report, ToolContext, in_step, wants_context
 from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
 

@@ -10,8 +10,8 @@ import msgspec
 from weft.core.codec import decode_plain
 from weft.core.errors import UnknownRun
 from weft.core.record import Probed
-from weft.store.base import Store
-from weft.trace.reading import bytes_of, read_records
+from weft.store.base import Store, bytes_of
+from weft.trace.reading import read_records
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):

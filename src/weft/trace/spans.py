@@ -125,7 +125,7 @@ def _binary(path: Path) -> Iterator[Span]:
 
 def _otlp(span: Mapping[str, Any]) -> Span:
     events = tuple(
-        Event(event.get("name", ""), int(event["timeUnixNano"]), _attributes(event)) for event in span.get("events", ())
+        Event(event.get("name", ""), int(event["timeUnixNano"]), attributes(event)) for event in span.get("events", ())
     )
     return Span(
         span["traceId"],
@@ -134,14 +134,15 @@ def _otlp(span: Mapping[str, Any]) -> Span:
         span.get("name", ""),
         int(span["startTimeUnixNano"]),
         int(span["endTimeUnixNano"]),
-        _attributes(span),
+        attributes(span),
         events,
         span.get("status", {}).get("code") in (2, "STATUS_CODE_ERROR"),
         str(span.get("status", {}).get("message") or ""),
     )
 
 
-def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
+def attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resource, span or data point of OTLP says of itself, in plain Python."""
     found = holder.get("attributes") or {}
     return dict(found) if isinstance(found, Mapping) else {one["key"]: _value(one["value"]) for one in found}
 
@@ -165,7 +166,7 @@ def _value(value: Mapping[str, Any]) -> Any:
 def _printed(span: Mapping[str, Any]) -> Span:
     context, status = span["context"], span.get("status") or {}
     events = tuple(
-        Event(event.get("name", ""), _moment(event["timestamp"]), _attributes(event))
+        Event(event.get("name", ""), _moment(event["timestamp"]), attributes(event))
         for event in span.get("events") or ()
     )
     return Span(
@@ -175,7 +176,7 @@ def _printed(span: Mapping[str, Any]) -> Span:
         span.get("name", ""),
         _moment(span["start_time"]),
         _moment(span["end_time"]),
-        _attributes(span),
+        attributes(span),
         events,
         status.get("status_code") == "ERROR",
         str(status.get("description") or ""),

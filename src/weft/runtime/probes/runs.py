@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
-from weft.core.declare import Step, registry, steps
 from weft.core.errors import BadInput
+from weft.core.step import Step, steps
+from weft.core.workflow import registry
 from weft.runtime.probes.asked import WASM, Probe, probe_of
 from weft.runtime.probes.figures import Figures, of_function, said
 from weft.runtime.probes.python import Prepared, Seen, Watch, function_of

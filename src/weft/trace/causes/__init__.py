@@ -1,15 +1,16 @@
 """What moved first: metrics of a run or of anybody's system, and which of them made the others move.
 
-    from weft.trace.causes import read_csv, rank
-    found = rank(read_csv("normal.csv"), read_csv("bad.csv"))
+    from weft.trace.causes import read_metrics, rank
+    found = rank(read_metrics("normal.csv"), read_metrics("bad.csv"))
 
-`series` reads metrics, `journal` makes them of a run, `shift` says how far each moved, `granger` (closed form) and
-`neural` (contrastive, with the extra `torch`) who foretells whom, and `ranking` follows the moves back to their cause.
+`files` and `telemetry` read metrics, `journal` makes them of a run, `shift` says how far each moved, `granger` (closed
+form) and `neural` (contrastive, with the extra `torch`) who foretells whom, and `ranking` follows the moves back.
 """
 
+from weft.trace.causes.files import read_csv, read_metrics
 from weft.trace.causes.granger import Graph, granger
 from weft.trace.causes.ranking import Cause, Ranking, rank
-from weft.trace.causes.series import Series, entity, make_series, read_csv
+from weft.trace.causes.series import Series, entity, make_series
 from weft.trace.causes.shift import change_point
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "make_series",
     "rank",
     "read_csv",
+    "read_metrics",
 ]

@@ -27,7 +27,8 @@ ON = 0.3
 OWN = 0.99
 """The most of itself that a metric keeps, so that a wandering one has a finite level."""
 USUAL = 6.0
-"""Robust deviations below which the tenth of a part that deviates most is nothing unusual."""
+"""Robust deviations below which the tenth of a part that deviates most is nothing unusual; and how many times calmer
+than ever a metric is that is unusual."""
 
 
 @dataclass(frozen=True)
@@ -97,23 +98,31 @@ def rank(normal: Series, bad: Series, *, graph: Graph | None = None, symptom: st
         for at, name in enumerate(normal.names)
     ]  # fmt: skip
     causes.sort(key=lambda cause: -cause.score)
-    return Ranking(causes, normal.names[aim], bool(shift.far.max() >= USUAL))
+    return Ranking(causes, normal.names[aim], bool(max(shift.far.max(), (1.0 / shift.times).max()) >= USUAL))
 
 
 def blame(graph: Graph, shift: Shift) -> Array:
-    """How suspect each metric is by itself. An entity is as suspect as its loudest metric (*where*): its move over what
-    its own past leaves open, but at least 1 % of its level. It shares that among its metrics by how strange they
-    are (*what*), so that of one entity a calm gauge outweighs a lively one."""
+    """How suspect each metric is by itself. An entity is as suspect as its most surprising metric (*where*), and shares
+    that among its metrics as they surprise on the whole and are strange at their strangest (*what*)."""
     np = numpy()
-    stays = _stays(graph)
-    loud = np.abs(stays * shift.delta) / np.maximum(graph.noise * graph.scale, np.maximum(stays * shift.grain, 1e-300))
+    loud = np.sqrt(sum(surprise(graph, shift)))
+    weight = loud * shift.strange
     of = np.array([entity(name) for name in graph.names])
     found: Array = np.zeros(len(of))
     for one in set(of):
         its = of == one
-        whole = shift.strange[its].sum()
-        found[its] = loud[its].max() * (shift.strange[its] / whole if whole > 0 else 1.0 / its.sum())
+        whole = weight[its].sum()
+        found[its] = loud[its].max() * (weight[its] / whole if whole > 0 else 1.0 / its.sum())
     return found
+
+
+def surprise(graph: Graph, shift: Shift) -> tuple[Array, Array]:
+    """Of each row of the bad part, how badly the usual foretells it: twice the divergence of two normal distributions
+    of what is new, one part for its mean and one for its width. A mean that moved by n deviations counts n²."""
+    np = numpy()
+    stays = _stays(graph)
+    noise = np.maximum(graph.noise * graph.scale, np.maximum(stays * shift.grain, 1e-300))
+    return (stays * shift.delta / noise) ** 2, shift.times**2 - 1.0 - 2.0 * np.log(shift.times)
 
 
 def _stays(graph: Graph) -> Array:
@@ -124,16 +133,28 @@ def _stays(graph: Graph) -> Array:
 
 
 def explained(graph: Graph, shift: Shift) -> tuple[Array, Array]:
-    """Of each effect: by whom its move is explained (effect by cause, each row at most 1), and the part that is not."""
+    """Of each effect: by whom its move is explained (effect by cause, each row at most 1), and the part that is not.
+    Means add up by the gains and variances by their squares; each counts as much as it surprises."""
     np = numpy()
+    others = ~np.eye(len(shift.delta), dtype=bool)
     delta = shift.delta / graph.scale
-    stays = _stays(graph)
-    whole = np.abs(stays * delta)
-    others = ~np.eye(len(delta), dtype=bool)
-    given = np.where(others, graph.gain * delta, 0.0)
-    doubt = np.where(others, graph.doubt * delta**2, 0.0).sum(axis=1)
-    rest = np.minimum(np.abs(stays * delta - given.sum(axis=1)), whole)
-    left = np.where(whole > 0, rest / np.maximum(np.sqrt(whole**2 + doubt), 1e-300), 1.0)
+    gain, doubt = np.where(others, graph.gain, 0.0), np.where(others, graph.doubt, 0.0)
+    means = _explained(_stays(graph) * delta, gain * delta, doubt * delta**2)
+    wider = shift.wider / graph.scale**2
+    squared = 2 * np.abs(gain) * np.sqrt(doubt) + doubt
+    widths = _explained(shift.newer / graph.scale**2, gain**2 * wider, (squared * wider) ** 2)
+    mean, width = surprise(graph, shift)
+    weight = np.where(mean + width > 0, mean / np.maximum(mean + width, 1e-300), 1.0)
+    share = weight[:, None] * means[0] + (1.0 - weight)[:, None] * widths[0]
+    return share, weight * means[1] + (1.0 - weight) * widths[1]
+
+
+def _explained(move: Array, given: Array, doubt: Array) -> tuple[Array, Array]:
+    """`move` of each effect, what each cause gives to it, and the variance of that: shares, and what is left."""
+    np = numpy()
+    whole = np.abs(move)
+    rest = np.minimum(np.abs(move - given.sum(axis=1)), whole)
+    left = np.where(whole > 0, rest / np.maximum(np.sqrt(whole**2 + doubt.sum(axis=1)), 1e-300), 1.0)
     force = np.abs(given)
     share = force / np.maximum(force.sum(axis=1, keepdims=True), 1e-300) * (1.0 - left)[:, None]
     return share, np.where(force.sum(axis=1) > 0, left, 1.0)

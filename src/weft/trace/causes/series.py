@@ -1,6 +1,6 @@
-"""Measured series: one column a metric, one row a moment, from a CSV file or anybody's arrays.
+"""Measured series: one column a metric, one row a moment, of anybody's arrays; files are read by `files`.
 
-    normal = read_csv("normal.csv")                   # a first column `time` (or `timestamp`) tells the moments
+    normal = make_series(["carts_cpu", "carts_mem"], values)
     series.entity("carts_lat_90")                     # "carts": what the metric is of
     before, after = series.split(change_point(series))
 
@@ -9,9 +9,7 @@ Names are `ENTITY_METRIC`, cut at the first underscore, or `ENTITY/METRIC`: in W
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from weft.core.errors import BadInput, MissingExtra
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     """Of floats, of any shape."""
 
-TIMES = frozenset({"time", "timestamp", "ts"})
 FEWEST = 10
 """Rows of which something can be learnt."""
 
@@ -37,6 +34,8 @@ class Series:
     times: Array
     calls: frozenset[tuple[str, str]] | None = None
     """Which entity calls which, where that is known."""
+    left_out: tuple[str, ...] = ()
+    """Metrics that had too few values to be followed."""
 
     def split(self, row: int) -> tuple[Series, Series]:
         """The rows before `row`, and those from it on."""
@@ -45,10 +44,10 @@ class Series:
     def of(self, names: tuple[str, ...]) -> Series:
         """These metrics of it, in this order."""
         place = {name: number for number, name in enumerate(self.names)}
-        return Series(names, self.values[:, [place[name] for name in names]], self.times, self.calls)
+        return replace(self, names=names, values=self.values[:, [place[name] for name in names]])
 
     def _rows(self, rows: slice) -> Series:
-        return Series(self.names, self.values[rows], self.times[rows], self.calls)
+        return replace(self, values=self.values[rows], times=self.times[rows])
 
 
 def entity(name: str) -> str:
@@ -60,7 +59,8 @@ def make_series(
     names: list[str], values: Any, times: Any = None, calls: frozenset[tuple[str, str]] | None = None
 ) -> Series:
     """Series of anybody's numbers, rows by columns. A gap (NaN) is filled with the number before it, at the start with
-    the first one; a column of gaps only is left out. Raises BadInput where shapes or names do not fit."""
+    the first one; a column of gaps only is left out. Raises BadInput where shapes or names do not fit, or all are gaps.
+    """
     np = numpy()
     table = np.array(values, dtype=float)
     if table.ndim != 2 or table.shape[1] != len(names):
@@ -71,6 +71,8 @@ def make_series(
     if np.isinf(table).any():
         raise BadInput(f"metric {names[int(np.argwhere(np.isinf(table))[0][1])]!r} is infinite somewhere")
     kept = [number for number in range(len(names)) if not np.isnan(table[:, number]).all()]
+    if not kept:
+        raise BadInput("no metric has any value")
     moments = np.arange(len(table), dtype=float) if times is None else np.array(times, dtype=float)
     if moments.shape != (len(table),):
         raise BadInput(f"{len(table)} rows need as many times, not {moments.shape}")
@@ -85,33 +87,6 @@ def _filled(table: Array) -> Array:
             before = np.maximum(np.searchsorted(known, np.arange(len(column)), side="right") - 1, 0)
             column[:] = column[known[before]]
     return table
-
-
-def read_csv(path: str | Path) -> Series:
-    """Series of a file with a line of names; empty cells are gaps. Raises BadInput, with the line."""
-    place = Path(path)
-    if not place.is_file():
-        raise BadInput(f"there is no file {place}")
-    with place.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    if not rows or len(rows) < 2:
-        raise BadInput(f"{place} has no rows below a line of names")
-    names = [name.strip() for name in rows[0]]
-    table = [_numbers(place, number, row, len(names)) for number, row in enumerate(rows[1:], 2) if row]
-    timed = names[0].lower() in TIMES
-    times = [row[0] for row in table] if timed else None
-    if times is not None and any(one != one for one in times):
-        raise BadInput(f"{place}: a row has no time in its column {names[0]!r}")
-    return make_series(names[1:], [row[1:] for row in table], times) if timed else make_series(names, table)
-
-
-def _numbers(place: Path, line: int, row: list[str], wanted: int) -> list[float]:
-    if len(row) != wanted:
-        raise BadInput(f"{place}:{line} has {len(row)} cells, but the first line names {wanted}")
-    try:
-        return [float(cell) if cell.strip() else float("nan") for cell in row]
-    except ValueError as error:
-        raise BadInput(f"{place}:{line}: {error}") from None
 
 
 def paired(normal: Series, bad: Series) -> tuple[Series, Series]:
