@@ -116,12 +116,12 @@ class Job:
         """Before the program's first function is called."""
         begin(store, instance, self._together)
 
-    def figures(self, store: Store, instance: Instance | None, ended: Exception | None) -> bytes:
-        """What they saw, as JSON; `instance`: None if there is none with probes in it; `ended`: what ended it."""
+    def figures(self, store: Store, instance: Instance | None) -> bytes:
+        """What they saw, as JSON; `instance`: None if there is none with probes in it."""
         if instance is not None:
-            settle(store, instance, self._together, ended)
+            settle(store, instance, self._together)
             for one in self._together.monitors:
-                one.counts, one.stopped = self._together.counts, self._together.stopped
+                one.counts = self._together.counts
         return msgspec.json.encode([self._of(one) for one in self._monitors])
 
     def _of(self, one: Monitor) -> Figures:

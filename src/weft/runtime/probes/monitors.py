@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from weft.runtime.probes.binary import I32, Function, Instruction, Module, unsigned
-from weft.runtime.probes.flow import Flow
 from weft.runtime.probes.opcodes import (
     BLOCK,
     BR,
     BR_IF,
+    BR_ON_CAST,
+    BR_ON_CAST_FAIL,
+    BR_ON_NON_NULL,
+    BR_ON_NULL,
     BR_TABLE,
-    CASTS,
     CATCH,
     CATCH_ALL,
     ELSE,
@@ -36,6 +37,9 @@ from weft.runtime.probes.opcodes import (
 )
 from weft.runtime.probes.rewrite import Rewriter
 
+CASTS = (BR_ON_CAST, BR_ON_CAST_FAIL)
+CONDITIONAL = (BR_IF, BR_ON_NULL, BR_ON_NON_NULL, *CASTS)
+
 
 class Monitor:
     """Puts probes in with `attach`; `counts` (by counter) and `called` then tell what they saw."""
@@ -43,8 +47,6 @@ class Monitor:
     def __init__(self) -> None:
         self.module: Module
         self.counts: Sequence[int] = ()
-        self.stopped: tuple[int, int] | None = None
-        """Where a trap stopped the program: a function, an offset in its instrumented body."""
 
     def attach(self, rewriter: Rewriter) -> None:
         """Put the probes in. A monitor is attached once."""
@@ -163,27 +165,48 @@ class Branch:
 
 class Branches(Monitor):
     """Which way each conditional branch went. Of an `if`, taken is its first arm; of a cast, as Wizard tells, the two
-    are the other way round."""
+    are the other way round.
+
+    A branch is counted before it and where it goes on in the text; the latter serves as the former of the next branch
+    if nothing between them can trap or leave."""
 
     def attach(self, rewriter: Rewriter) -> None:
         self.module = rewriter.module
-        self._rewriter = rewriter
-        self._flows = [
-            (function, Flow(rewriter, function, partial(_table, rewriter, function)))
-            for function in self.module.functions
-        ]
+        self._sites: list[tuple[Function, Instruction, list[int]]] = []
+        for function in self.module.functions:
+            arities = [len(function.results)]  # of the labels around: how many values go along with a branch to them
+            here: int | None = None  # a counter of this very place in the text, put there for the branch before
+            for place, instruction in enumerate(function.instructions):
+                if instruction.code in OPENING:
+                    arities.append(self.module.arities(instruction.values[0])[instruction.code != LOOP])
+                if instruction.code in CONDITIONAL or instruction.code == IF:
+                    counters = [rewriter.counter() if here is None else here, rewriter.counter()]
+                    if here is None:
+                        rewriter.before(function, place, rewriter.bump(counters[0]))
+                    rewriter.after(function, place, rewriter.bump(counters[1]))
+                    here = counters[1]
+                    self._sites.append((function, instruction, counters))
+                    continue
+                if instruction.code in (LOOP, END) or not completes(instruction.code):
+                    here = None
+                if instruction.code == END:
+                    arities.pop()
+                elif instruction.code == BR_TABLE:
+                    labels = instruction.values[0]
+                    alone = not any(arities[-1 - label] for label in labels)
+                    counters = _table(rewriter, function, place, labels, alone)
+                    self._sites.append((function, instruction, counters))
 
     def branches(self) -> list[Branch]:
         """Every branch, in the order of the text."""
-        found = []
-        for function, flow in self._flows:
-            trapped = None
-            if self.stopped is not None and self.stopped[0] == function.index:
-                trapped = self._rewriter.place_at(function, self.stopped[1])
-            for (instruction, _), ways in zip(flow.sites, flow.counts(self.of, trapped), strict=True):
-                told = ways if instruction.code in (IF, BR_TABLE, *CASTS) else ways[::-1]
-                found.append(Branch(function, instruction, told))
-        return found
+        return [Branch(function, found, self._taken(found, counters)) for function, found, counters in self._sites]
+
+    def _taken(self, instruction: Instruction, counters: list[int]) -> list[int]:
+        seen = [self.of(counter) for counter in counters]
+        if instruction.code == BR_TABLE:
+            return seen
+        fell = [seen[0] - seen[1], seen[1]]  # (branched away, went on in the text)
+        return fell if instruction.code in (IF, *CASTS) else fell[::-1]
 
 
 def _table(rewriter: Rewriter, function: Function, place: int, labels: list[int], alone: bool) -> list[int]:

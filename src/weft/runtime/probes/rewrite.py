@@ -12,7 +12,7 @@ executes but a `return` doesn't (the body is put in a block, and the probe stand
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from weft.core.errors import BadInput
 from weft.runtime.probes.binary import (
@@ -127,30 +127,16 @@ class Rewriter:
         return len(self.module.types) + self._types.index(entry)
 
     def _body(self, function: Function) -> bytes:
-        return b"".join(piece for _, piece in self._pieces(function))
-
-    def _pieces(self, function: Function) -> Iterator[tuple[int | None, bytes]]:
-        """The parts of a body, the instructions of the program with their places."""
         last = len(function.instructions) - 1
         wrapped = (function.index, last, True) in self._code
-        yield None, self._declared(function) + self._entry.get(function.index, b"")
+        out = bytearray(self._declared(function)) + self._entry.get(function.index, b"")
         if wrapped:
-            yield None, b"\x02" + self._block(function.results)
+            out += b"\x02" + self._block(function.results)
         for place, instruction in enumerate(function.instructions):
-            yield None, bytes(self._code.get((function.index, place, False), b""))
-            yield place, self._instead.get((function.index, place), instruction.raw)
-            yield None, bytes(self._code.get((function.index, place, True), b""))
-        if wrapped:
-            yield None, b"\x0b"
-
-    def place_at(self, function: Function, offset: int) -> int | None:
-        """The place of the instruction that is at this offset of the instrumented body; None for code of probes."""
-        at = 0
-        for place, piece in self._pieces(function):
-            if at <= offset < at + len(piece):
-                return place
-            at += len(piece)
-        return None
+            out += self._code.get((function.index, place, False), b"")
+            out += self._instead.get((function.index, place), instruction.raw)
+            out += self._code.get((function.index, place, True), b"")
+        return bytes(out + b"\x0b" if wrapped else out)
 
     def _block(self, results: list[bytes]) -> bytes:
         if not results:

@@ -39,17 +39,13 @@ def begin(store: Store, instance: Instance, monitor: Monitor) -> None:
         start(store)
 
 
-def settle(store: Store, instance: Instance, monitor: Monitor, ended: Exception | None = None) -> None:
-    """Read the counters of the instance into the monitor. `ended`: what ended the program, if it didn't by itself."""
-    from wasmtime import Trap
-
+def settle(store: Store, instance: Instance, monitor: Monitor) -> None:
+    """Read the counters of the instance into the monitor."""
     exports: Any = instance.exports(store)
     counts: list[int] = []
     while (found := exports.get(f"{COUNTER}{len(counts)}")) is not None:
         counts.append(found.value(store))
     monitor.counts = counts
-    if isinstance(ended, Trap) and (frames := ended.frames):
-        monitor.stopped = frames[0].func_index, frames[0].func_offset
 
 
 def observe(
@@ -93,7 +89,6 @@ def observe(
     start = next((found for name in names if isinstance(found := exports.get(name), Func)), None)
     if start is None:
         raise BadInput(f"the program exports no function {' or '.join(names)}")
-    ended: Exception | None = None
     trap = None
     try:
         begin(store, instance, monitor)
@@ -101,6 +96,6 @@ def observe(
     except ExitTrap as end:
         trap = f"exit status {end.code}" if end.code else None
     except (Trap, WasmtimeError) as error:
-        ended, trap = error, str(error)
-    settle(store, instance, monitor, ended)
+        trap = str(error)
+    settle(store, instance, monitor)
     return trap

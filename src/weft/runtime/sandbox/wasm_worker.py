@@ -47,7 +47,6 @@ def _run(plan: dict[str, Any]) -> int:
     os.write(plan["status"], b"begun")
     os.close(plan["status"])
     seen: Instance | None = None
-    ended: Exception | None = None
     try:
         linker = Linker(engine)
         linker.define_wasi()
@@ -64,12 +63,11 @@ def _run(plan: dict[str, Any]) -> int:
     except ExitTrap as end:
         return int(end.code)
     except (Trap, WasmtimeError) as error:
-        ended = error
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
         if probes is not None:
-            _tell(plan, probes.figures(store, seen, ended))
+            _tell(plan, probes.figures(store, seen))
     return 0
 
 
