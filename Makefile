@@ -13,7 +13,7 @@ demo: $(STAMP)-local
 	@echo "The changelog is in CHANGELOG.generated.md"
 
 test: $(STAMP)-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .

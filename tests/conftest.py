@@ -5,11 +5,13 @@ from __future__ import annotations
 import compileall
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 os.environ["WEFT_POLICY"] = "all"  # most tests are not about rights, and their steps do what they like
 
@@ -19,26 +21,46 @@ from weft.core.queue import queues
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from tests.servers.page import Client, Elsewhere
+
+settings.register_profile("random", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")  # a change fails by what it does, not by the day: search with --hypothesis-profile=random
+
 SEE_ALL_JOBS = {
     "test_agent_programs", "test_escapes", "test_governor", "test_groups", "test_mcp_bad", "test_mcp_client",
     "test_sandbox", "test_tool_groups", "test_tool_output", "test_tool_python", "test_tool_sandbox", "test_tool_shell",
 }  # fmt: skip
 """Files that look for sandboxed jobs on the whole machine, or start some."""
+LONG = {"test_chaos", "test_workers"}
 
 
 def pytest_sessionstart() -> None:
-    """Compile Weft once: tests start it many hundreds of times, and some machines say that no start is to keep what it
-    has compiled."""
-    compileall.compile_dir(Path(__file__).parents[1] / "src", quiet=2)
+    """Compile Weft, and what tests start of their own, once: that is done many hundreds of times, and some machines say
+    that no start is to keep what it has compiled."""
+    root = Path(__file__).parents[1]
+    compileall.compile_dir(root / "src", quiet=2)
+    compileall.compile_dir(root / "tests", quiet=2, rx=re.compile(r"/test_\w+\.py$"))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`: a file's tests stay together, and so do those of files that would see each
-    other's jobs."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = "jobs" if item.path.stem in SEE_ALL_JOBS else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `pytest -n 3`: a file's tests stay together, and so do those of files that would see each other's jobs."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).stem
+            return "jobs" if file in SEE_ALL_JOBS else file
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first where there are several workers, so that all end at about one time."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: item.path.stem not in SEE_ALL_JOBS | LONG)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +101,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The place of an empty store for this test alone: a file, and then a database."""
     place: str = str(tmp_path / "journal.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     return place
+
+
+@pytest.fixture
+def client(store: str) -> Iterator[Client]:
+    """A client of the page, served for this test's store."""
+    from tests.servers.page import page
+
+    with page(store) as found:
+        yield found
+
+
+@pytest.fixture
+def elsewhere(store: str) -> Iterator[Elsewhere]:
+    """A runtime on this test's store, in another thread than the test's."""
+    from tests.servers.page import Elsewhere
+
+    found = Elsewhere(store)
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")

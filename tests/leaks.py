@@ -19,7 +19,7 @@ FIRST_USER = 0x57000000
 def processes(mark: str) -> set[int]:
     """Processes that carry a mark in their environment or on their command line, and those of jobs' users in groups of
     this process, and that are still there after a while: what was killed takes a moment to go."""
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 20
     while (found := _processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
@@ -80,7 +80,7 @@ def none() -> Iterator[None]:
     """Nothing is left of what this block started, whatever happened to it."""
     mounted, grouped, born = mounts(), groups(), children()
     yield
-    deadline = time.monotonic() + 3.0
+    deadline = time.monotonic() + 20
     while (children() - born or left()) and time.monotonic() < deadline:
         time.sleep(0.02)  # what was killed takes a moment to go
     assert not set(mounts()) - set(mounted)

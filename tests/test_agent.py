@@ -103,7 +103,7 @@ def test_calls_of_one_reply_run_beside_each_other_and_come_back_in_their_order(p
 
     @tool
     async def first() -> str:
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 30)
         return "first"
 
     @tool
@@ -304,7 +304,7 @@ def test_a_sub_agent_that_asks_a_sub_agent_does_not_widen_its_rights(store: str)
     inner = writes("inner").as_tool(rights=["all"], name="inner")
     middle = parent_of(inner)
     middle.name = "middle"
-    weft.core.declare.registry["middle"] = middle
+    weft.core.workflow.registry["middle"] = middle
     outer = Agent(
         script(lambda r: "; ".join(x.text for m in r.messages for x in m.results) or call("ask_middle", prompt="?"),
                name="outer"),

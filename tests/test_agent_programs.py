@@ -335,7 +335,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.timeout(120)
 def test_a_killed_program_goes_on_and_makes_no_finished_call_again(tmp_path: Path) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     place, log = str(tmp_path / "journal.db"), tmp_path / "log"

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import weft
 from benchmarks.agents.clock import VirtualClock
+from benchmarks.agents.overruns import Patient
 from tests.programs import drive
 from weft.agent import Agent, AgentEvent, Answer, Returned, latency
 from weft.agent.conversation import said
@@ -588,6 +589,29 @@ def test_what_can_not_be_declared() -> None:
     with pytest.raises(BadInput, match="two tools are named 'wait'"):
         Agent("script:x", tools=[wait, fetch])
     assert Agent("script:x", tools=[wait]).specs[0].name == "wait"
+
+
+# --- the clock of these tests -----------------------------------------------------------------------------------------
+
+
+def test_one_clock_after_another_on_a_loop_with_sleeps_that_were_given_up() -> None:
+    async def use() -> list[float]:
+        found = []
+        for _ in range(3):
+            clock = Patient()
+            given_up = [asyncio.create_task(clock.sleep(1000.0 * n)) for n in (1, 2)]
+            await clock.sleep(5.0)
+            for one in given_up:
+                one.cancel()
+            await asyncio.wait(given_up)
+            await clock.sleep(7.0)
+            found.append(clock.now)
+            late = asyncio.create_task(clock.sleep(1000.0))  # left behind, as by a runtime that closes
+            await asyncio.sleep(0)
+            late.cancel()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(use(), 30)) == [12.0] * 3
 
 
 # --- any plan, any order ----------------------------------------------------------------------------------------------

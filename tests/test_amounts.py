@@ -20,8 +20,6 @@ from weft.core.record import AnyRecord, Outcome, decode_records
 from weft.store import Store
 from weft.store.base import Want
 
-pytestmark = pytest.mark.timeout(60)
-
 LONG = 10_000.0
 tokens = weft.Queue("tokens", amounts={"tokens": (100, LONG)})
 open_to_all = weft.Queue("open to all")

@@ -28,7 +28,7 @@ from weft.core.memory import Level
 from weft.trace.anomalies import EXCLUDES, Finding, Kind, check
 from weft.trace.history import Call, Effect, Operation, Read, Write, read_history, write_history
 
-HISTORIES = int(os.environ.get("WEFT_DETECTOR_HISTORIES", "6000"))
+HISTORIES = int(os.environ.get("WEFT_DETECTOR_HISTORIES", "2000"))
 
 
 def kinds(history: list[Operation], level: Level = "L4") -> list[tuple[str, str]]:

@@ -206,7 +206,7 @@ def test_killed_in_its_middle_it_resumes_and_asks_nothing_twice(repo: Path, tmp_
     environment = os.environ | {"WEFT_STORE": str(store), "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, str(EXAMPLE), *words], env=environment) as first:
         before = Counter[str]()
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while before["generate"] < 8 and time.monotonic() < deadline and first.poll() is None:
             time.sleep(0.1)
             before = asyncio.run(_outcomes(store)) if store.exists() else before

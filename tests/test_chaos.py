@@ -14,7 +14,6 @@ import pytest
 from tests.chaos import driver, programs
 from tests.servers.postgres import Postgres, Unavailable
 
-pytestmark = pytest.mark.timeout(180)
 ALL = len(programs.PROGRAMS)
 
 
@@ -35,33 +34,33 @@ def check(figures: driver.Figures, submitted: int) -> None:
 
 
 def test_workers_are_killed(server: Postgres) -> None:
-    figures = asyncio.run(driver.killed(server, processes=10 * ALL, kills=10, pace=0.3))
-    assert figures["kills"] == 10 and figures["repeated"] > 0
-    check(figures, 10 * ALL)
+    figures = asyncio.run(driver.killed(server, processes=6 * ALL, kills=7, pace=0.3))
+    assert figures["kills"] == 7 and figures["repeated"] > 0
+    check(figures, 6 * ALL)
 
 
 def test_the_server_is_restarted(server: Postgres) -> None:
-    figures = asyncio.run(driver.restarted(server, processes=10 * ALL, restarts=2))
-    check(figures, 10 * ALL)
+    figures = asyncio.run(driver.restarted(server, processes=6 * ALL, restarts=2))
+    check(figures, 6 * ALL)
 
 
 def test_the_wire_is_cut(server: Postgres) -> None:
-    figures = asyncio.run(driver.cut(server, processes=10 * ALL, faults=7))
-    check(figures, 10 * ALL)
+    figures = asyncio.run(driver.cut(server, processes=6 * ALL, faults=7))
+    check(figures, 6 * ALL)
 
 
 def test_the_disk_is_full(server: Postgres) -> None:
     try:
-        figures = asyncio.run(driver.filled(server, processes=10 * ALL))
+        figures = asyncio.run(driver.filled(server, processes=6 * ALL))
     except Unavailable as error:
         pytest.skip(str(error))
-    check(figures, 10 * ALL)
+    check(figures, 6 * ALL)
 
 
 def test_a_worker_is_frozen_and_writes_nothing_when_it_wakes_up(server: Postgres) -> None:
-    figures = asyncio.run(driver.frozen(server, processes=10 * ALL))
+    figures = asyncio.run(driver.frozen(server, processes=6 * ALL))
     assert figures["held"] > 0
-    check(figures, 10 * ALL)
+    check(figures, 6 * ALL)
 
 
 def test_clocks_are_an_hour_apart(server: Postgres) -> None:

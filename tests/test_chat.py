@@ -105,7 +105,7 @@ class Screen:
                     self.text += os.read(self.master, 4096).decode()
                 except OSError:
                     break
-        return self.child.wait(10)
+        return self.child.wait(60)
 
     def close(self) -> None:
         self.child.kill()

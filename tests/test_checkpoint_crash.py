@@ -89,7 +89,6 @@ async def looked_at(place: str) -> int:
         await store.close()
 
 
-@pytest.mark.timeout(300)
 def test_killed_in_the_middle_of_checkpoint_fork_and_restore(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

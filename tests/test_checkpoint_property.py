@@ -38,7 +38,7 @@ async def marked(node: Any) -> Any:
 
 
 def test_a_fork_from_anywhere_has_the_history_of_its_origin_and_ends_alike(store: str) -> None:
-    @settings(max_examples=25 if "://" in store else 120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=12 if "://" in store else 60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(node=programs, after=st.integers(0, 40))
     def check(node: Any, after: int) -> None:
         drive(store, partial(cut_and_fork, node=node, after=after), durability="process")

@@ -108,7 +108,7 @@ class Shell:
         )  # fmt: skip
         assert child.stderr is not None
         id = child.stderr.readline().split()[1]
-        deadline = time.time() + 20
+        deadline = time.time() + 60
         while not (self.folder / until).exists():
             assert time.time() < deadline
             time.sleep(0.01)
@@ -200,7 +200,7 @@ def test_stopped_runs_go_on(weft_: Shell, how: signal.Signals) -> None:
     while len(weft_.log()) < 3:
         time.sleep(0.01)
     child.send_signal(how)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     if how != signal.SIGKILL:
         assert child.returncode == 130 and f"weft resume {id}" in said
     until_dead(weft_.store)
@@ -213,7 +213,7 @@ def test_stopped_runs_go_on(weft_: Shell, how: signal.Signals) -> None:
 def test_a_step_in_a_thread_does_not_keep_an_interrupted_command(here: Shell) -> None:
     child, _ = here.begin("stuck", "sitting")
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
     assert child.returncode == 130
 
 
@@ -224,13 +224,13 @@ def test_a_run_elsewhere_can_be_looked_at_sent_to_and_cancelled(weft_: Shell) ->
     assert "mailbox 'answers'" in weft_("send", id, "answers", '"no number"', code=2)
     assert "not JSON" in weft_("send", id, "answers", "{", code=2)
     assert weft_.json("send", id, "answers", "42")["sent"] is True
-    out, _ = child.communicate(timeout=20)
+    out, _ = child.communicate(timeout=60)
     assert out.strip() == "42" and child.returncode == 0
     assert "has ended" in weft_("send", id, "answers", "1", code=3)
     (weft_.folder / "log").unlink()
     child, id = weft_.begin("waits")
     assert weft_.json("cancel", id)["state"] == "cancelled"
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert child.returncode == 1 and "cancelled" in said
 
 

@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import weft
 from tests.programs import drive
 from tests.terminal import WEFT
-
-pytestmark = pytest.mark.timeout(120)
 
 
 @dataclass

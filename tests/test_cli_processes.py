@@ -80,7 +80,7 @@ def test_a_run_of_another_process_hears_its_signal(folder: Path, store: str) -> 
         env={**os.environ},
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (rows := json.loads(weft(folder, store, "ps", "--json"))) or rows[0]["state"] != "waiting":
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -193,7 +193,7 @@ def test_submitted_runs_have_the_rights_of_who_submits_them(weft_: Terminal) -> 
         assert states == {allowed: "done", denied: "failed"}
     finally:
         worker.terminate()
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_a_revocation_reaches_a_run_that_others_execute(weft_: Terminal, what: s
         assert any(one["verdict"] == "deny" for one in explained["requests"])
     finally:
         worker.terminate()
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=60)
 
 
 def test_what_cannot_be_revoked_is_said(here: Terminal) -> None:
@@ -411,7 +411,7 @@ def test_questions_are_answered_from_another_terminal(weft_: Terminal) -> None:
     assert weft_("show", run).count("asks ") == 1
     assert "say once, always, never" in weft_("answer", asked["id"], "maybe", code=2)
     assert "goes on" in weft_("answer", asked["id"], "always", "--who", "eve")
-    out, _ = child.communicate(timeout=30)
+    out, _ = child.communicate(timeout=60)
     assert out.strip() == "red pushed main" and child.returncode == 0
     assert f"weft answer {asked['id']} …" in weft_.said() and "? Which colour?" in weft_.said()
     journal = [record["record"] for record in weft_.json("show", run)["journal"]]
@@ -425,7 +425,7 @@ def test_an_answer_to_a_run_that_nobody_executes_says_how_to_go_on(weft_: Termin
     child, run = weft_.begin("run", "shop.py:ships", "-A")
     asked = weft_.asked("Which colour?")
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=30)
+    child.communicate(timeout=60)
     until_dead(weft_.store)
     assert f"nobody executes run {run} now, continue it with: weft resume {run}" in weft_("answer", asked["id"], "red")
     assert weft_("resume", run).strip() == "red pushed main"
@@ -457,7 +457,7 @@ def test_at_a_terminal_the_questions_are_asked_there(here: Terminal) -> None:
     until("git push main")
     until("> ")
     here("answer", here.asked("push")["id"], "once")  # somebody was faster
-    out, _ = child.communicate(timeout=30)
+    out, _ = child.communicate(timeout=60)
     os.close(master)
     assert out.strip() == "green pushed main"
     assert here.json("inbox") == []

@@ -139,7 +139,7 @@ def test_on_a_terminal_it_is_drawn_again_until_interrupted(terminal: Terminal) -
                 seen += os.read(own, 65536)
             except OSError:
                 break
-    assert top.wait(10) == 0 and b"Traceback" not in seen
+    assert top.wait(60) == 0 and b"Traceback" not in seen
     os.close(own)
     child.kill()
     child.wait()

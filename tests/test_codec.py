@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import copy
 import dataclasses
 import enum
 import functools
@@ -42,7 +43,9 @@ from weft.core.codec import (
     to_plain,
     traceback_text,
 )
+from weft.core.content import ToolCall
 from weft.core.errors import BadInput, NotStorable, RemoteError, StoreCorrupt, UnknownType
+from weft.model.message import Message
 
 T = TypeVar("T")
 pack = msgspec.msgpack.encode
@@ -300,6 +303,24 @@ def test_large_values() -> None:
 
 
 # --- what changes between storing and reading -------------------------------------------------------------
+
+
+def test_what_is_packed_once_gives_the_same_bytes_each_time() -> None:
+    def said(word: str) -> list[Message]:
+        return [Message("user", word), Message("assistant", [ToolCall(id="1", name="f", arguments={"n": 2**70})])]
+
+    for word in ("short", "x" * 100_000, "lone \udc80"):
+        kept = said(word)
+        first = encode(kept)
+        assert encode(kept) == first == encode(said(word)) == encode(copy.deepcopy(kept))
+        assert encode([kept[0], Message("user", word)]) == encode([said(word)[0], said(word)[0]])
+        assert decode(first) == kept
+    changed = msgspec.structs.replace(kept[0], name="Ann")
+    assert decode(encode(changed)) == changed != kept[0]
+    (call,) = kept[1].calls
+    assert isinstance(call.arguments, dict)
+    call.arguments["n"] = 1  # a guard that takes something out, say
+    assert decode(encode(kept)) == kept
 
 
 def test_classes_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from weft.runtime.sandbox.monty import Monty
 from weft.runtime.sandbox.scratch import base
 from weft.runtime.sandbox.streams import Streams
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("nothing_left")]
+pytestmark = pytest.mark.usefixtures("nothing_left")
 ALL = {wall.name: wall for wall in walls()}
 OF_PROCESSES = ("process", "landlock")
 OF_PYTHON = ("process", "landlock", "monty")
@@ -554,7 +554,7 @@ def as_nobody(words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.defpath, "PYTHONPATH": path, "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     return subprocess.run(
         words, cwd="/", env=environment, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True,
-        timeout=110, check=False,
+        timeout=240, check=False,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +14,10 @@ import pytest
 
 import weft
 from benchmarks.trace import faults
-from benchmarks.trace.faults import FAULTS, World, with_pause
+from benchmarks.trace.faults import FAULTS, with_pause
 from tests.programs import drive
+from tests.servers.page import page
+from weft.cli.explain import served
 from weft.core.errors import UnknownRun
 from weft.store import open_store
 from weft.trace.explain import Explanation, Finding, explain, findings, link, past_of
@@ -37,9 +38,7 @@ class Scene:
         self.runs: dict[str, str] = {}
 
     async def make(self) -> None:
-        World.folder, World.chance = str(self.folder), random.Random(7)
-        policy = weft.Policy(base="workspace", workspace=str(self.folder), allow=(f"write:{self.folder}",))
-        async with weft.Runtime(self.place, durability="process", policy=policy) as runtime:
+        async with faults.opened(self.folder, seed=7) as runtime:
             for program in PROGRAMS:
                 for number in range(EARLIER):
                     await faults.run(runtime, program, number)
@@ -164,6 +163,18 @@ def test_explain_says_it_in_words_and_as_json(scene: Scene) -> None:
     assert code == 0 and found["findings"][0]["kind"] == "refused" and found["compared"] >= EARLIER
     code, said = at_the_terminal("explain", scene.runs["clean build"], "--store", str(scene.place))
     assert code == 0 and said.endswith("nothing unusual\n")
+
+
+def test_links_begin_with_the_address_of_the_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("explain", scene.runs["refused"], "--store", str(scene.place), "--json", "--page", "https://weft.example/")
+    found = json.loads(at_the_terminal(*words)[1])["findings"][0]
+    assert found["links"][0].startswith("https://weft.example/#/run/")
+    assert found["sureness"] == "certain: the journal says so"
+    url = scene.ask(lambda store: asyncio.sleep(0, store.url))
+    with page(str(scene.place)) as client:
+        monkeypatch.setattr("weft.cli.explain.PORT", int(client.address.rpartition(":")[2]))
+        assert served(url) == f"{client.address}/" and served("sqlite:////another.db") == ""
+    assert served(url) == ""  # it is over
 
 
 def test_explain_of_an_unknown_run_exits_with_3(scene: Scene) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import weft
+import weft.model
 from tests import told
+from tests.programs import drive
 from tests.test_export_context import CALLER
 from weft.cli.app import app
 from weft.core.traceparent import read, span_of, trace_of
@@ -86,6 +89,28 @@ def test_metrics_are_counted_from_what_is_sent(tmp_path: Path, collector: Collec
     assert {"gen_ai.execute_tool.duration", "gen_ai.invoke_agent.duration", "gen_ai.invoke_workflow.duration"} < {
         *metrics
     }
+
+
+@weft.workflow(name="otlp.streamed")
+async def streamed() -> float | None:
+    model = weft.model.script(["One.", "Two."], name="otlp-streamed")
+    assert (await model.chat("Say one.")).first is None
+    return (await model.stream("Say two.").whole()).first
+
+
+def test_of_a_stream_the_seconds_to_its_first_chunk_are_told(tmp_path: Path, collector: Collector) -> None:
+    place = str(tmp_path / "journal.db")
+
+    async def run(runtime: weft.Runtime) -> float | None:
+        return await runtime.run(streamed.options(id="streamed"))
+
+    first = drive(place, run)
+    exported(place, "streamed", "--otlp", collector.url)
+    asked, streaming = (attributes(span) for span in collector.spans if span.name == "chat otlp-streamed")
+    assert "gen_ai.request.stream" not in asked and "gen_ai.response.time_to_first_chunk" not in asked
+    assert streaming["gen_ai.request.stream"] is True and streaming["gen_ai.response.time_to_first_chunk"] == first
+    (point,) = collector.metrics["gen_ai.client.inference.time_to_first_chunk"].histogram.data_points
+    assert first is not None and first >= 0 and point.count == 1 and point.sum == first
 
 
 def test_content_is_exported_only_if_asked_for(tmp_path: Path) -> None:
@@ -211,8 +236,9 @@ def test_a_collector_that_refuses_or_rejects_is_an_error(collector: Collector) -
     with pytest.raises(ExportFailed, match="/v1/traces answers 401"):
         asyncio.run(Sending(collector.url).send([SPAN]))
     collector.reply = b'{"partialSuccess": {"rejectedSpans": "1", "errorMessage": "too old"}}'
-    with pytest.raises(ExportFailed, match="rejected 1 spans: too old"):
+    with pytest.raises(ExportFailed, match=r"^http://\S+ rejected 1 spans: too old$"):
         asyncio.run(Sending(collector.url).send([SPAN]))
+    assert len(collector.requests) == 1, "what was taken is not sent again"
 
 
 def test_nobody_there_is_an_error_without_the_password(

@@ -28,6 +28,7 @@ from weft.core.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
+from weft.core.record import AnyRecord, Outcome
 from weft.model import (
     Called,
     Finished,
@@ -41,6 +42,9 @@ from weft.model import (
     ToolSpec,
     Usage,
 )
+from weft.model.channel import Channel
+from weft.store import open_store
+from weft.trace.reading import read_records
 
 LOOK = ToolSpec("look", "Look at a place.", {"type": "object", "properties": {"at": {"type": "string"}}})
 WAIT = ToolSpec(
@@ -132,6 +136,20 @@ asyncio.run(main())
 """
 
 
+async def durable(place: str, lines: int) -> None:
+    """Wait until the journal knows of so many written lines, and so of all that was read before."""
+    store = open_store(place)
+    try:
+        while sum([_is_written(record) async for _, record in read_records(store, "r1")]) < lines:
+            await asyncio.sleep(0.02)
+    finally:
+        await store.close()
+
+
+def _is_written(record: AnyRecord) -> bool:
+    return isinstance(record, Outcome) and record.name == "generate.written"
+
+
 def killed_when(store: str, url: str, log: Path, line: str) -> None:
     """Run the workflow in a process of its own, and kill it when it has written this line."""
     child = subprocess.Popen(
@@ -142,7 +160,7 @@ def killed_when(store: str, url: str, log: Path, line: str) -> None:
     while not (log.exists() and line in log.read_text()):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.1)  # what was read is on the disk
+    asyncio.run(asyncio.wait_for(durable(store, len(log.read_text().splitlines())), 30))
     child.send_signal(signal.SIGKILL)
     child.wait()
 
@@ -200,6 +218,23 @@ def test_a_lost_connection_is_tried_again_within_the_stream(tmp_path: Path) -> N
     assert any(isinstance(event, Restarted) for event in seen)
 
 
+def test_who_reads_hears_of_the_first_piece_before_the_others_that_came_with_it_are_taken_in() -> None:
+    async def use() -> list[int]:
+        stream = Channel()
+
+        async def read() -> int:
+            events = (await stream.take()).events
+            stream.told += events
+            return len(events)
+
+        first = asyncio.create_task(read())
+        for number in range(100):
+            await stream.offer([TextDelta(str(number))])
+        return [await first, await read()]
+
+    assert asyncio.run(use()) == [1, 99]
+
+
 def test_leaving_a_stream_early_ends_the_generation() -> None:
     async def first(url: str) -> str:
         async with weft.model.open(url, "m").stream("Go on.") as stream:
@@ -210,7 +245,7 @@ def test_leaving_a_stream_early_ends_the_generation() -> None:
 
     with chat_server(lambda body, n: [piece(content="one"), *[0.05, piece(content=".")] * 100]) as server:
         assert asyncio.run(first(server.url)) == "one"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not server.left and time.monotonic() < deadline:
             time.sleep(0.02)
     assert server.left == 1

@@ -220,11 +220,11 @@ def test_what_is_frozen_can_be_closed(governor: Governor) -> None:
 
 
 def test_a_pause_does_not_count_as_its_time(governor: Governor) -> None:
-    group = governor.open(Resources(seconds=0.6))
+    group = governor.open(Resources(seconds=2))
     process = start(group, "sleep", "0.3")
     wait_until(lambda: group.usage().pids_peak, "it is inside")
     group.freeze()
-    time.sleep(1.0)
+    time.sleep(2.5)
     group.thaw()
     assert process.wait() == 0
     group.close()

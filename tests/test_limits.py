@@ -15,8 +15,6 @@ from tests.chaos.checks import most
 from tests.crew import Crew, hired
 from tests.servers.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def crew(store: str, tmp_path: Path) -> Iterator[Crew]:
@@ -102,7 +100,7 @@ def spans(crew: Crew, word: str) -> tuple[list[tuple[float, float]], set[str]]:
 
 async def meeting(crew: Crew, place: str, count: int) -> None:
     """Wait until `count` are at it, and let them and all who come go on."""
-    await crew.until(lambda: sum(line.startswith(f"at {place} ") for line in crew.lines()) >= count, seconds=40)
+    await crew.until(lambda: sum(line.startswith(f"at {place} ") for line in crew.lines()) >= count, seconds=120)
     (crew.folder / place).touch()
 
 

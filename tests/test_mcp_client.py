@@ -137,10 +137,10 @@ def test_a_cancelled_call_is_cancelled_at_the_server(url: str, revision: str) ->
         tools = await over_http(url, revision=revision).tools()
         before = int((await tools["count"]()).text.split()[2])
         waiting = asyncio.create_task(tools["wait"]())
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)  # until it is there
         waiting.cancel()
         await asyncio.wait([waiting])
-        for _ in range(100):
+        for _ in range(1000):
             if int((await tools["count"]()).text.split()[2]) == before + 1:
                 return
             await asyncio.sleep(0.02)
@@ -159,7 +159,7 @@ def test_a_server_is_told_of_its_folders_and_tells_of_changes(revision: str, wor
         assert (await tools["where"]()).text == f"{SCRIPT.as_uri()} {here}"
         assert await server.changes() == 0
         await tools["grow"]()
-        for _ in range(100):
+        for _ in range(1000):
             if await server.changes():
                 break
             await asyncio.sleep(0.02)
@@ -371,7 +371,7 @@ class Wire:
             do_GET = do_DELETE = do_POST
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/mcp"
 
     def close(self) -> None:

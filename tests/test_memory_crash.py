@@ -83,7 +83,7 @@ def test_a_commit_that_a_worker_died_in_is_made_once(crew: Crew, where: str) -> 
         run = await runtime.submit(flows.adds, 3)
         while (crew.folder / where).exists():
             await asyncio.sleep(0.02)
-        assert crew.workers[0].wait(10) < 0
+        assert crew.workers[0].wait(60) < 0
         crew.hire(flows)
         await run
         assert await contents(runtime.store, "shared") == {"count": 3}

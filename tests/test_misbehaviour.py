@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import weft
-from tests.programs import drive, note
+from tests.programs import drive, fresh, note, ran
 from weft.core.errors import Nondeterminism
 from weft.core.record import Started
+
+__all__ = ["fresh"]
 
 
 @weft.step
@@ -40,15 +42,17 @@ async def takes_long() -> str:
 
 @weft.step
 async def note_start() -> None:
-    await asyncio.sleep(1.6)
+    while "seen" not in ran:
+        await asyncio.sleep(0.02)
 
 
 def test_a_long_step_is_seen_in_the_journal_while_it_runs(store: str) -> None:
     async def use(runtime: weft.Runtime) -> None:
         run = await runtime.start(takes_long)
-        await asyncio.sleep(1.5)
-        records = await runtime.recovery.records(run.id)
+        while not (records := await runtime.recovery.records(run.id)):
+            await asyncio.sleep(0.02)
         assert [type(r) for r in records] == [Started] and records[0].name.endswith("note_start")
+        ran.append("seen")
         assert await run == "done"
 
     drive(store, use)

@@ -181,10 +181,10 @@ def test_a_link_made_later_leads_nowhere(tmp_path: Path) -> None:
 
 def test_globs_take_linear_time() -> None:
     for pattern in (["*a" * 200 + "b"], ["**", "a"] * 100 + ["b"], ["**", "*a*a*a*"] * 40 + ["c"]):
-        start = time.perf_counter()
+        start = time.process_time()
         assert not glob(pattern).fullmatch("a" * 3000)
         assert not glob(pattern).fullmatch("a/" * 1000)
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2
 
 
 @settings(max_examples=500)
@@ -512,7 +512,7 @@ def test_a_deny_of_arguments_finds_them_in_any_place() -> None:
 
 
 def test_long_commands_are_read_in_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not catches("shell", "rm **", run(["tool", *(f"a{i}" for i in range(20_000))]))
     assert not catches("shell", "rm **", run(["sh", "-c", "echo a b;" * 20_000]))
     for part in (
@@ -522,7 +522,7 @@ def test_long_commands_are_read_in_time() -> None:
     ):  # fmt: skip
         for code in (part * 30_000, "'" + " " * 50_000 + part * 30_000, ";" + " " * 50_000 + part):
             catches("shell", "rm **", run(["sh", "-c", code]))
-    assert time.perf_counter() - start < 40
+    assert time.process_time() - start < 40
 
 
 @settings(max_examples=500)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import typer
@@ -55,9 +60,25 @@ def test_every_command_asks_the_settings_file(here: Shell) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     stores = {name for name, command in commands.items() if "store" in {option.name for option in command.params}}
     assert stores == COMMANDS.keys() | {"doctor"}, "a new command: say above how it comes to its store"
-    for name, words in COMMANDS.items():
-        assert "there is no store for 'nosuch://place'" in here(name, *words, code=4), name
+    for name, (code, said) in zip(COMMANDS, together(here, COMMANDS), strict=True):
+        assert code == 4 and "there is no store for 'nosuch://place'" in said, name
     assert not (here.folder / ".weft").exists()
+
+
+def together(here: Shell, commands: Mapping[str, Sequence[str]]) -> list[tuple[int, str]]:
+    """Exit codes and stderr of commands, one after the other in one process."""
+    code = """
+        import json, sys
+        from typer.testing import CliRunner
+        from weft.cli.app import app
+        done = [CliRunner().invoke(app, words) for words in json.loads(sys.argv[1])]
+        print(json.dumps([(one.exit_code, one.stderr) for one in done]))
+    """
+    words = [sys.executable, "-c", dedent(code), json.dumps([[name, *words] for name, words in commands.items()])]
+    done = subprocess.run(words, cwd=here.folder, env=here.environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: list[tuple[int, str]] = json.loads(done.stdout)
+    return found
 
 
 def test_doctor_asks_the_settings_file(here: Shell) -> None:

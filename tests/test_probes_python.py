@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -99,6 +101,52 @@ def test_closures_handlers_and_functions_within_do_what_they_did() -> None:
     assert sorted(seen.branches.values()) == [(1, 1)]
 
 
+class Base:
+    def told(self) -> int:
+        return 1
+
+
+class Named(Base):
+    __secret = 2
+
+    def told(self) -> int:
+        if self.__secret > 1:
+            return super().told() + self.__secret + len(Counter("aab").most_common(1))
+        return 0
+
+    @staticmethod
+    def plain(n: int) -> int:
+        return n
+
+
+def test_methods_and_calls_of_what_a_module_imports_do_what_they_did() -> None:
+    one = Named()
+    with watching(Named.told) as seen, watching(one.plain) as plain:
+        assert (one.told(), Named.plain(3)) == (4, 3)
+    assert seen.entered == {"told": 1} and list(seen.branches.values()) == [(0, 1)] and plain.entered == {"plain": 1}
+    assert one.told() == 4
+
+    async def resting(n: int) -> int:
+        for _ in range(n):
+            await asyncio.sleep(0)
+        return sys.maxsize
+
+    with watching(resting) as rested:
+        assert asyncio.run(resting(3)) == sys.maxsize
+    assert list(rested.loops.values()) == [3]
+
+
+def test_a_source_that_has_changed_since_is_refused_even_where_only_a_number_did(tmp_path: Path) -> None:
+    (tmp_path / "changing.py").write_text("def changing(n):\n    return n + 1\n")
+    made = runpy.run_path(str(tmp_path / "changing.py"))["changing"]
+    with watching(made) as seen:
+        assert made(1) == 2
+    assert seen.lines == {2: 1}
+    (tmp_path / "changing.py").write_text("def changing(n):\n    return n + 22\n")
+    with pytest.raises(BadInput, match="isn't what it was compiled from"), watching(made):
+        pass
+
+
 def test_a_watch_catches_values_where_its_condition_holds() -> None:
     watch = Watch(first(collatz) + 4, "n > 7 and steps < 5")
     with watching(collatz, watch) as seen:
@@ -171,7 +219,7 @@ def test_what_cannot_take_probes_is_said() -> None:
     made: dict[str, Any] = {}
     exec("def made(): pass", made)
     for function, said in [
-        (len, "no Python function"), (made["made"], "source of made"), (Counter.update, "is a method"),
+        (len, "no Python function"), (made["made"], "source of made"),
         (lambda: 0, "isn't written as a function"),
     ]:  # fmt: skip
         with pytest.raises(BadInput, match=said), watching(function):

@@ -60,7 +60,7 @@ async def note(value: Any) -> Any:
 
 @weft.workflow
 async def chain(count: int) -> list[int]:
-    return [await slow(n) for n in range(count)]
+    return [await slow(n, 1.0 if n == 1 else 0.3) for n in range(count)]
 
 
 # --- pause and resume -----------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from tests import heavy  # noqa: E402 (it needs Ray)
 from tests.chaos.checks import most  # noqa: E402
 from tests.heavy import Point, Refused, mark  # noqa: E402
 
-pytestmark = pytest.mark.timeout(180)
 SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 

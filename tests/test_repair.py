@@ -300,5 +300,36 @@ def test_what_only_one_provider_understands_stays() -> None:
     assert repair(messages) == (messages, [])
 
 
+def test_what_comes_back_as_it_was_is_another_list() -> None:
+    messages = [USER, asked(CALL), answer(done("1"))]
+    fixed, _ = repair(messages)
+    fixed.append(USER)
+    assert len(messages) == 3
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [Message("system", "Be brief."), asked(CALL), answer(done("1"))],
+        [USER, asked(CALL), answer(done("1")), asked(CALL), answer(done("1"))],
+        [USER, asked(CALL, OTHER), answer(done("2"), done("1"))],
+        [USER, asked(CALL), answer(done("1", name="read"))],
+        [USER, asked(CALL), Message("tool", (done("1"),), "Ann")],
+        [USER, asked(CALL)],
+        [USER, asked(CALL), USER, answer(done("1"))],
+        [USER, Message("user", " ")],
+        [USER, Message("system", "Be brief.")],
+        [USER, answer(done("1"))],
+        [USER, Message("assistant", [Reasoning(content="Hm.")])],
+        [Message("user", [Reasoning(content="Hm.")])],
+    ],
+    ids=range(12),
+)
+def test_each_way_to_be_unsound_is_seen(messages: list[Message]) -> None:
+    fixed, mended = repair(messages)
+    assert fixed != messages and mended
+    assert repair(fixed) == (fixed, [])
+
+
 def test_nothing_is_nothing() -> None:
     assert repair([]) == ([], [])

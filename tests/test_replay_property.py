@@ -124,7 +124,7 @@ def told(records: list[AnyRecord]) -> list[tuple[Any, ...]]:
 
 
 def test_a_program_replays_to_the_same_journal(store: str) -> None:
-    @settings(max_examples=50 if "://" in store else 200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25 if "://" in store else 100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(node=programs, cut=st.floats(0, 1))
     def check(node: Any, cut: float) -> None:
         drive(store, partial(replay, node=node, cut=cut), durability="process")

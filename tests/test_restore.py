@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import weft
-from tests.programs import drive, fresh, note, ran  # noqa: F401
+from tests.programs import drive, fresh, note, parked, ran  # noqa: F401
 from weft.core.errors import Cancelled, Restored, RunBusy
 from weft.core.record import End
 from weft.runtime import restoring
@@ -101,9 +101,9 @@ def test_a_parent_waits_on_for_its_restored_child(store: str) -> None:
         await hears(runtime, child, "wrong", run.id, 2)
         again = await runtime.restore("x")
         assert (await runtime.row(again.id)).parent == run.id
-        await asyncio.sleep(1.0)  # the parent has left memory again
+        await at_rest(runtime, run.id, 3)
+        await parked(runtime, run.id)
         assert await states(runtime, run.id, child, again.id) == ["waiting", "killed", "waiting"]
-        assert run.id not in runtime.active
         await runtime.send(again.id, "go", "right")
         await runtime.send(again.id, "go", "on")
         assert await run == ["right", "on", "end"]

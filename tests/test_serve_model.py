@@ -87,7 +87,7 @@ class Served:
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit status and what it said."""
         self.process.terminate()
-        said = self.process.communicate(timeout=30)[1]
+        said = self.process.communicate(timeout=60)[1]
         return self.process.returncode, said
 
     def kill(self) -> None:

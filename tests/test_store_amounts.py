@@ -199,7 +199,8 @@ def test_the_window_goes_on_by_itself(place: Place) -> None:
         store = await place.owner("me")
         before = asyncio.get_running_loop().time()
         assert await let_in(store, "me", quick, *(want(f"t{n}", 10) for n in range(3))) == ["t0"]
-        assert 0 < (await store.admit("me", quick, [], 0)).again <= 0.3  # type: ignore[operator]
+        again = (await store.admit("me", quick, [], 0)).again
+        assert asyncio.get_running_loop().time() - before > 0.3 or 0 < again <= 0.3  # type: ignore[operator]
         assert await eventually(lambda: let_in(store, "me", quick)) == ["t1"]
         assert await eventually(lambda: let_in(store, "me", quick)) == ["t2"]
         assert asyncio.get_running_loop().time() - before >= 0.6

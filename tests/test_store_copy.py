@@ -20,8 +20,6 @@ from weft.store.base import ARRIVING, FINISHED, MOVED, UNFINISHED, Message, Ques
 from weft.store.handover import arrival, departed
 from weft.store.ledger import Account, Charge
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Ends(NamedTuple):
     here: str

@@ -31,7 +31,6 @@ from weft.store.base import ARRIVING, FINISHED
 
 ROOT = Path(__file__).parents[1]
 WEFT = str(Path(sys.executable).parent / "weft")
-pytestmark = pytest.mark.timeout(120)
 
 # Kills itself at the n-th moment before or after a write; a letter comes to `letter` while the copy is read back.
 KILLED = """
@@ -377,7 +376,7 @@ async def add(x: int) -> int:
 async def slow(count: int = 15) -> int:
     for i in range(count):
         await plus(i)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
     return count
 """
 
@@ -442,7 +441,7 @@ def test_a_killed_run_moves_and_is_finished_there(shell: Shell, postgres_url: st
     shown, _ = shell("show", id, "--store", "here.db")
     assert "moved" in shown and f"weft show {id} --store {postgres_url}" in shown
     assert "moved" in shell("ps", "--store", "here.db")[0] and "interrupted" in shell("ps", "--store", postgres_url)[0]
-    assert "1 runs resumed" in shell("resume", "--all", "--store", postgres_url)[0]
+    assert "1 run resumed" in shell("resume", "--all", "--store", postgres_url)[0]
     whole = [r["record"] for r in json.loads(shell("show", id, "--store", postgres_url, "--json")[0])["journal"]]
     done = [one for one in whole if one != "started"]  # a step with which it was perhaps killed is begun with care
     assert done == ["outcome"] * 30 + ["end"] and journal(postgres_url, id).startswith(before)
@@ -456,7 +455,7 @@ def test_exit_codes_say_what_was_left(shell: Shell) -> None:
     said, why = shell("store", "copy", "here.db", "there.db", code=3)
     assert "0 runs copied" in said and "is being executed by another process" in why
     worker.terminate()
-    worker.communicate(timeout=20)
+    worker.communicate(timeout=60)
     shell("run", "shop.py:add", "-i", "x=1", "--key", "k", "--store", "here.db")
     shell("run", "shop.py:add", "-i", "x=2", "--key", "k", "--store", "there.db")
     _, why = shell("store", "copy", "here.db", "there.db", code=4)
@@ -501,7 +500,7 @@ def test_interrupted_it_says_so_and_can_be_repeated(shell: Shell) -> None:
     time.sleep(0.2)
     lock.execute("ROLLBACK")
     lock.close()
-    _, why = child.communicate(timeout=30)
+    _, why = child.communicate(timeout=60)
     assert child.returncode == 130 and "repeat the same command" in why
     assert executable(str(shell.folder / "here.db")) == {id}
     shell("store", "copy", "here.db", "there.db")
@@ -516,7 +515,7 @@ def test_on_a_terminal_there_is_a_bar(shell: Shell) -> None:
         env={**shell.environment, "TERM": "xterm"},
     )  # fmt: skip
     os.close(follower)
-    out, _ = child.communicate(timeout=30)
+    out, _ = child.communicate(timeout=60)
     shown = b""
     try:
         while part := os.read(leader, 4096):

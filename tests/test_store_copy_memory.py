@@ -24,7 +24,6 @@ from weft.store import ProcessRow, Store
 from weft.store.base import MOVED
 from weft.store.memory import Hold, Past
 
-pytestmark = pytest.mark.timeout(120)
 LARGE = b"large" * 10_000
 
 

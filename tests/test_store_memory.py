@@ -11,7 +11,6 @@ from tests.stores import KINDS, Place
 from weft.core.memory import LEVELS, Level
 from weft.store.memory import Look, Object, Retraction, Seen, Verdict, Written
 
-pytestmark = pytest.mark.timeout(60)
 AT_LEAST_L1 = [level for level in LEVELS if level >= "L1"]
 
 

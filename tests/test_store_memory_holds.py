@@ -16,7 +16,6 @@ from weft.core.errors import LeaseLost, StoreError
 from weft.store import Store
 from weft.store.memory import Hold, Verdict
 
-pytestmark = pytest.mark.timeout(60)
 WAITS = Verdict(held=True)
 
 

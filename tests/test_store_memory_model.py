@@ -190,7 +190,7 @@ def test_memory_agrees_with_its_definition(kind: Kind, request: pytest.FixtureRe
     Memories.stores = [loop.run_until_complete(Memories.place.owner(name)) for name in ("one", "two")]
     Memories.seen = Counter()
     limits = settings(
-        max_examples={"sqlite-process": 300, "sqlite-full": 60, "postgres": 60}[kind],
+        max_examples={"sqlite-process": 100, "sqlite-full": 20, "postgres": 25}[kind],
         stateful_step_count=50,
         derandomize=True,
         deadline=None,

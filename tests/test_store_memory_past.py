@@ -15,7 +15,6 @@ from weft.core.record import Blob, content_hash
 from weft.store import Store
 from weft.store.memory import Past, Retraction, Verdict
 
-pytestmark = pytest.mark.timeout(60)
 LARGE = b"large" * 10_000
 LARGER = b"larger" * 10_000
 

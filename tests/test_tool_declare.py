@@ -26,8 +26,9 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from weft.core.content import ToolCall, ToolSpec
-from weft.core.declare import step, workflow
 from weft.core.errors import BadInput
+from weft.core.step import step
+from weft.core.workflow import workflow
 from weft.tool import Tool, ToolContext, Toolset, files, http, tool
 from weft.tool.parameters import Misfit
 

@@ -20,9 +20,9 @@ import pytest
 
 import weft
 from tests.programs import drive
-from weft.core.declare import Primitive, Step
 from weft.core.errors import BadInput, Denied
 from weft.core.record import Decision, Reserved
+from weft.core.step import Primitive, Step
 from weft.tool import files
 from weft.tool.files import opening
 
@@ -138,10 +138,10 @@ def test_errors_say_what_is_wrong(workspace: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(workspace: Path) -> None:
     with (workspace / "huge").open("wb") as file:
         file.truncate(1 << 40)  # a terabyte of nothing
-    began = time.monotonic()
+    began = time.process_time()
     error = one(workspace, "read_bytes", "huge")
     assert isinstance(error, OSError) and error.errno == errno.EFBIG and "limit=10000000" in str(error)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_device_is_neither_read_nor_replaced(workspace: Path) -> None:

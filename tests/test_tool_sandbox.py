@@ -25,7 +25,6 @@ from weft.tool import output, sandbox
 pytestmark = [
     pytest.mark.skipif(not report()["process"].ok, reason=report()["process"].fix or "no wall"),
     pytest.mark.usefixtures("nothing_left", "workspace"),
-    pytest.mark.timeout(120),
 ]
 PY = sys.executable
 FREE = ("sandbox:**", "read:.", "write:.", "delete:.")
@@ -294,13 +293,19 @@ def test_one_change_that_may_not_be_made_keeps_all_back(workspace: Path, deny: s
     assert (workspace / "a.txt").read_text() == "of the workspace"
 
 
+def copies(name: str) -> list[str]:
+    """What the file is in the copies that jobs of this process work on."""
+    return [file.read_text() for place in scratch.base().glob(f"{os.getpid()}-*") for file in place.rglob(name)]
+
+
 def test_what_others_changed_meanwhile_is_theirs(workspace: Path) -> None:
     async def use() -> Any:
         policy = weft.Policy(allow=FREE)
         async with weft.Runtime(workspace.parent / "j.db", policy=policy) as runtime:
-            script = "echo of-the-job >a.txt; sleep 1"
+            script = "echo of-the-job >a.txt; sleep 2"
             handle = await runtime.start(does, [act("apply", ["sh", "-c", script])])
-            await asyncio.sleep(0.5)
+            while "of-the-job\n" not in copies("a.txt"):
+                await asyncio.sleep(0.02)
             (workspace / "a.txt").write_text("of somebody else")
             return await handle.result()
 

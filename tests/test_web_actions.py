@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import weft
 from tests.programs import drive
-from tests.servers.page import Client, Elsewhere, page, until
+from tests.servers.page import Client, Elsewhere, until
 
 said = weft.Mailbox("page-said", str)
 
@@ -46,19 +45,6 @@ async def pushes(branch: str) -> str:
 @weft.workflow
 async def sleeps() -> None:
     await weft.sleep(600)
-
-
-@pytest.fixture
-def client(store: str) -> Iterator[Client]:
-    with page(store) as found:
-        yield found
-
-
-@pytest.fixture
-def elsewhere(store: str) -> Iterator[Elsewhere]:
-    found = Elsewhere(store)
-    yield found
-    found.close()
 
 
 def state(client: Client, id: str, *wanted: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 import weft
 from tests.programs import drive
-from tests.servers.page import Client, Elsewhere, Event, page, until
+from tests.servers.page import Client, Elsewhere, Event, until
 from weft.model import script
 from weft.web.page.ring import KEPT, Ring
 
@@ -47,19 +47,6 @@ async def tells() -> str:
         async for _ in stream:
             pass
     return stream.reply.text
-
-
-@pytest.fixture
-def client(store: str) -> Iterator[Client]:
-    with page(store) as found:
-        yield found
-
-
-@pytest.fixture
-def elsewhere(store: str) -> Iterator[Elsewhere]:
-    found = Elsewhere(store)
-    yield found
-    found.close()
 
 
 def marks(events: list[Event]) -> list[str]:

@@ -121,7 +121,7 @@ def bare(reply: Reply) -> Reply:
         Reasoning(content=part.content) if isinstance(part, Reasoning) else part for part in reply.message.parts
     )
     message = Message("assistant", parts)
-    return msgspec.structs.replace(reply, message=message, id="", seconds=0.0, lost=())
+    return msgspec.structs.replace(reply, message=message, id="", seconds=0.0, first=None, lost=())
 
 
 # --- one program, one log -------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ import pytest
 import weft
 from tests.crew import Crew, hired
 from weft.core.errors import Cancelled
-
-pytestmark = pytest.mark.timeout(60)
+from weft.store.base import WAITING
 
 
 @pytest.fixture
@@ -268,23 +267,23 @@ def test_what_waited_for_its_turn_when_its_worker_ended_is_known_not_to_have_beg
 def test_runs_stay_with_the_version_that_began_them(crew: Crew) -> None:
     text = """
         @weft.step
-        async def a(): mark("{0}"); return "{0}"
+        async def a(name): mark(f"{0} {{name}}"); return "{0}"
 
         @weft.workflow
-        async def pinned():
-            found = [await a()]{1}
-            await weft.sleep(2.5)
-            return [*found, await a()]
+        async def pinned(name):
+            found = [await a(name)]{1}
+            await weft.sleep(3)
+            return [*found, await a(name)]
     """
     flows = crew.program(text.format("old", ""))
-    changed = crew.program(text.format("new", "; found.append(await a())"), "two")
+    changed = crew.program(text.format("new", "; found.append(await a(name))"), "two")
     both = {worker.pid: worker for worker in (crew.hire(flows), crew.hire(flows))}
 
     async def use(runtime: weft.Runtime) -> None:
-        run = await runtime.submit(flows.pinned)
-        await crew.until(lambda: crew.lines() == ["old"])
+        run = await runtime.submit(flows.pinned, "run")
+        await crew.until(lambda: crew.lines() == ["old run"])
         crew.hire(changed)
-        other = await runtime.submit(flows.pinned.options(queue=weft.Queue("default")))
+        other = await runtime.submit(flows.pinned.options(queue=weft.Queue("default")), "other")
         await asyncio.sleep(1)
         owner = (await crew.row(runtime, run.id)).owner or ""
         both.pop(int(owner.rpartition("-")[2])).kill()
@@ -293,10 +292,10 @@ def test_runs_stay_with_the_version_that_began_them(crew: Crew) -> None:
         # Nobody has its version any more: it is not left lying, and meets the new code.
         (pid, last), begun = both.popitem(), ""
         while not begun.endswith(f"-{pid}"):
-            left = await runtime.submit(flows.pinned)
-            count = len(crew.lines()) + 1
-            await crew.until(lambda count=count: len(crew.lines()) >= count)
-            begun = (await crew.row(runtime, left.id)).owner or ""
+            left = await runtime.submit(flows.pinned, "left")
+            while (row := await crew.row(runtime, left.id)).state != WAITING:  # its first step is in the journal
+                await asyncio.sleep(0.05)
+            begun = row.owner or ""
         last.kill()
         assert await left == ["old", "new", "new"]
 
@@ -338,7 +337,7 @@ def test_a_run_that_kills_its_workers_is_left_alone_and_the_others_are_not(crew:
                 crew.hire(flows)
             return crew.lines().count("poison") >= 5
 
-        await crew.until(supervise, 40)
+        await crew.until(supervise, 120)
         crew.hire(flows)
         assert [await run for run in runs] == [seconds] * 3
         runs = [await runtime.submit(flows.healthy, 0.01) for _ in range(20)]
@@ -417,7 +416,7 @@ def test_who_kills_when_its_turn_has_come_is_found_out(crew: Crew) -> None:
                 crew.hire(flows)
             return crew.lines().count("poison") >= 5
 
-        await crew.until(supervise, 40)
+        await crew.until(supervise, 120)
         crew.hire(flows)
         await (await runtime.submit(flows.water))
         await asyncio.sleep(2)
@@ -494,9 +493,9 @@ def test_a_run_that_is_left_alone_holds_no_place_in_its_queue(crew: Crew) -> Non
                 crew.hire(flows, queue.name)
             return crew.lines().count("poison") >= 5
 
-        await crew.until(supervise, 40)
+        await crew.until(supervise, 120)
         crew.hire(flows, queue.name)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await run == 0.01
 
     crew.run(use)

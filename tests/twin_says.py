@@ -30,13 +30,14 @@ ENDING = [_DICE.randrange(3, 260) for _ in range(6)]
 """Read after the splice; its logits are kept."""
 
 
-async def rows(engine: Any) -> Any:
-    """The logits of every token of the grid, row by row, by publishing."""
+async def rows(engine: Any, prefix: list[int] = PREFIX, grid: list[list[int]] = GRID) -> Any:
+    """The logits of every token of a grid after a common prefix, row by row, by publishing."""
     stem = await engine.sequence()
-    await engine.step([Feed(stem, PREFIX, "none", sample=None)])
-    columns = [await stem.fork() for _ in GRID[0]]
+    if prefix:
+        await engine.step([Feed(stem, prefix, "none", sample=None)])
+    columns = [await stem.fork() for _ in grid[0]]
     found = []
-    for number, row in enumerate(GRID, len(PREFIX)):
+    for number, row in enumerate(grid, len(prefix)):
         feeds = [Feed(column, [token], sample=None, logits=True) for column, token in zip(columns, row, strict=True)]
         found += [told.logits[0] for told in await engine.step(feeds)]
         for column in columns:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from weft.core.memory import Level
-from weft.runtime.memory import Operation
+from weft.runtime.operation import Operation
 from weft.runtime.turns import Turn, Turns
 from weft.store import memory as rule
 from weft.store.memory import Built, Commit, Held, Object

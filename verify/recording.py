@@ -23,9 +23,9 @@ from verify.recorded import (
     Retract,
 )
 from weft.core.codec import decode, decode_args
-from weft.core.declare import steps
 from weft.core.memory import TOOLS, Level
 from weft.core.record import AnyRecord, Outcome, decode_records
+from weft.core.step import steps
 from weft.store.base import Store
 
 CODE = "as in the program"

@@ -11,7 +11,7 @@ EPOCH = 1_700_000_000.0
 
 class VirtualClock:
     """Seconds since it was made. All that runs beside the sleepers must be callbacks of the one loop: threads that are
-    at work are not seen."""
+    at work are not seen. A loop has one such clock at a time, as each of two would take the other's look for work."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -37,15 +37,12 @@ class VirtualClock:
             self._loop.call_soon(self._look)
 
     def _look(self) -> None:
-        """If nobody else has anything to do, it is later now."""
-        if self._loop._ready:
-            self._loop.call_soon(self._look)
-            return
+        """If nobody else has anything to do, it is later now. Sleeps that were given up move nothing."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
         self._looking = False
-        while self._sleepers:
+        if self._sleepers and not self._loop._ready:
             self.now, _, awake = heapq.heappop(self._sleepers)
-            if not awake.done():
-                awake.set_result(None)
-                break
+            awake.set_result(None)
         if self._sleepers:
             self._look_soon()

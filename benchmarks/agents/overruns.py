@@ -208,24 +208,20 @@ def _prices(folder: str) -> str:
     return str(path)
 
 
-def runs(count: int, seed: int) -> list[Ran]:
-    """So many. Each hundred has a loop of its own, as its clock belongs to the loop."""
+async def runs(count: int, seed: int) -> list[Ran]:
+    """So many."""
     found: list[Ran] = []
     for at in track(range(0, count, CHUNK), "simulated agents", console=console):
-        found += asyncio.run(_chunk(range(at, min(count, at + CHUNK)), seed))
-    return found
-
-
-async def _chunk(numbers: range, seed: int) -> list[Ran]:
-    with tempfile.TemporaryDirectory(prefix="weft-overruns-") as folder:
-        os.environ["WEFT_PRICES"] = _prices(folder)
-        runtime = weft.Runtime(Path(folder, "journal.db"), durability="process", policy=weft.Policy(base="all"))
-        async with runtime:
-            work = (simulate(runtime, None, number, seed) for number in numbers if number % TIMED)
-            found = [*await asyncio.gather(*work)]
-            clock = Patient()
-            runtime.clock = clock.time
-            runtime.alarms = VirtualAlarms(runtime, clock)
-            found += [await simulate(runtime, clock, number, seed) for number in numbers if not number % TIMED]
-        del os.environ["WEFT_PRICES"]
+        with tempfile.TemporaryDirectory(prefix="weft-overruns-") as folder:
+            os.environ["WEFT_PRICES"] = _prices(folder)
+            runtime = weft.Runtime(Path(folder, "journal.db"), durability="process", policy=weft.Policy(base="all"))
+            async with runtime:
+                numbers = range(at, min(count, at + CHUNK))
+                work = (simulate(runtime, None, number, seed) for number in numbers if number % TIMED)
+                found += await asyncio.gather(*work)
+                clock = Patient()
+                runtime.clock = clock.time
+                runtime.alarms = VirtualAlarms(runtime, clock)
+                found += [await simulate(runtime, clock, number, seed) for number in numbers if not number % TIMED]
+            del os.environ["WEFT_PRICES"]
     return found

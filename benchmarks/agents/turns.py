@@ -13,6 +13,7 @@ skips what is between. In both, a run is solved if all its source edits are made
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ def replays(report: Report) -> None:
 def tell(report: Report, quick: bool) -> None:
     """Add the figure "turns"."""
     replays(report)
-    ran = overruns.runs(60 if quick else 10_000, 7)
+    ran = asyncio.run(overruns.runs(60 if quick else 10_000, 7))
     over = [kind for one in ran for kind in one.over]
     limited = sum(one.limited for one in ran)
     report.bar(

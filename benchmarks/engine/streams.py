@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine.escapes import fuzz
 from benchmarks.report import Measure, Report
-from weft.model.engine import Feed, LocalEngine, open_engine
+from tests import twin_says
+from weft.model.engine import LocalEngine, open_engine
 from weft.model.engine.streams import Stream, Streams
 from weft.model.engine.weights import convert
 
@@ -50,23 +51,6 @@ async def _figures(report: Report, quick: bool) -> None:
 def _grid(engine: LocalEngine, seed: int, streams: int, rows: int) -> Grid:
     rng = random.Random(seed)
     return [[rng.randrange(100, engine.vocabulary) for _ in range(streams)] for _ in range(rows)]
-
-
-async def _rows(engine: Any, prefix: list[int], grid: Grid) -> list[Any]:
-    """The logits of every token of a grid after a common prefix, row by row."""
-    stem = await engine.sequence()
-    if prefix:
-        await engine.step([Feed(stem, prefix, "none", sample=None)])
-    columns = [await stem.fork() for _ in grid[0]]
-    found = []
-    for number, row in enumerate(grid, len(prefix)):
-        feeds = [Feed(column, [token], sample=None, logits=True) for column, token in zip(columns, row, strict=True)]
-        found += [told.logits[0] for told in await engine.step(feeds)]
-        for column in columns:
-            await column.publish(number, [other for other in columns if other is not column])
-    for each in [stem, *columns]:
-        await each.close()
-    return found
 
 
 def _twin(path: Path) -> Twin:
@@ -126,7 +110,7 @@ async def _against_mask(
         differences, same = [], []
         for seed, (streams, rows) in enumerate(sizes):
             grid = _grid(engine, seed, streams, rows)
-            found, expected = np.array(await _rows(engine, prefix, grid)), _masked(twin, prefix, grid, cells)
+            found, expected = await twin_says.rows(engine, prefix, grid), _masked(twin, prefix, grid, cells)
             differences += list(np.abs(found - expected).max(1))
             same += list(found.argmax(1) == expected.argmax(1))
         worst, equal = float(max(differences)), 100 * float(np.mean(same))
@@ -161,7 +145,7 @@ async def _cost(report: Report, engine: LocalEngine, rows: int) -> None:
     """What a row costs, against as many tokens one after the other."""
     for streams in (1, 2, 4):
         before = engine.cpu()
-        await _rows(engine, [], _grid(engine, 9, streams, rows))
+        await twin_says.rows(engine, [], _grid(engine, 9, streams, rows))
         each = 1000 * (engine.cpu() - before) / rows
         figure = "CPU of a row"
         alone = report.one(figure, "1 streams")

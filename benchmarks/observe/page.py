@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 CHILDREN, EACH = 100, 998
 """Each child is an effect of the run, and its end another one; each has so many of its own: 100,000 in all."""
-SECONDS = 4
-"""How long is scrolled."""
 SPEEDS = (60, 1_200)
 """Pixels a frame: as a hand does it, and as one who pulls the bar."""
 FIGURE = "page, 100,000 effects, software rendering"
@@ -114,7 +112,7 @@ async ([seconds, speed]) => {
 
 def measure(report: Report, *, quick: bool) -> None:
     """Adds the figures of the page, and their bars."""
-    rounds = 3 if quick else 7
+    looks, rounds, seconds = (2, 1, 2) if quick else (7, 2, 4)
     try:
         with tempfile.TemporaryDirectory() as folder:
             place = str(Path(folder, "journal.db"))
@@ -122,8 +120,8 @@ def measure(report: Report, *, quick: bool) -> None:
             with chromium() as browser, _server(place) as address:
                 url = f"{address}/#/run/{run}"
                 first = _paint(browser, url)  # nobody looked before: the server reads the journal
-                again = [_paint(browser, url) for _ in range(rounds)]
-                scrolls = {speed: [_scroll(browser, url, speed) for _ in range(rounds // 3)] for speed in SPEEDS}
+                again = [_paint(browser, url) for _ in range(looks)]
+                scrolls = {speed: [_scroll(browser, url, speed, seconds) for _ in range(rounds)] for speed in SPEEDS}
                 late = _live(browser, address, place, 10 if quick else 40)
     except Unavailable as missing:
         report.add(FIGURE, Measure(name="Weft", unit="s", note=str(missing)))
@@ -156,7 +154,7 @@ def _tell(
 
 
 async def _make(place: str) -> str:
-    async with weft.Runtime(place) as runtime:
+    async with weft.Runtime(place, durability="process") as runtime:
         run = await runtime.start(large)
         await run
         return run.id
@@ -188,19 +186,19 @@ def _paint(browser: Browser, url: str) -> Paint:
         return Paint(paint / 1000, page.evaluate("window.firstRows") / 1000)
 
 
-def _scroll(browser: Browser, url: str, speed: int) -> Scroll:
-    """While the list moves by `speed` pixels a frame."""
+def _scroll(browser: Browser, url: str, speed: int, seconds: int) -> Scroll:
+    """While the list moves by `speed` pixels a frame, for so long."""
     with tab(browser) as page:
         page.goto(url)
         page.wait_for_selector(".rows .row .label:text('large')", timeout=60_000)
         browser.start_tracing(page=page, categories=["disabled-by-default-devtools.timeline.frame"])
-        found = page.evaluate(SCROLL, [SECONDS, speed])
+        found = page.evaluate(SCROLL, [seconds, speed])
         events = json.loads(browser.stop_tracing())["traceEvents"]
         assert found["top"] >= speed * 50, "it did not scroll"
     frames = found["frames"]
     gaps = [after - before for before, after in pairwise(frames)]
     drawn = sum(event["name"] == "DrawFrame" for event in events)
-    return Scroll(1000 * len(gaps) / (frames[-1] - frames[0]), max(gaps), drawn / SECONDS)
+    return Scroll(1000 * len(gaps) / (frames[-1] - frames[0]), max(gaps), drawn / seconds)
 
 
 def _live(browser: Browser, address: str, place: str, count: int) -> list[float]:

@@ -28,6 +28,8 @@ from benchmarks.observe.runner import make_long
 from benchmarks.report import Measure, Report
 
 VIEWERS = 200
+SETTLE = 0.3
+"""Seconds before effects are counted, after all viewers have said hello."""
 RUNNER = "benchmarks.observe.runner"
 
 
@@ -36,7 +38,7 @@ def measure(report: Report, *, quick: bool) -> None:
         folder = Path(name)
         _latency(report, folder, effects=40 if quick else 300)
         for beside in (False, True):
-            _slow_down(report, folder, beside=beside, rounds=3 if quick else 9, seconds=1.0 if quick else 4.0)
+            _slow_down(report, folder, beside=beside, rounds=3 if quick else 9, seconds=0.6 if quick else 4.0)
         _long_run(report, folder, effects=20_000 if quick else 100_000)
 
 
@@ -86,18 +88,21 @@ def _slow_down(report: Report, folder: Path, *, beside: bool, rounds: int, secon
     periods: dict[int, list[tuple[float, float]]] = {0: [], VIEWERS: []}
     cores: dict[int, list[float]] = {0: [], VIEWERS: []}
     bytes_: list[float] = []
-    with served(store) as (alone, web), executed(store, 10**9, 0.005, beside=beside) as (id, own, ends, worker):
-        page = worker if beside else web
+    with contextlib.ExitStack() as stack:
+        host, page = ("", 0) if beside else stack.enter_context(served(store))
+        id, own, ends, worker = stack.enter_context(executed(store, 10**9, 0.005, beside=beside))
+        if beside:
+            host, page = own, worker
         for number in range(2 * rounds):
             viewers = (0, VIEWERS)[number % 2]
-            with watched(own or alone, id, viewers) as heard:
-                time.sleep(0.5)
+            with watched(host, id, viewers) as heard:
+                time.sleep(SETTLE)
                 began, used = time.time(), _used(page)
                 time.sleep(seconds)
                 periods[viewers].append((began, time.time()))
                 cores[viewers].append((_used(page) - used) / seconds)
             if viewers:
-                bytes_.append(heard[0] / viewers / (seconds + 0.5) / 1000)
+                bytes_.append(heard[0] / viewers / (seconds + SETTLE) / 1000)
         moments = ends()
     rates = {
         viewers: [sum(begin <= at < end for at in moments) / (end - begin) for begin, end in each]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.report import Report
 
-NAMES = ("templates", "automata", "causes", "generation", "probes", "recurrence")
+NAMES = ("templates", "unseen", "automata", "causes", "generation", "probes", "recurrence", "explain")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Chains, recurrence and explanations: the figures of `weft.trace.causal` and `weft explain`.
+"""Chains and recurrence: the figures of `weft.trace.causal`.
 
 *Recurrence*: 200 labelled pairs of failures, half the same cause in another instance and wording, half another cause in
 the same words. Each pair's first is in a history of 60 other failures; the second is asked about. Pairs are judged by
@@ -7,10 +7,6 @@ published rule is run beside it.
 
 *Order*: simulated events by actors' clocks, and how many of them can't be; then how many of a thousand that were moved
 before their causes are found.
-
-*Explanations*: 23 kinds of faults planted in runs of real workflows after clean ones; how often the planted one is
-named first, and how often something is said of a clean run. 18 are of programs that were at hand when the organs were
-written, five of one that was written when they were finished (*held out*), by the same author.
 """
 
 from __future__ import annotations
@@ -18,22 +14,18 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-import weft
 from benchmarks.report import Measure, Report
-from benchmarks.trace import faults
 from benchmarks.trace.failures import GROUPS, Pair, failure_of, pairs
 from weft.trace.causal import Embed, Failure, Failures, simulated, violations
 from weft.trace.causal.recurrence import SAME, SAME_IN_MEANING, words
-from weft.trace.explain import Past, explain, past_of
 
 SUBJECTS = [*GROUPS]
 PUBLISHED = 0.40
@@ -41,10 +33,9 @@ PUBLISHED = 0.40
 
 
 def figures(report: Report, directory: Path, quick: bool) -> None:
-    """Add the figures of recurrence, order and explanations. No data is needed from `directory`."""
+    """Add the figures of recurrence and order. No data is needed from `directory`."""
     recurrence(report)
     order(report, 20_000 if quick else 100_000)
-    asyncio.run(explanations(report, *((25, 2) if quick else (60, 10))))
 
 
 # --- recurrence -----------------------------------------------------------------------------------------------------
@@ -164,75 +155,3 @@ def order(report: Report, count: int) -> None:
     caught = {one.event for one in violations(known.values())}
     share = sum(one.id in caught for one in moved) / len(moved)
     report.bar("order", "events moved before their cause that are found", share, least=1.0)
-
-
-# --- explanations ---------------------------------------------------------------------------------------------------
-
-PROGRAMS: tuple[Any, ...] = (faults.support, faults.build, faults.ledger, faults.crew, faults.intake)
-CATALOGUES = {"seen": faults.FAULTS, "held out": faults.LATE}
-"""Faults of programs that the organs were written with; of one that was written after them."""
-
-
-async def explanations(report: Report, earlier: int, each: int) -> None:
-    """After so many clean runs of each workflow, each fault so often, and as many clean ones."""
-    with tempfile.TemporaryDirectory() as folder:
-        faults.World.folder, faults.World.chance = folder, random.Random(23)
-        policy = weft.Policy(base="workspace", workspace=folder, allow=(f"write:{folder}",))
-        async with weft.Runtime(Path(folder, "journal.db"), durability="process", policy=policy) as runtime:
-            for program in PROGRAMS:
-                for number in range(earlier):
-                    await faults.run(runtime, program, number)
-            await runtime.journal.barrier()
-            past = {program.name: await _past(runtime, program) for program in PROGRAMS}
-            for known, catalogue in CATALOGUES.items():
-                named = {fault: [await _named(runtime, past, fault, planted) for _ in range(each)]
-                         for fault, planted in catalogue.items()}  # fmt: skip
-                _tell(report, known, named)
-            clean = each * sum(map(len, CATALOGUES.values()))
-            alarms = await _alarms(runtime, past, clean)
-    for name, said in alarms.items():
-        what = Measure(name=f"clean: {name.rpartition('.')[2]}", unit="% alarms", runs=[100 * sum(said) / len(said)])
-        report.add("explain", what)
-    every = [one for said in alarms.values() for one in said]
-    report.bar("explain", f"clean runs of which something was said, of {clean}", sum(every) / clean, most=0.1)
-
-
-def _tell(report: Report, name: str, named: dict[str, list[list[bool]]]) -> None:
-    """`named`: of each fault and run, whether each finding names it."""
-    for fault, runs in named.items():
-        more = {"named at all, %": 100 * sum(map(any, runs)) / len(runs)}
-        first = 100 * sum(one[:1] == [True] for one in runs) / len(runs)
-        report.add("explain", Measure(name=f"{name}: {fault}", unit="% first", runs=[first], more=more))
-    every = [one for runs in named.values() for one in runs]
-    share = sum(one[:1] == [True] for one in every) / len(every)
-    report.bar("explain", f"{name}: planted fault named first, of {len(every)}", share, least=0.8)
-
-
-async def _named(
-    runtime: weft.Runtime, past: dict[str, Past], fault: str, planted: tuple[Any, tuple[str, ...], str]
-) -> list[bool]:
-    """One run with this fault: whether each finding names it."""
-    program, kinds, said = planted
-    run = await faults.run(runtime, program, 1000, fault)
-    await runtime.journal.barrier()
-    run = await faults.with_pause(runtime.store, run) if fault == "paused" else run
-    found = await explain(runtime.store, run, past=past[program.name])
-    return [faults.names(one, kinds, said) for one in found.findings]
-
-
-async def _past(runtime: weft.Runtime, program: Any) -> Past:
-    """What is usual of a workflow: all its runs so far."""
-    row = (await runtime.store.listed(workflow=program.name, limit=1))[0][1]
-    return await past_of(runtime.store, msgspec.structs.replace(row, id="", created=math.inf))
-
-
-async def _alarms(runtime: weft.Runtime, past: dict[str, Past], count: int) -> dict[str, list[bool]]:
-    """Whether something is said of clean runs, by program."""
-    alarms: dict[str, list[bool]] = {}
-    for number in range(count):
-        program = PROGRAMS[number % len(PROGRAMS)]
-        run = await faults.run(runtime, program, number)
-        await runtime.journal.barrier()
-        found = await explain(runtime.store, run, past=past[program.name])
-        alarms.setdefault(program.name, []).append(bool(found.findings))
-    return alarms

@@ -10,10 +10,6 @@ if TYPE_CHECKING:
     from weft.core import errors as errors
     from weft.core.approvals import Approvals as Approvals
     from weft.core.budget import Budget as Budget
-    from weft.core.declare import Step as Step
-    from weft.core.declare import Workflow as Workflow
-    from weft.core.declare import step as step
-    from weft.core.declare import workflow as workflow
     from weft.core.errors import WeftError as WeftError
     from weft.core.label import Label as Label
     from weft.core.queue import Queue as Queue
@@ -22,6 +18,10 @@ if TYPE_CHECKING:
     from weft.core.sealed import label as label
     from weft.core.secret import Secret as Secret
     from weft.core.secret import secret as secret
+    from weft.core.step import Step as Step
+    from weft.core.step import step as step
+    from weft.core.workflow import Workflow as Workflow
+    from weft.core.workflow import workflow as workflow
     from weft.runtime.effects import Child as Child
     from weft.runtime.effects import Mailbox as Mailbox
     from weft.runtime.effects import ask as ask
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from weft.runtime.map import Results as Results
     from weft.runtime.map import map as map
     from weft.runtime.memory import Memory as Memory
-    from weft.runtime.memory import Operation as Operation
     from weft.runtime.narrow import grant as grant
+    from weft.runtime.operation import Operation as Operation
     from weft.runtime.policy import Policy as Policy
     from weft.runtime.runtime import Runtime as Runtime
     from weft.runtime.script import run as run
@@ -56,16 +56,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Approvals": "core.approvals", "Budget": "core.budget", "Child": "runtime.effects", "Label": "core.label",
-    "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory", "Operation": "runtime.memory",
-    "Policy": "runtime.policy", "Queue": "core.queue", "Results": "runtime.map", "Retry": "core.retry",
-    "Run": "runtime.handle", "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.declare",
-    "WeftError": "core.errors", "Workflow": "core.declare", "ask": "runtime.effects", "charge": "runtime.effects",
+    "Labelled": "core.sealed", "Mailbox": "runtime.effects", "Memory": "runtime.memory",
+    "Operation": "runtime.operation", "Policy": "runtime.policy", "Queue": "core.queue",
+    "Results": "runtime.map", "Retry": "core.retry", "Run": "runtime.handle",
+    "Runtime": "runtime.runtime", "Secret": "core.secret", "Step": "core.step",
+    "WeftError": "core.errors", "Workflow": "core.workflow", "ask": "runtime.effects", "charge": "runtime.effects",
     "checkpoint": "runtime.effects", "current": "runtime.effects", "detach": "runtime.effects",
     "exec": "runtime.effects", "exit": "runtime.effects", "grant": "runtime.narrow", "hold_back": "runtime.effects",
     "label": "core.sealed", "map": "runtime.map", "now": "runtime.effects", "patched": "runtime.effects",
     "publish": "runtime.effects", "random": "runtime.effects", "run": "runtime.script", "secret": "core.secret",
-    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.declare",
-    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.declare",
+    "sleep": "runtime.effects", "spawn": "runtime.effects", "spend": "runtime.effects", "step": "core.step",
+    "turn": "runtime.turns", "uuid": "runtime.effects", "wait_for": "runtime.effects", "workflow": "core.workflow",
 }  # fmt: skip
 _ROOMS = ("core", "errors", "model", "runtime", "store", "tool")
 

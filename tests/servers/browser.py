@@ -39,7 +39,7 @@ def chromium() -> Iterator[Browser]:
 def tab(browser: Browser, **options: Any) -> Iterator[Page]:
     """A page of its own, with nothing kept. An error or a warning in it fails the test."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -87,7 +87,7 @@ def chat_server(answer: Callable[[dict[str, Any], int], Answer]) -> Iterator[Cha
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()
-    ready.wait(10)
+    ready.wait(30)
     try:
         yield server
     finally:

@@ -27,8 +27,8 @@ from weft.agent.handoff import Handoff
 from weft.agent.pace import Pace, pace_of
 from weft.agent.sub import SubAgent
 from weft.core.budget import Budget
-from weft.core.declare import Workflow, registry
 from weft.core.errors import BadInput
+from weft.core.workflow import Workflow, registry
 from weft.model.message import Message
 from weft.model.provider import Asked, Model
 from weft.tool.declare import Tool

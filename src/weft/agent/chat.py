@@ -21,8 +21,8 @@ from weft.agent.agent import Agent
 from weft.agent.conversation import Conversation, said
 from weft.agent.event import AgentEvent, Ended
 from weft.agent.guard import Tripped
-from weft.core.declare import registry, workflow
 from weft.core.errors import BadInput, BudgetExceeded, Denied, ModelError
+from weft.core.workflow import registry, workflow
 from weft.model.message import Message
 from weft.model.provider import Model
 from weft.runtime.effects import Mailbox, current

@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 
 from weft.agent.answer import Answer, Ending
 from weft.agent.context.compaction import fitted
+from weft.agent.context.repeats import Repeats
 from weft.agent.context.subtasks import control, follow
 from weft.agent.context.window import Window, without_results
 from weft.agent.course import Course, Turn, now
@@ -74,6 +75,7 @@ class Conversation(Generic[T]):
         self.money: float | None = 0.0
         self.handles = Handles()
         self.window = Window()
+        self.repeats = Repeats()
         self._system: list[Message] = []
         self._instructed: Agent[Any] | None = None
         self._letter: asyncio.Task[str] | None = None
@@ -116,6 +118,7 @@ class Conversation(Generic[T]):
             if self._spoken():
                 yield await self._heard()
             come = self._come()
+            await self.repeats.fold(self.window, self.messages, self.agent.context.folded)
             await self._instruct()
             turn = await course.next(self.agent, self._request)
             if turn is None:

@@ -24,9 +24,9 @@ from weft.core.boundary import place, require
 from weft.core.budget import Budget
 from weft.core.content import ToolCall, ToolResult
 from weft.core.crossing import executing
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, BudgetExceeded
 from weft.core.progress import Made, Progress
+from weft.core.step import primitive
 from weft.model.generate import ANSWER, length
 from weft.model.price import money
 from weft.model.provider import Asked

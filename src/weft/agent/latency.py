@@ -7,8 +7,8 @@ from typing import Any
 
 from weft.core.boundary import boundary
 from weft.core.crossing import executing
-from weft.core.declare import primitive
 from weft.core.record import Outcome, decode_records
+from weft.core.step import primitive
 
 SLOW = 5.0
 """Seconds from which a call is slow."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from weft.core.boundary import boundary
 from weft.core.budget import Budget
 from weft.core.crossing import executing
-from weft.core.declare import primitive
-from weft.core.plain import decode_plain
 from weft.core.progress import nearest_rank
-from weft.core.record import AnyRecord, Blob, decode_records, from_column
-from weft.core.turns import large, turns_of
-from weft.store.base import DONE, ProcessRow, Store
+from weft.core.record import AnyRecord, decode_records, from_column
+from weft.core.step import primitive
+from weft.core.turns import ended_in, large, turns_of
+from weft.store.base import DONE, ProcessRow, Store, bytes_of
 
 LOOKED = 2000
 """Newest processes of the store among which they are sought."""
@@ -54,10 +53,7 @@ async def spent_by(store: Store, workflow: str, most: int) -> list[Amounts]:
 
 async def _ended(store: Store, row: ProcessRow) -> bool:
     """Whether no limit ended it: what was cut short tells nothing of what is needed."""
-    value = from_column(row.result or b"")
-    data = await store.payload(value.hash) if isinstance(value, Blob) else value
-    result = decode_plain(data, True) if data else None
-    return not isinstance(result, Mapping) or result.get("ended", "done") == "done"
+    return ended_in(await bytes_of(store, from_column(row.result or b""))) == "done"
 
 
 def limit(found: Sequence[Amounts], percentile: float, kinds: Sequence[str]) -> Budget:

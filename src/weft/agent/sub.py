@@ -10,8 +10,8 @@ from weft.agent.answer import Answer
 from weft.core.boundary import require
 from weft.core.budget import Budget, tighter
 from weft.core.content import Text, ToolCall, ToolResult
-from weft.core.declare import Workflow
 from weft.core.errors import OURS, BadInput, BudgetExceeded, Cancelled
+from weft.core.workflow import Workflow
 from weft.tool.answering import approved, failed
 from weft.tool.context import Report
 from weft.tool.declare import Tool

@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the `weft` command."""
-    from weft.cli.app import app
+    from weft.cli import app
 
-    app()
+    app.main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import typer
@@ -60,3 +61,18 @@ app.add_typer(audits, name="audit")
 app.add_typer(checkpoints, name="checkpoint")
 app.add_typer(traces, name="trace")
 app.add_typer(mcp_servers, name="mcp")
+
+
+def main() -> None:
+    """Run what the command line says.
+
+    Typer makes a parser for every command it knows, which takes longer than most commands do: it gets to know the one
+    that is asked for, and all of them only to help.
+    """
+    named = sys.argv[1] if len(sys.argv) > 1 else ""
+    found = [one for one in app.registered_commands if one.name == named]
+    groups = [one for one in app.registered_groups if one.name == named]
+    if found or groups:
+        app.registered_commands, app.registered_groups = found, groups
+        app.callback()(lambda: None)  # or Typer would take a single command for the whole, and its name for an argument
+    app()

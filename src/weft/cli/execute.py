@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from weft.cli.words import (
     File,
     Inputs,
     Key,
+    Probes,
     RunId,
     Spend,
     StorePlace,
@@ -27,7 +29,7 @@ from weft.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
     from weft.runtime.handle import Run
     from weft.runtime.runtime import Runtime
     from weft.store.base import ProcessRow, Store
@@ -52,6 +54,7 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="With --untrusted: what it may call, as in files:read_file; repeat."),
     ] = None,
+    probe: Probes = None,
     store: StorePlace = None,
     durability: Durability = "full",
     json: AsJson = False,
@@ -86,7 +89,7 @@ def run(
     async def start(runtime: Runtime) -> Run[Any]:
         return await runtime.start(workflow.options(key=key, caller=caller), *args, **kwargs)
 
-    end = host(store, durability, start, policy)
+    end = host(store, durability, start, policy, probe or ())
     finish(shown(end, json) if untrusted else end, json)
 
 
@@ -107,6 +110,7 @@ def resume(
     all: Annotated[bool, typer.Option("--all", help="Every unfinished run that nobody executes.")] = False,
     file: File = None,
     force: Annotated[bool, typer.Option(help="Even if it keeps killing its process.")] = False,
+    probe: Probes = None,
     store: StorePlace = None,
     durability: Durability = "full",
     json: AsJson = False,
@@ -121,7 +125,7 @@ def resume(
     if (run is None) == (not all):
         raise BadInput("name a run, or say --all")
     if all:
-        _resume_all(store, durability, json)
+        _resume_all(store, durability, json, probe or ())
         return
     assert run is not None
     row = present(store, run)
@@ -130,7 +134,7 @@ def resume(
     async def again(runtime: Runtime) -> Run[Any]:
         return await runtime.resume(row.id, force=force)
 
-    finish(host(store, durability, again), json)
+    finish(host(store, durability, again, probes=probe or ()), json)
 
 
 @reported
@@ -144,6 +148,7 @@ def fork(
     asks: Ask = None,
     deny: Deny = None,
     budget: Spend = None,
+    probe: Probes = None,
     store: StorePlace = None,
     durability: Durability = "full",
     json: AsJson = False,
@@ -156,7 +161,7 @@ def fork(
     from weft.cli.host import declare, finish, from_json, host
     from weft.cli.load import arguments
     from weft.cli.rights import policy_of
-    from weft.core.declare import find_workflow
+    from weft.core.workflow import find_workflow
 
     policy = policy_of(allow=allow, ask=asks, deny=deny, budget=budget)
     row = ask(store, lambda s: find_run(s, run))
@@ -167,15 +172,15 @@ def fork(
     async def go(runtime: Runtime) -> Run[Any]:
         return await runtime.fork(row.id, at=at, input=given, value=replaced, policy=policy)
 
-    finish(host(store, durability, go), json)
+    finish(host(store, durability, go, probes=probe or ()), json)
 
 
-def _resume_all(place: str | None, durability: str, json: bool) -> None:
+def _resume_all(place: str | None, durability: str, json: bool, probes: Sequence[str]) -> None:
     import asyncio
 
     from weft.cli.host import with_runtime
     from weft.cli.load import load
-    from weft.cli.render import out
+    from weft.cli.render import counted, out
     from weft.core.errors import BadInput
     from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING
 
@@ -194,7 +199,7 @@ def _resume_all(place: str | None, durability: str, json: bool) -> None:
         return [{"run": row.id, "state": row.state} for row in ends if row.state in FINISHED]
 
     try:
-        ended = asyncio.run(with_runtime(place, durability, go))
+        ended = asyncio.run(with_runtime(place, durability, go, probes=probes))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     if json:
@@ -202,7 +207,7 @@ def _resume_all(place: str | None, durability: str, json: bool) -> None:
     else:
         for end in ended:
             print(f"run {end['run']}: {end['state']}")
-        print(f"{len(ended)} runs resumed")
+        print(f"{counted(len(ended), 'run')} resumed")
 
 
 def _quoted(text: str) -> str:

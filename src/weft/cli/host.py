@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weft.cli.failures import Interrupted, RunFailed, complain
@@ -18,18 +18,20 @@ T = TypeVar("T")
 
 
 async def with_runtime(
-    place: str | None, durability: str, use: Callable[[Runtime], Awaitable[T]], policy: Policy | None = None
-) -> T:
+    place: str | None, durability: str, use: Callable[[Runtime], Awaitable[T]], policy: Policy | None = None,
+    probes: Sequence[str] = (),
+) -> T:  # fmt: skip
     """What `use` makes of a runtime. `policy`: that of what is started here, if it is not the one of this folder."""
     from weft.runtime.runtime import Runtime
 
-    async with Runtime(place or default_store(), durability=durability, policy=policy) as runtime:  # type: ignore[arg-type]
+    async with Runtime(place or default_store(), durability=durability, policy=policy, probes=probes) as runtime:  # type: ignore[arg-type]
         return await use(runtime)
 
 
 def host(
-    place: str | None, durability: str, begin: Callable[[Runtime], Awaitable[Run[Any]]], policy: Policy | None = None
-) -> tuple[str, Any]:
+    place: str | None, durability: str, begin: Callable[[Runtime], Awaitable[Run[Any]]], policy: Policy | None = None,
+    probes: Sequence[str] = (),
+) -> tuple[str, Any]:  # fmt: skip
     """Begin a run and see it through, with its progress and its questions: (id, result)."""
     import asyncio
     import signal
@@ -60,7 +62,7 @@ def host(
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await with_runtime(place, durability, watch, policy)
+        return await with_runtime(place, durability, watch, policy, probes)
 
     try:
         return _first(begun, asyncio.run(main()))
@@ -94,7 +96,7 @@ def finish(end: tuple[str, Any], json: bool) -> None:
 def declare(row: ProcessRow, file: str | None) -> None:
     """Load the file that declares a run's workflow, unless that is done."""
     from weft.cli.load import load
-    from weft.core.declare import find_workflow, registry
+    from weft.core.workflow import find_workflow, registry
 
     if row.workflow not in registry:
         load(file or row.source)

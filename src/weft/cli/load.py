@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from weft.core.codec import bind_plain
-from weft.core.declare import Workflow, registry
 from weft.core.errors import BadInput, UnknownWorkflow
+from weft.core.workflow import Workflow, registry
 
 _WEFT = Path(__file__).parent.parent
 

@@ -132,10 +132,10 @@ def words(record: AnyRecord) -> str:
 
 
 def _name(record: Any) -> str:
+    from weft.cli.render import effect_name
     from weft.trace.reading import kind_of
 
-    kind = kind_of(record.kind, record.role, record.name)
-    return record.name if kind == "step" or kind == record.name else f"{kind} {record.name}"
+    return effect_name(kind_of(record.kind, record.role, record.name), record.name)
 
 
 def _arguments(args: Any) -> str:

@@ -9,9 +9,10 @@ import typer
 from weft.cli.failures import INTERRUPTED, complain, reported
 from weft.cli.place import default_store
 from weft.cli.words import Allow, AsJson, Ask, Base, Deny, Everything, Spend, StorePlace
+from weft.core.url import mask
 
 if TYPE_CHECKING:
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
     from weft.tool.declare import Tool
     from weft.tool.mcp.server import Server
 
@@ -98,8 +99,8 @@ def _named(target: str) -> list[Tool[..., Any] | Workflow[..., Any]]:
     """What a file declares, or those of these names."""
     from weft.cli.load import load
     from weft.core.capability import nearest
-    from weft.core.declare import registry
     from weft.core.errors import BadInput
+    from weft.core.workflow import registry
     from weft.tool.declare import Tool
 
     file, separator, words = target.rpartition(":")
@@ -139,10 +140,10 @@ def list_(file: Where = None, json: AsJson = False) -> None:
 
     found = _declared(file)
     if json:
-        out([{"name": one.name, "command": list(one.command), "url": one.url} for one in found.values()])
+        out([{"name": one.name, "command": list(one.command), "url": mask(one.url)} for one in found.values()])
         return
     for name, one in found.items():
-        print(f"{name}: {one.url or ' '.join(one.command)}")
+        print(f"{name}: {mask(one.url) or ' '.join(one.command)}")
 
 
 @servers.command()

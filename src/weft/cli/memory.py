@@ -72,15 +72,15 @@ def show(
     """Show the value of a cell. What carries a label is not shown."""
     from weft.cli.render import age, out, plain_value
     from weft.core.clock import time
-    from weft.core.record import Blob
     from weft.core.sealed import label_of
+    from weft.store.base import bytes_of
 
     async def look(opened: Store) -> tuple[Object, bytes | None]:
         found = await _history(opened, cell, 1 if version is None else 1_000_000)
         one = next((each for each in found if version in (None, each.version)), None)
         if one is None:
             raise _missing(f"version {version} of {cell} is not there; `weft memory history {cell}` lists them")
-        data = await opened.payload(one.value.hash) if isinstance(one.value, Blob) else one.value
+        data = None if one.value is None else await bytes_of(opened, one.value)
         return one, data
 
     one, data = ask(store, look)

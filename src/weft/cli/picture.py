@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from weft.cli.render import effect_name
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -77,7 +79,7 @@ def timeline(nodes: Sequence[Node], now: float) -> Table:
         issued, began = int((node.issued - first) * scale), int((node.started - first) * scale)
         end = max(began + 1, round(((now if node.ended is None else node.ended) - first) * scale))
         bar = Text.assemble(" " * issued, ("·" * (began - issued), "dim"), ("━" * (end - began), SIGNS[node.status][1]))
-        name = node.name if node.kind in ("step", "process") else f"{node.kind} {node.name}"
+        name = effect_name(node.kind, node.name)
         took = "" if node.ended is None else duration(node.seconds)
         table.add_row(str(node.effect or ""), name[:32], bar, took)
     return table

@@ -7,6 +7,7 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from weft.cli.render import counted, effect_name
 from weft.core.record import AnyRecord, Attempt, End, Outcome
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Progress:
     def _saw(self, process: str, record: AnyRecord) -> None:
         seen = self.seen.setdefault(process, Seen())
         if isinstance(record, Outcome) and record.kind not in QUIET:
-            name = record.name if record.kind == "step" else f"{record.kind} {record.name}"
+            name = effect_name(record.kind, record.name)
             (seen.done if record.ok else seen.failed)[name] += 1
             if record.kind in ("spawn", "detach") and record.ok and isinstance(record.value, bytes):
                 self._begun(process, record.name, record.value)
@@ -97,7 +98,7 @@ class Progress:
         seconds = monotonic() - self.began
         effects = sum(each.effects for each in self.seen.values())
         if kind is None:
-            print(f"run {self.run} done in {seconds:.1f} s, {effects:,} effects", file=sys.stderr)
+            print(f"run {self.run} done in {seconds:.1f} s, {counted(effects, 'effect')}", file=sys.stderr)
 
     # --- the tree ---------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from weft.core.record import (
     Granted,
     Outcome,
     Patch,
+    Probed,
     Reserved,
     Started,
     from_column,
@@ -74,6 +75,16 @@ def plain_column(data: bytes) -> Any:
 def short(value: bytes | Blob, width: int = 60) -> str:
     text = f"<{value.size:,} bytes>" if isinstance(value, Blob) else json.dumps(decode_plain(value), ensure_ascii=False)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def effect_name(kind: str, name: str) -> str:
+    """What an effect is called: by its kind and name, or by its name alone where the kind says nothing more."""
+    return name if kind in ("step", "process", name) else f"{kind} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def plain_row(row: ProcessRow, state: str) -> dict[str, Any]:
@@ -141,7 +152,7 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
                 took += f", paused {record.usage.paused_seconds:.1f} s"
             text = Text(short(record.value), style="" if record.ok else "red")
             tries = str(record.attempts) if record.attempts > 1 else ""
-            name = record.name if record.kind in ("step", record.name) else f"{record.kind} {record.name}"
+            name = effect_name(record.kind, record.name)
             table.add_row(str(record.effect), name, short(record.args, 40), text, took, tries, record.place)
         elif isinstance(record, Started):
             running = Text("in flight", style="yellow")
@@ -154,6 +165,8 @@ def journal_table(records: list[AnyRecord], limit: int) -> Table:
                 f"{record.verdict}: {record.action} {record.resource}", style="red" if record.verdict == "deny" else ""
             )
             table.add_row(str(record.effect), "", "", text, "", "", "")
+        elif isinstance(record, Probed):
+            table.add_row(str(record.effect), f"probe {record.probe}", "", "see --probes", "", "", "")
         else:
             table.add_row("", mark(record), "", "", "", "", "")
     if len(shown) > limit:
@@ -178,4 +191,6 @@ def mark(record: AnyRecord) -> str:
             return f"a person granted: {granted_text(record)}"
         case Reserved():
             return f"uses set apart for effect {record.effect}"
+        case Probed():
+            return f"probe {record.probe} of effect {record.effect}"
     return type(record).__name__

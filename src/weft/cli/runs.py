@@ -9,6 +9,7 @@ import typer
 from weft.cli.failures import reported
 from weft.cli.look import ask, find_run, records_of, state_of
 from weft.cli.picture import Form
+from weft.cli.probed import probed
 from weft.cli.views import View, view
 from weft.cli.words import AsJson, RunId, StorePlace
 
@@ -64,6 +65,7 @@ def show_(
     form: Annotated[Form, typer.Option("--as", help="With --graph: text, dot, mermaid or svg.")] = "text",
     timeline: Annotated[bool, typer.Option("--timeline", help="When what was done.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Effects and children below their process.")] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="What probes saw (weft run --probe).")] = False,
     store: StorePlace = None,
     json: AsJson = False,
 ) -> None:
@@ -72,10 +74,13 @@ def show_(
 
     views: dict[View, bool] = {"graph": graph, "timeline": timeline, "tree": tree}
     wanted = [name for name, is_wanted in views.items() if is_wanted]
-    if len(wanted) > 1:
-        raise BadInput("say one of --graph, --timeline and --tree")
+    if len(wanted) + probes > 1:
+        raise BadInput("say one of --graph, --timeline, --tree and --probes")
     if wanted:
         view(run, wanted[0], form, effects, store, json)
+        return
+    if probes and form == "text":
+        probed(run, effects, store, json)
         return
     if form != "text":
         raise BadInput(f"--as {form} goes with --graph")

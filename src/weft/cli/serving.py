@@ -127,12 +127,14 @@ async def _once(settings: Settings, queues: list[str], source: Source, stop: asy
     worked = False
     try:
         store = open_store(settings.store, settings.durability, settings.postgres())
+        await _spare(store, source.lost)  # before it claims any of them itself, which would count as a death
         async with Runtime(store, queues=queues, slots=settings.slots) as runtime:
             worked = True
             runtime.counters = source.counters
             source.runtime = runtime
             log.info("worker %s: queues %s, %d slots, %s", runtime.owner, ", ".join(queues), settings.slots, store.url)
-            sparing = asyncio.create_task(_spare(store, source.lost, settings.heartbeat))
+            # Once more for those that were about to be taken over.
+            sparing = asyncio.create_task(_spare(store, source.lost, 2 * settings.heartbeat))
             async with _exporting(runtime, settings):
                 await _first(stop.wait(), asyncio.shield(runtime.failure))
                 sparing.cancel()
@@ -178,19 +180,18 @@ async def _exporting(runtime: Runtime, settings: Settings) -> AsyncIterator[None
         await store.close()
 
 
-async def _spare(store: Store, lost: tuple[str, list[str]] | None, heartbeat: float) -> None:
-    """A worker that was cut off, and not dead, was killed by none of its runs."""
+async def _spare(store: Store, lost: tuple[str, list[str]] | None, pause: float = 0.0) -> None:
+    """A worker that was cut off, and not dead, was killed by none of its runs. `pause`: in seconds, to begin with."""
     from weft.core.errors import StoreError
     from weft.store.postgres import PostgresStore
 
     if lost is None or not isinstance(store, PostgresStore):
         return
-    for pause in (0.0, 2 * heartbeat):  # those who take over may be about to count
-        await asyncio.sleep(pause)
-        try:
-            await store.spare(*lost)
-        except StoreError as error:
-            log.debug("strikes were not taken back: %s", error)
+    await asyncio.sleep(pause)
+    try:
+        await store.spare(*lost)
+    except StoreError as error:
+        log.debug("strikes were not taken back: %s", error)
 
 
 def _stop(stop: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft.agent.program.untrusted import Ran
-    from weft.core.declare import Workflow
+    from weft.core.workflow import Workflow
 
 
 def untrusted_of(

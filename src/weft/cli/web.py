@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from weft.web.page.safety import Access
 
 TOKEN = "WEFT_WEB_TOKEN"
+PORT = 8484
+"""Where the page is unless it is told otherwise."""
 
 
 @reported
 def web(
     host: Annotated[str, typer.Option(help="Where to listen; others than this machine's need a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8484,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = PORT,
     token: Annotated[
         bool, typer.Option("--token", help="Ask for a token here, too: $WEFT_WEB_TOKEN, else one made now.")
     ] = False,

@@ -35,3 +35,11 @@ Spend = Annotated[
     list[str] | None,
     typer.Option("--budget", metavar="KIND=N,…", help="Limits, as in tokens=100_000,money=0.5; repeat."),
 ]
+Probes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--probe",
+        metavar="MONITOR:STEP",
+        help="See what a step, a tool or (:wasm) the sandbox's WebAssembly jobs do, as in hotness:shop.parse; repeat.",
+    ),
+]

@@ -8,34 +8,10 @@ from __future__ import annotations
 
 import sys
 from asyncio import _get_running_loop
-from collections.abc import Coroutine
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from weft.core.errors import NoProcess
-
-if TYPE_CHECKING:
-    from weft.core.declare import Step, Workflow
-
-
-class Boundary(Protocol):
-    """What a running body may ask of its runtime. `place` is `file:line` of the asking body."""
-
-    id: str
-    workflow: str
-
-    def step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], place: str, sealed: bool = False
-    ) -> Coroutine[Any, Any, Any]: ...
-
-    def call(
-        self,
-        workflow: Workflow[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        place: str,
-        sealed: bool = False,
-    ) -> Coroutine[Any, Any, Any]: ...
 
 
 def boundary() -> Any:

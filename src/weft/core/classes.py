@@ -24,6 +24,8 @@ from weft.core.pack import FINDERS, Packer, Packing, Unstorable, register
 
 DATACLASS, STRUCT, PYDANTIC, ENUM, NAMEDTUPLE = 32, 33, 34, 35, 36
 MAIN = ("__main__", "__mp_main__")
+KEPT = 64_000
+"""Bytes that a value may take whose packed form is kept: a larger one is a few large parts, which cost little."""
 
 # --- names ------------------------------------------------------------------------------------------------
 
@@ -35,7 +37,12 @@ def main_name() -> str | None:
     if spec is not None:  # python -m package.module
         return str(spec.name)
     file = getattr(main, "__file__", None)
-    return Path(file).stem if file else None
+    return _stem(file) if file else None
+
+
+@functools.cache
+def _stem(file: str) -> str:
+    return Path(file).stem
 
 
 def module_name(thing: Any) -> str:
@@ -168,7 +175,24 @@ def pack_struct(cls: type[msgspec.Struct]) -> Packer:
             pairs = present(value, names)
         return packing.ext(STRUCT, [ref, packing.fields(pairs, value)])
 
-    return pack
+    return pack_once(pack) if hasattr(cls, "__packed_once__") else pack
+
+
+def pack_once(pack: Packer) -> Packer:
+    """For a frozen Struct with a `__dict__` whose values are written again and again, as the messages of a conversation
+    are with each turn: a class says so by the property `__packed_once__`. A value of which that is true, for nothing
+    in it can be changed, keeps its packed form."""
+
+    def packed(packing: Packing, value: Any) -> Ext:
+        kept: dict[str, Any] = value.__dict__
+        found: Ext | None = kept.get("__packed__")
+        if found is None:
+            found = pack(packing, value)
+            if value.__packed_once__ and memoryview(found.data).nbytes <= KEPT:
+                kept["__packed__"] = found
+        return found
+
+    return packed
 
 
 def unpack_struct(content: Any) -> Any:

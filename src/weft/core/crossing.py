@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from weft.core.capability import Request
 from weft.core.resource import entry_path, requests
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from weft.core.label import Label
     from weft.core.needs import Need
     from weft.core.resources import Resources, Usage
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Entry(str):
@@ -67,6 +71,10 @@ class Crossing(Protocol):
         """Told what a call took."""
 
     @property
+    def probes(self) -> Any:
+        """What sees it carried out (`weft.runtime.probes.runs.Observing`), if anything does."""
+
+    @property
     def full(self) -> Label:
         """What it carries so far: what it was given, and what it has read."""
 
@@ -101,6 +109,15 @@ def crossing() -> Crossing | None:
     """The step that is being carried out here, if any."""
     found: Crossing | None = executing.get()
     return found
+
+
+def probed(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, or the copy of it with probes in it that is to be called here."""
+    here = crossing()
+    if here is None or here.probes is None:
+        return function
+    copy: Callable[P, R] = here.probes.copy_of(function)
+    return copy
 
 
 def workspace() -> str:

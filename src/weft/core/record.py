@@ -84,7 +84,7 @@ class Outcome(Record, tag="o"):
     label: Label | None = None
     """What the program carries from here on besides what it carried before; None: nothing more."""
     impact: str = ""
-    """What a step leaves behind outside (`weft.core.declare.Impact`); empty for other kinds."""
+    """What a step leaves behind outside (`weft.core.step.Impact`); empty for other kinds."""
     operation: int = 0
     """Of a step: number of the effect that began the operation on shared memory that it is part of."""
     turn: int = 0
@@ -188,6 +188,19 @@ class Released(Record, tag="l"):
     who: str = ""
 
 
+class Probed(Record, tag="b"):
+    """What a probe saw of an attempt of a step: an observation, which no replay asks for."""
+
+    effect: int
+    name: str
+    """The step's."""
+    attempt: int
+    probe: str
+    """As it was asked for."""
+    value: Value
+    """A table: `columns`, `rows`, `of` (a file or module), `left_out` (rows), `note`."""
+
+
 class Cancel(Record, tag="c"):
     """Cancellation reached the body."""
 
@@ -218,7 +231,7 @@ class End(Record, tag="e"):
     value: Value
 
 
-Aside = Started | Attempt | Decision | Reserved | Granted | Approved | Released
+Aside = Started | Attempt | Decision | Reserved | Granted | Approved | Released | Probed
 """Records that are no part of the order in which outcomes reached the program."""
 AnyRecord = Outcome | Aside | Cancel | Patch | Fork | End
 

@@ -35,9 +35,8 @@ class _Draft:
     """A turn, as far as it was read."""
 
     def __init__(self, record: Outcome, reply: Mapping[str, Any]) -> None:
-        usage = reply.get("usage") or {}
         self.effect = record.effect
-        self.tokens = int(usage.get("input", 0) + usage.get("output", 0))
+        self.tokens = sum(counted_in(reply))
         self.money: float | None = reply.get("money")
         self.began, self.over = record.started or record.at, record.at
         self.made: list[Made] = []
@@ -45,6 +44,19 @@ class _Draft:
     def turn(self, progress: Progress) -> Turn:
         names = tuple(one.name for one in self.made)
         return Turn(self.effect, self.tokens, self.money, self.over - self.began, names, progress.saw(self.made))
+
+
+def counted_in(reply: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer, as a reply in plain data tells them."""
+    usage = reply.get("usage")
+    return (usage.get("input", 0), usage.get("output", 0)) if isinstance(usage, Mapping) else (0, 0)
+
+
+def ended_in(result: bytes) -> str:
+    """How an agent ended (done, limit, refused), as the encoded result of its process tells; of others, that they are
+    done."""
+    answer = decode_plain(result, True) if result else None
+    return str(answer.get("ended", "done")) if isinstance(answer, Mapping) else "done"
 
 
 def large(records: Iterable[AnyRecord]) -> set[bytes]:

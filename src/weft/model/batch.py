@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from weft.core.boundary import boundary
-from weft.core.declare import primitive
 from weft.core.errors import ModelError, ModelUnavailable
+from weft.core.step import primitive
 from weft.model.client import Server, transfer
 from weft.model.dialect import Dialect
 from weft.model.generate import cost_of

@@ -10,13 +10,14 @@ had been read by then, ends with what had been read, for the call may have been 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from weft.core.content import Text, ToolCall
-from weft.core.declare import primitive
+from weft.core.step import primitive
 from weft.model.dialect.gather import text_of
 from weft.model.event import (
     CallDelta,
@@ -50,6 +51,8 @@ class Channel:
         """What the body has read, in this life and in those before."""
         self.sent: list[Event] = []
         """What this attempt has put in."""
+        self.first: float | None = None
+        """When it put in the first, by `time.perf_counter`."""
         self.closed = False
         self.begun = False
         self._news = asyncio.Event()
@@ -57,9 +60,17 @@ class Channel:
     def put(self, events: Sequence[Event]) -> None:
         """From the generation."""
         if events:
+            if not self.sent:
+                self.first = time.perf_counter()
             self.waiting += events
             self.sent += events
             self._news.set()
+
+    async def offer(self, events: Sequence[Event]) -> None:
+        """The same, while more may come at once: as long as nothing was read, who reads goes first."""
+        self.put(events)
+        if events and not self.told:
+            await asyncio.sleep(0)
 
     def finish(self, reply: Reply) -> None:
         """Put in what of this reply was not put in yet."""
@@ -72,7 +83,7 @@ class Channel:
             self.waiting = [Restarted(why)]
             self._news.set()
         self.begun = True
-        self.sent = []
+        self.sent, self.first = [], None
 
     def close(self) -> None:
         """Nothing more comes."""

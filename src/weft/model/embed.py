@@ -17,7 +17,6 @@ from functools import partial
 
 import msgspec
 
-from weft.core.declare import primitive
 from weft.core.errors import (
     BadInput,
     KeyRefused,
@@ -27,6 +26,7 @@ from weft.core.errors import (
     PromptTooLong,
     UnknownModel,
 )
+from weft.core.step import primitive
 from weft.model import embed_wire
 from weft.model.catalogue import Embedding, embeddings
 from weft.model.client import Server, exchange

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from weft.core.content import Text
-from weft.core.declare import primitive
 from weft.core.errors import (
     AnswerMisfit,
     BadInput,
@@ -31,6 +30,7 @@ from weft.core.errors import (
     UnknownModel,
 )
 from weft.core.retry import Retry
+from weft.core.step import primitive
 from weft.model import channel, constrain, scripted
 from weft.model.cache import Replies, key_of
 from weft.model.client import Server, exchange, frames
@@ -109,7 +109,8 @@ async def generate(spec: str, request: Request, stream: str = "") -> Reply:
         return reply
     cost = money(found.place, found.name, reply.usage)
     charge(tokens=reply.usage.input + reply.usage.output, money=cost or 0)
-    return msgspec.structs.replace(reply, money=cost, seconds=round(time.perf_counter() - began, 6))
+    first = None if told is None or told.first is None else round(told.first - began, 6)
+    return msgspec.structs.replace(reply, money=cost, seconds=round(time.perf_counter() - began, 6), first=first)
 
 
 async def _kept(spec: str, found: Where, request: Request, told: channel.Channel | None) -> Reply:
@@ -231,7 +232,7 @@ async def _streamed(server: Server, spoken: Dialect, call: Call, request: Reques
     decoder = spoken.decoder(request)
     async with aclosing(frames(server, spoken, call)) as each:
         async for frame in each:
-            told.put([*decoder.feed(frame)])
+            await told.offer([*decoder.feed(frame)])
     reply = decoder.end()
     told.finish(reply)
     return reply

@@ -48,7 +48,7 @@ Part = Text | Reasoning | Refusal | Blob | Uri | File | ToolCall | ToolResult | 
 Parts = str | Part | Sequence[str | Part]
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """One turn: `Message("user", "Hello")`, or with several parts, of which a text may be a plain string.
 
     The role "tool" holds results of tools; "system" holds instructions. `name` tells speakers of one role apart."""
@@ -65,6 +65,11 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         given: Any = self.parts
         if type(given) is not tuple or any(type(part) is str for part in given):
             msgspec.structs.force_setattr(self, "parts", tuple(_parts(given)))
+
+    @property
+    def __packed_once__(self) -> bool:
+        """It is in the journal with each turn; and nothing in it can be changed in place, as a call's arguments can."""
+        return not any(isinstance(part, ToolCall | Opaque) or getattr(part, "citations", ()) for part in self.parts)
 
     @property
     def text(self) -> str:

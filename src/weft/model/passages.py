@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from weft.core.crossing import crossing
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
+from weft.core.step import primitive
 from weft.model.engine import kept
 from weft.model.engine.calibrate import Known, calibrated, machine
 from weft.model.engine.exact import Exact, Generation

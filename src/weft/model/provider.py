@@ -19,10 +19,10 @@ from urllib.parse import urlencode
 import msgspec
 
 from weft.core.content import ToolSpec
-from weft.core.declare import Step
 from weft.core.errors import AnswerMisfit, BadInput, ModelError
 from weft.core.queue import Queue
 from weft.core.retry import Retry
+from weft.core.step import Step
 from weft.model import scripted
 from weft.model.answer import Shape, parse, schema_of
 from weft.model.catalogue import DEFAULT

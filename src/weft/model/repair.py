@@ -53,6 +53,8 @@ class _Found:
 
 def repair(messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
     """The messages in a form that every dialect can send, and what was mended, in words."""
+    if _sound(messages):
+        return [*messages], []
     mended: list[str] = []
     slots = _slots(messages, mended)
     found = [
@@ -67,6 +69,48 @@ def repair(messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
     if turns != list(messages) and not mended:
         mended.append("results stood apart, or in another order than their calls")
     return turns, mended
+
+
+def _sound(messages: Sequence[Message]) -> bool:
+    """Whether there is nothing to mend: most conversations are so, and are looked at in each of their turns."""
+    taken: set[str] = set()
+    waiting: tuple[ToolCall, ...] = ()
+    role, name = "", ""
+    for message in messages:
+        if (message.role, message.name) == (role, name) or not message.parts:
+            return False
+        if message.role == "tool":
+            if message.name or not _answered(waiting, message.parts):
+                return False
+            waiting = ()
+        elif waiting or not _in_place(message, role):
+            return False
+        elif message.role == "assistant":
+            waiting = message.calls
+            ids = {call.id for call in waiting}
+            if len(ids) < len(waiting) or "" in ids or not taken.isdisjoint(ids):
+                return False
+            taken |= ids
+        role, name = message.role, message.name
+    return not waiting
+
+
+def _answered(calls: Sequence[ToolCall], results: Sequence[Part]) -> bool:
+    """Whether these are the results of these calls, in their order."""
+    return len(calls) == len(results) and all(
+        isinstance(result, ToolResult) and result.id == call.id and result.name in ("", call.name)
+        for call, result in zip(calls, results, strict=True)
+    )
+
+
+def _in_place(message: Message, before: str) -> bool:
+    """Whether it may come after a message of that role ("": it is the first), and may hold what it holds."""
+    kinds = {type(part) for part in message.parts}
+    if any(_blank(part) for part in message.parts) or ToolResult in kinds:
+        return False
+    if message.role == "assistant":
+        return before not in ("", "system") and kinds != {Reasoning}
+    return not kinds & {ToolCall, Reasoning, Refusal} and (message.role == "user" or before in ("", "system"))
 
 
 def _slots(messages: Sequence[Message], mended: list[str]) -> list[_Slot]:

@@ -86,6 +86,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The model that answered, as it calls itself."""
     id: str = ""
     seconds: float = 0.0
+    first: float | None = None
+    """Of a stream, after how many seconds its first event came."""
     data: Any = None
     logprobs: tuple[Likely, ...] = ()
     scores: dict[str, float] = {}

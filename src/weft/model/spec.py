@@ -9,6 +9,7 @@ script:NAME                           scripted replies, for tests (`weft.model.s
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -130,8 +131,14 @@ def _named(spec: str, name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=256)
 def _server(spec: str, speaks: str, address: str) -> Remote:
     url, _, name = address.partition("#")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise BadInput(
+            f"a model's address holds a user or a password, and a spec stands in journals: leave it out, give a key "
+            f"by ${dialect(speaks).key}"
+        )
     if not name:
         raise BadInput(f"the model {spec!r} names no model on that server; write http://HOST/v1#NAME")
     host = url_resource(url).removesuffix(":443" if url.startswith("https") else ":80")

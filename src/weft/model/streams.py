@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from weft.core.boundary import boundary
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
+from weft.core.step import primitive
 from weft.model.engine.commands import Command
 from weft.model.engine.protocol import Sampling
 from weft.model.engine.streams import Row, State, Stream, Streams, check

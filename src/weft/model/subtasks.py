@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from weft.core.boundary import boundary
-from weft.core.declare import primitive
 from weft.core.errors import OURS, BadInput
+from weft.core.step import primitive
 from weft.model.engine.protocol import Sampling
 from weft.model.engine.subtasks import Limits, Solved, Tool, solve
 from weft.model.spec import Local, where

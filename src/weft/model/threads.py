@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, EngineUnfit, ModelError, ModelUnavailable
+from weft.core.step import primitive
 from weft.model.client import Server, exchange
 from weft.model.dialect import Call, Dialect
 from weft.model.dialect.chat import Embedded

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weft.core.declare import find_workflow
 from weft.core.errors import BadInput, UnknownCheckpoint, WeftError
 from weft.core.ids import new_id
+from weft.core.workflow import find_workflow
 from weft.runtime.cut import cut_through, decode_cut, encode_cut
 from weft.runtime.handle import Run
 from weft.store.base import Checkpoint, Store

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.capability import Request
 from weft.core.codec import encode_args
-from weft.core.declare import Workflow
 from weft.core.errors import Cancelled
 from weft.core.sealed import held
+from weft.core.workflow import Workflow
 from weft.runtime import flow, scan
 from weft.runtime.mail import CANCEL_BOX
 from weft.runtime.pending import NOTHING

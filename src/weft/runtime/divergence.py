@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode_args
-from weft.core.declare import registry
 from weft.core.errors import Divergence
 from weft.core.record import AnyRecord, Outcome, Patch, Started
+from weft.core.workflow import registry
 
 if TYPE_CHECKING:
     from weft.runtime.pending import Pending

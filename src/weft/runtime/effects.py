@@ -20,11 +20,11 @@ import msgspec
 from weft.core.boundary import place, require
 from weft.core.budget import amounts as checked
 from weft.core.codec import encode, encode_args, from_plain
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput
 from weft.core.label import PUBLIC, Label
 from weft.core.schema import schema_of
 from weft.core.sealed import as_type
+from weft.core.workflow import Workflow
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
 from weft.runtime.checkpoint import begin as begin_checkpoint

@@ -31,7 +31,7 @@ from weft.core.capability import Capability, Request, render
 from weft.core.crossing import executing
 from weft.core.pattern.text import escape
 from weft.runtime.acts import EVENTS, LOOK_UP, Act, opening, remember
-from weft.runtime.protect import looked_up
+from weft.runtime.midway import looked_up
 
 __all__ = ["EVENTS", "executing", "prepare", "watch"]
 

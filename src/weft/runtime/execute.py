@@ -14,26 +14,30 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from weft.core.authority import Decision as Verdict
 from weft.core.capability import Request
 from weft.core.codec import encode
 from weft.core.crossing import executing
-from weft.core.declare import Step
 from weft.core.errors import Denied, ExecutorLost, StepTimeout, UnknownOutcome
 from weft.core.needs import Need
-from weft.core.record import Attempt
+from weft.core.record import Attempt, Probed
 from weft.core.resources import Resources, Usage
 from weft.core.sealed import opened_args
+from weft.core.step import Step
 from weft.runtime import flow
 from weft.runtime.admission import Ticket
 from weft.runtime.commit import settle
 from weft.runtime.ledger import price_of
+from weft.runtime.midway import Inner, as_refused, closer, further, may, touched
 from weft.runtime.pending import Pending
-from weft.runtime.protect import Inner, as_refused, closer, further, may, note, touched
+from weft.runtime.protect import note
 from weft.runtime.tracing import traceparent_of
 
 if TYPE_CHECKING:
     from weft.runtime.ends import Leaving
+    from weft.runtime.probes.runs import Observing
     from weft.runtime.process import Process
     from weft.runtime.rights import Holder
     from weft.runtime.runtime import Runtime
@@ -74,7 +78,7 @@ class Execution(Pending):
     """One step being carried out: the effect as its body sees it, and the work on the host."""
 
     __slots__ = (
-        "announced", "call", "closed", "dead", "idle", "process", "refused", "seen", "spent", "step", "task",
+        "announced", "call", "closed", "dead", "idle", "probes", "process", "refused", "seen", "spent", "step", "task",
         "ticket", "usage", "watched",
     )  # fmt: skip
 
@@ -103,6 +107,8 @@ class Execution(Pending):
         """What it was seen to do, and what was decided about that."""
         self.refused: Denied | None = None
         """What it was seen to do first of all that it must not."""
+        self.probes: Observing | None = None
+        """What sees the attempt that is under way, if anything does."""
         self.task: asyncio.Task[None] | None = None
         self.ticket: Ticket | None = None
 
@@ -197,6 +203,8 @@ class Execution(Pending):
         if self.protected is not None:
             self.protected.recheck()
         self._note_seen()  # in the attempt before
+        if (probes := self.process.runtime.probes) is not None:
+            self.probes = probes.of_attempt(self.attempts)
         self.started = self.process.runtime.clock()
         if self.ticket is not None:
             self.ticket.begun = True
@@ -290,10 +298,23 @@ class Execution(Pending):
             for asked, label in list(kept.items()):
                 note(self.process, self.number, asked, flow.DENIED, label)
 
+    def _note_probed(self) -> None:
+        probes, self.probes = self.probes, None
+        if probes is None or self.dead:
+            return
+        process, journal = self.process, self.process.runtime.journal
+        for probe, figures in probes.figures():
+            value = journal.value(process.id, encode(msgspec.to_builtins(figures)))
+            process.append(Probed(process.runtime.clock(), self.number, self.step.name, probes.attempt, probe, value))
+
+    def _function(self) -> Any:
+        """What is called."""
+        return self.step.fn if self.probes is None else self.probes.copy_of(self.step.fn)
+
     async def _run(self) -> None:
         try:
             self.act()
-            value = await self.step.fn(*self.call[0], **self.call[1])
+            value = await self._function()(*self.call[0], **self.call[1])
         except BaseException as error:
             self._failed(error)
         else:
@@ -304,6 +325,7 @@ class Execution(Pending):
         self.process.runtime.steps.running.pop(self.task, None)  # type: ignore[arg-type]
         if not self.dead:
             self._note_seen()
+            self._note_probed()
             self._took_place()
             self.process.arrive(self, True, value)
 
@@ -325,6 +347,7 @@ class Execution(Pending):
         if self.refused is not None and str(self.refused) not in str(error):
             error.add_note(f"Before that, {self.refused}")  # whoever caught it took it for something else
         self._note_seen()
+        self._note_probed()
         self._took_place()
         self.process.arrive(self, False, error)
 
@@ -373,6 +396,7 @@ class Execution(Pending):
         self.idle = False
 
     def _note_attempt(self, error: Exception, wait: float) -> None:
+        self._note_probed()
         process = self.process
         now = process.runtime.clock()
         value = self.process.runtime.journal.value(process.id, encode(error))
@@ -436,9 +460,9 @@ class Execution(Pending):
     async def _call(self) -> Any:
         step = self.step
         if step.is_async:
-            return await step.fn(*self.call[0], **self.call[1])
+            return await self._function()(*self.call[0], **self.call[1])
         context = contextvars.copy_context()
-        call = partial(context.run, partial(step.fn, *self.call[0], **self.call[1]))
+        call = partial(context.run, partial(self._function(), *self.call[0], **self.call[1]))
         return await self.process.runtime.host.run_in_executor(self.process.runtime.steps.threads, call)
 
     # --- at most once ------------------------------------------------------------------------------------

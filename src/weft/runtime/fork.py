@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from weft.core.codec import decode, encode, encode_args
-from weft.core.declare import find_workflow
 from weft.core.errors import BadInput
 from weft.core.record import AnyRecord, Aside, Blob, End, Fork, Outcome, Started
 from weft.core.rename import Names
+from weft.core.workflow import find_workflow
 from weft.runtime.beginning import beginning
 from weft.runtime.handle import Run
 from weft.runtime.policy import Policy

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from weft.core.declare import step, workflow
 from weft.core.errors import BadInput
 from weft.core.progress import nearest_rank
+from weft.core.step import step
+from weft.core.workflow import workflow
 from weft.runtime.effects import charge, sleep
 
 if TYPE_CHECKING:

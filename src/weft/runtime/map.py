@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from typing import Any, Generic, TypeVar, cast
 
 from weft.core.boundary import place, require
-from weft.core.declare import Step, Workflow
 from weft.core.errors import BadInput, Cancelled
+from weft.core.step import Step
+from weft.core.workflow import Workflow
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,11 +18,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import decode, decode_args, encode, encode_args
-from weft.core.declare import Step, Workflow, find_workflow
 from weft.core.errors import WeftError
 from weft.core.label import PUBLIC, Label
 from weft.core.record import Cancel, Outcome, Patch
 from weft.core.sealed import Labelled
+from weft.core.step import Step
+from weft.core.workflow import Workflow, find_workflow
 from weft.runtime import flow
 from weft.runtime.beginning import Beginning
 from weft.runtime.children import Children

@@ -29,9 +29,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from weft.core.declare import Step
 from weft.core.errors import BadInput, ExecutorError, ExecutorLost, MissingExtra
 from weft.core.failure import TRACEBACK, bare
+from weft.core.step import Step
 from weft.runtime import ray_worker
 
 if TYPE_CHECKING:

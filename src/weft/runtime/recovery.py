@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from weft.core.declare import find_workflow, registry
 from weft.core.errors import CrashLoop, RunBusy, StoreCorrupt, StoreError, WeftError
 from weft.core.queue import find_queue
 from weft.core.record import AnyRecord, Blob, Started, decode_records, from_column
+from weft.core.workflow import find_workflow, registry
 from weft.runtime.beginning import Beginning, beginning
 from weft.runtime.handle import Run
 from weft.runtime.process import Process

@@ -19,11 +19,11 @@ from weft.core.authority import Authority, Decision, line
 from weft.core.budget import Budget, tighter
 from weft.core.capability import ACTIONS, Capability, Request, parse
 from weft.core.clearance import Rule, Rules
-from weft.core.declare import Workflow
 from weft.core.errors import Denied
 from weft.core.image import Image, decode_image, encode_image, image_hash
 from weft.core.pattern import EVERYTHING
 from weft.core.record import AnyRecord, Granted, Outcome, Released, Reserved, Started, content_hash
+from weft.core.workflow import Workflow
 from weft.runtime.heritage import inherited
 from weft.runtime.look import Look
 from weft.runtime.policy import Policy

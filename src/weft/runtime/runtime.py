@@ -14,11 +14,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 
-from weft.core.declare import Workflow, registry
 from weft.core.errors import (
     BadInput,
     LeaseLost,
@@ -29,6 +28,7 @@ from weft.core.errors import (
 )
 from weft.core.ids import new_id
 from weft.core.record import AnyRecord
+from weft.core.workflow import Workflow, registry
 from weft.runtime import checkpoint, guard
 from weft.runtime.admission import Gates
 from weft.runtime.alarms import Alarms
@@ -58,6 +58,10 @@ from weft.runtime.writing import Writing
 from weft.store import Durability, open_store
 from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING, Checkpoint, Hint, ProcessRow, Store
 from weft.store.handover import check_present
+
+if TYPE_CHECKING:
+    from weft.runtime.probes.asked import Probe
+    from weft.runtime.probes.runs import Probes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,6 +94,9 @@ class Runtime:
 
     `policy`: the rights of what is started here; default: what `weft.toml` and the environment say, else "workspace".
 
+    `probes`: what is to be seen of the steps that are carried out here, such as "hotness:shop.parse"
+    (`weft.runtime.probes`); the figures are in the journals, with the effects that they are of.
+
     With `queues` it is a worker too: it executes processes that wait for anybody, those submitted to these queues and
     those that the dead have left, up to `slots` at once. Without, it executes what is started or resumed here.
     """
@@ -103,8 +110,11 @@ class Runtime:
         queues: Sequence[str] | None = None,
         slots: int = 100,
         policy: Policy | None = None,
+        probes: Sequence[Probe | str] = (),
     ) -> None:
         self.policy = policy
+        self.probes: Probes | None = None
+        self._probes = probes
         self.queues = queues
         self.slots = slots
         self._given = store
@@ -127,6 +137,10 @@ class Runtime:
     async def __aenter__(self) -> Runtime:
         if self._opened:
             raise BadInput("this Runtime is open already; make another one")
+        if self._probes:
+            from weft.runtime.probes.runs import Probes
+
+            self.probes = Probes(self._probes)
         given = self._given
         self.store: Store = (
             open_store(given, self._durability) if given is None or isinstance(given, str | Path) else given

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import encode_args
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput, KeyConflict, RunBusy
 from weft.core.ids import new_id
 from weft.core.queue import Queue, find_queue
 from weft.core.record import to_column
+from weft.core.workflow import Workflow
 from weft.runtime import scan
 from weft.runtime.beginning import Beginning
 from weft.runtime.handle import Run

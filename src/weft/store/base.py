@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 from weft.core.errors import StoreError
 from weft.core.memory import Level
 from weft.core.queue import Queue
-from weft.core.record import length_of
+from weft.core.record import Blob, Value, length_of
 from weft.store.ledger import Account, Charge, Refusal
 from weft.store.memory import Commit, Hold, Look, Object, Operation, Past, Retraction, Space, Verdict
 
@@ -488,3 +488,8 @@ class Store(Protocol):
 
     async def follow(self, owner: str, keys: Sequence[str]) -> None:
         """Hint `owner` when one of these comes: event keys, or `ENDED` + process ids."""
+
+
+async def bytes_of(store: Store, value: Value) -> bytes:
+    """A journal's value, wherever it lies."""
+    return await store.payload(value.hash) if isinstance(value, Blob) else value

@@ -17,6 +17,7 @@ import msgspec
 from weft.core.approvals import Approvals
 from weft.core.boundary import boundary
 from weft.core.content import ToolCall, ToolResult
+from weft.core.crossing import probed
 from weft.core.errors import OURS, BadInput, Denied, NoProcess
 from weft.tool.context import Report, in_body, in_step
 from weft.tool.failure import ToolRetry, told
@@ -101,7 +102,7 @@ def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report |
 
     async def later(**arguments: Any) -> Any:
         try:
-            value = await written(**given(arguments))
+            value = await probed(written)(**given(arguments))
             if isinstance(value, str | bytes | list | dict) and len(value) > LARGE:  # others run on this loop
                 return await asyncio.to_thread(_as_data, value, tool, call)
             return _as_data(value, tool, call)
@@ -110,7 +111,7 @@ def _answering(tool: Tool[..., Any], call: ToolCall, deps: Any, report: Report |
 
     def now(**arguments: Any) -> Any:
         try:
-            return _as_data(written(**given(arguments)), tool, call)
+            return _as_data(probed(written)(**given(arguments)), tool, call)
         except ToolRetry as error:
             return _as_data(failed(call, error), tool, call)
 

@@ -26,10 +26,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 from weft.core.boundary import boundary, place
 from weft.core.capability import Request
 from weft.core.content import ToolCall, ToolResult, ToolSpec
-from weft.core.crossing import crossing
-from weft.core.declare import Step, Workflow, steps
+from weft.core.crossing import crossing, probed
 from weft.core.errors import BadInput, Denied
 from weft.core.sealed import Labelled, closed
+from weft.core.step import Step, steps
+from weft.core.workflow import Workflow
 from weft.tool.context import Report, ToolContext, in_step, wants_context
 from weft.tool.parameters import Described, Hinted, Parameters, hints_of, meant
 
@@ -102,6 +103,8 @@ class Tool(Step[P, R]):
                       "before": before, "after": after, "limit": limit, "slow": slow, "lane": lane,
                       "sources": sources, "scope": scope, **settings}  # fmt: skip
         self.written = self.filled = fn
+        self.beneath = beneath if isinstance(beneath, Step) else None
+        """The step that it calls, if it was made of one."""
         self.shown = name
         self.description = description
         self.approval = approval
@@ -133,11 +136,11 @@ class Tool(Step[P, R]):
 
         @wraps(fn)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            return await fn(*args, **whole(args, kwargs))
+            return await probed(fn)(*args, **whole(args, kwargs))
 
         @wraps(fn)
         def now(*args: Any, **kwargs: Any) -> Any:
-            return fn(*args, **whole(args, kwargs))
+            return probed(fn)(*args, **whole(args, kwargs))
 
         self._defaults = None
         return later if self.is_async else now
@@ -154,11 +157,11 @@ class Tool(Step[P, R]):
 
         @wraps(fn)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            return await fn(**whole(args, kwargs))
+            return await probed(fn)(**whole(args, kwargs))
 
         @wraps(fn)
         def now(*args: Any, **kwargs: Any) -> Any:
-            return fn(**whole(args, kwargs))
+            return probed(fn)(**whole(args, kwargs))
 
         self.fn = later if self.is_async else now
 
@@ -194,7 +197,7 @@ class Tool(Step[P, R]):
         """The same tool, said otherwise: whatever `@tool` takes."""
         made = type(self)(self.written, **{**self.given, **changes})
         made.shown = self.shown if "name" not in changes else made.name
-        made.version = self.version
+        made.version, made.beneath = self.version, self.beneath
         return made
 
     # --- calls ----------------------------------------------------------------------------------------------------
@@ -263,7 +266,7 @@ class Tool(Step[P, R]):
                 )
         if self.is_async:
             return await super()._directly(args, kwargs)
-        return cast(R, await asyncio.to_thread(self.fn, *args, **kwargs))
+        return cast(R, await asyncio.to_thread(probed(self.fn), *args, **kwargs))
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"

@@ -18,11 +18,11 @@ from datetime import datetime
 from pathlib import Path
 
 from weft.core.crossing import authorised, closer, further
-from weft.core.declare import primitive
 from weft.core.errors import GitError
 from weft.core.pattern import real_path
 from weft.core.resource import entry_path
 from weft.core.resources import Resources
+from weft.core.step import primitive
 from weft.runtime.governor import limit_error, open_group
 
 _SECONDS = 120.0

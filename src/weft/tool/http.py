@@ -26,10 +26,10 @@ from urllib.parse import urljoin, urlsplit
 
 from weft.core.boundary import boundary, place
 from weft.core.crossing import closer, further, traceparent
-from weft.core.declare import Primitive, Step
 from weft.core.errors import BadInput, Denied, MissingExtra, WeftError
 from weft.core.pattern import net_resource, url_resource
 from weft.core.secret import Secret
+from weft.core.step import Primitive, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")

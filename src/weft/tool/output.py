@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from weft.core.crossing import crossing, executing
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, WeftError, size_text
+from weft.core.step import primitive
 from weft.runtime.sandbox.job import Streams
 from weft.runtime.sandbox.scratch import home
 from weft.runtime.sandbox.streams import Kept, Output, plain

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from weft.core.crossing import crossing
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.core.resources import Paused, Resources
+from weft.core.step import primitive
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
 from weft.tool.output import adopt

@@ -26,13 +26,13 @@ from time import monotonic
 from typing import Any
 
 from weft.core.crossing import authorised, closer, crossing, traceparent, workspace
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, StepTimeout
 from weft.core.pattern import shell_resource
 from weft.core.pattern.launch import base
 from weft.core.pattern.shell import split
 from weft.core.resources import Paused, Resources, resources_of
 from weft.core.secret import Secret
+from weft.core.step import primitive
 from weft.runtime.governor import Group, grouped, limit_error
 from weft.tool.files import opening
 from weft.tool.output import Collector

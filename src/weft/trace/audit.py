@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from weft.core.capability import Capability
+from weft.core.errors import StoreCorrupt
 from weft.core.image import Image, decode_image, image_hash
 from weft.core.record import AnyRecord, Approved, Decision, Granted, Outcome, decode_records
 from weft.store.base import ProcessRow, Segment, Store
@@ -70,7 +71,7 @@ async def _pages(store: Store, ids: Sequence[str] | None) -> AsyncIterator[list[
 async def _image_flaw(store: Store, row: ProcessRow) -> str | None:
     try:
         data = await store.image(row.image)
-    except Exception as error:
+    except StoreCorrupt as error:  # a store that does not answer says nothing of the journal
         return f"its image can't be read: {error}"
     return None if image_hash(data) == row.image else "its image, which says what rights it began with, was changed"
 

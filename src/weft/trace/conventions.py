@@ -28,6 +28,7 @@ OPERATION = "gen_ai.operation.name"
 AGENT_ID, AGENT_NAME = "gen_ai.agent.id", "gen_ai.agent.name"
 TOOL_NAME, CALL_ID, DEFINITIONS = "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.definitions"
 OUTPUT = "gen_ai.output.messages"
+FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 STORE_ID, RECORD_ID, RECORDS = "gen_ai.memory.store.id", "gen_ai.memory.record.id", "gen_ai.memory.records"
 
 GENERATIONS = {"chat", "generate_content", "text_completion"}

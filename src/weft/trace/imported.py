@@ -222,8 +222,3 @@ def _fault(span: Span) -> bytes:
 
 def _seconds(nanoseconds: int) -> float:
     return nanoseconds / 1e9
-
-
-def is_imported(row: ProcessRow) -> bool:
-    """Whether a process was read from another framework's trace."""
-    return row.version == IMPORTED

@@ -27,12 +27,12 @@ from weft.core.record import (
     End,
     Outcome,
     Started,
-    Value,
     decode_records,
     from_column,
 )
 from weft.core.resources import Usage
-from weft.store.base import DONE, FINISHED, ProcessRow, Segment, Store
+from weft.core.turns import counted_in
+from weft.store.base import DONE, FINISHED, ProcessRow, Segment, Store, bytes_of
 
 Kind = Literal[
     "process", "step", "tool", "generation", "sleep", "timer", "spawn", "child", "ask", "send", "receive", "event",
@@ -242,8 +242,7 @@ def _generated(data: bytes) -> tuple[str, tuple[int, int], dict[str, float]]:
     reply = decode_plain(data)
     if not isinstance(reply, dict):
         return "", (0, 0), {}
-    usage = reply.get("usage")
-    counted = (usage.get("input", 0), usage.get("output", 0)) if isinstance(usage, dict) else (0, 0)
+    counted = counted_in(reply)
     spent = {"tokens": float(sum(counted))} if any(counted) and not reply.get("cached") else {}
     if reply.get("money"):
         spent["money"] = reply["money"]
@@ -256,11 +255,6 @@ def error_text(data: bytes) -> str:
     if isinstance(found, dict) and "type" in found:
         return f"{str(found['type']).rpartition('.')[2]}: {found.get('message', '')}".splitlines()[0]
     return str(found)
-
-
-async def bytes_of(store: Store, value: Value) -> bytes:
-    """A journal's value, wherever it lies."""
-    return await store.payload(value.hash) if isinstance(value, Blob) else value
 
 
 def process_node(row: ProcessRow, parent: str | None = None) -> Node:

@@ -12,15 +12,13 @@ changed something or let more tests pass, it called something after the last tur
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from weft.core.plain import decode_plain
 from weft.core.progress import nearest_rank
-from weft.core.record import AnyRecord, Blob, decode_records, from_column
-from weft.core.turns import Turn, large, turns_of
-from weft.store.base import DONE, ProcessRow, Store
+from weft.core.record import AnyRecord, decode_records, from_column
+from weft.core.turns import Turn, ended_in, large, turns_of
+from weft.store.base import DONE, ProcessRow, Store, bytes_of
 
 PAGE = 100
 """Journals read at once."""
@@ -107,9 +105,7 @@ async def _spent(store: Store, row: ProcessRow, turns: Sequence[Turn], solved: M
 async def _ended(store: Store, row: ProcessRow) -> str:
     if row.state != DONE or row.result is None:
         return row.state
-    value = from_column(row.result)
-    result: Any = decode_plain(await store.payload(value.hash) if isinstance(value, Blob) else value, True)
-    return str(result.get("ended", DONE)) if isinstance(result, Mapping) else DONE
+    return ended_in(await bytes_of(store, from_column(row.result)))
 
 
 def wasted(turns: Sequence[Turn]) -> int:

@@ -16,8 +16,8 @@ import msgspec
 
 from weft.agent.context.window import Fold, outermost, rendered
 from weft.core.content import Text
-from weft.core.declare import primitive
 from weft.core.errors import ModelError, PromptTooLong
+from weft.core.step import primitive
 from weft.model.generate import length
 from weft.model.message import Message, Part
 from weft.model.request import Reply, Request

@@ -23,18 +23,23 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """`subtasks`: whether the model may work in subtasks, whose steps make room for their conclusions. `tokens`: above
     which a prompt is compacted; if nothing is said, what a model of the embedded engine has room for, and of others
     what they refuse. `compact`: what stands for turns that are taken out; None: they never are. `results`: characters
-    of a tool's result that are shown; the rest is read by its address."""
+    of a tool's result that are shown; the rest is read by its address. `folded`: tools of whose long results repeats
+    are counted instead of shown; the whole ones are recalled."""
 
     subtasks: bool = False
     tokens: int | None = None
     compact: Compaction | None = Summary()
     results: int | None = None
+    folded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("tokens", 100), ("results", 100)):
             given = getattr(self, name)
             if given is not None and (not isinstance(given, int) or given < least):
                 raise BadInput(f"Context({name}={given!r}): a number of at least {least}, or None")
+        names: Any = self.folded
+        if isinstance(names, str) or not all(isinstance(one, str) for one in names):
+            raise BadInput(f"Context(folded={names!r}): give the names of tools, as in folded=('run_command',)")
 
     @staticmethod
     def usual(model: Asked) -> Context:
@@ -49,14 +54,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reserved(self) -> tuple[ToolSpec, ...]:
         """All that `tools` may ever give."""
-        return TREE.specs if self.subtasks else _RECALL.specs if self.compact is not None else ()
+        return TREE.specs if self.subtasks else _RECALL.specs if self.compact is not None or self.folded else ()
 
     def tools(self, window: Window) -> Toolset:
         """What the model has for it now. Nothing is added before something was taken out."""
-        return TREE if self.subtasks else _RECALL if window.folds else _NONE
+        return TREE if self.subtasks else _RECALL if window.folds or self.folded else _NONE
 
     def limited(self, tools: Toolset) -> Toolset:
-        """These tools, with results of at most so many characters, and those that read the rest."""
+        """These tools, with results of at most so many characters, and those that read the rest. Raises BadInput if
+        results of one that is not there are to be folded."""
+        for name in self.folded:
+            tools[name]
         if self.results is None:
             return tools
         from weft.tool.builtin import OUTPUTS

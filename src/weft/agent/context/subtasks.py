@@ -46,10 +46,10 @@ async def conclude(conclusion: str) -> str:
 
 
 async def recall(id: str, page: int = 1) -> str:
-    """Read again what is no longer shown: the steps of a finished subtask, or turns that were left out.
+    """Read again what is no longer shown: the steps of a finished subtask, turns that were left out, a folded result.
 
     Args:
-        id: As it stands where they were: s1, c1, ...
+        id: As it stands where they were: s1, c1, f1, ...
         page: Long ones have several.
     """
     raise NotImplementedError
@@ -145,7 +145,7 @@ def _fold(window: Window, branch: Branch, conclusion: str, messages: Sequence[Me
     over = next((one for one in outermost(window.folds) if one.start <= branch.begin < one.end < end), None)
     if over is None:
         start, after, begun = branch.begin, branch.answer + 1, messages[branch.begin]
-        results = tuple(told if one.id == told.id else one for one in messages[branch.answer].results)
+        results = tuple(told if one.id == told.id else one for one in window.seen(messages)[branch.answer].results)
     else:  # its beginning was compacted
         start = after = over.end
         begun, results = Message("assistant", branch.call), (told,)

@@ -61,6 +61,13 @@ class Window:
         """Tokens that the model counts for each that is estimated."""
         self.news: list[Fold] = []
         """Compactions that nobody was told of yet."""
+        self.short: dict[int, Message] = {}
+        """Messages that are shown otherwise than they are: with repeats in results counted."""
+        self.wholes: dict[str, str] = {}
+        """What is shown in short there, by the id that recalls it."""
+        self.looked = 0
+        """Messages that were looked at for repeats."""
+        self._undone = 0
         self._warned: set[str] = set()
         self._ours: dict[int, Message] = {}
         self._came: list[tuple[int, str, ToolResult]] = []
@@ -70,26 +77,42 @@ class Window:
     def shown(self, messages: Sequence[Message], end: int | None = None) -> list[Message]:
         """What the model sees of them, or of those before `end`, which is in no fold."""
         end = len(messages) if end is None else end
-        return _folded(messages, 0, end, outermost(one for one in self.folds if one.end <= end))
+        return _folded(self.seen(messages), 0, end, outermost(one for one in self.folds if one.end <= end))
+
+    def seen(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """All of them, those in short that are shown so."""
+        return [self.short.get(at, one) for at, one in enumerate(messages)] if self.short else messages
+
+    @property
+    def gone(self) -> int:
+        """How often something that was shown was taken out."""
+        return len(self.folds) + self._undone
 
     def recalled(self, messages: Sequence[Message], id: str, page: int, size: int = PAGE) -> str:
-        """A page of what a fold stands for, in words; folds in it are shown as they were. Raises BadInput."""
-        fold = next((one for one in self.folds if one.id == id), None)
-        if fold is None:
-            known = ", ".join(one.id for one in self.folds[-20:])
-            raise BadInput(
-                f"there is no {id!r} to recall; {f'there is {known}' if known else 'nothing is left out yet'}"
-            )
-        inside = [one for one in self.folds if one is not fold and fold.begin <= one.start and one.end <= fold.end]
-        text = rendered(_folded(messages, fold.begin, fold.end, outermost(inside)))
+        """A page of what a fold or a result in short stands for, in words; folds in it are shown as they were. Raises
+        BadInput."""
+        text = self.wholes[id] if id in self.wholes else self._unfolded(messages, id)
         pages = max(1, -(-len(text) // size))
         if not 1 <= page <= pages:
             raise BadInput(f"page={page}: {id} has pages 1 to {pages}")
         part = text[(page - 1) * size : page * size]
         return part if pages == 1 else f"[{id}, page {page} of {pages}]\n{part}"
 
+    def _unfolded(self, messages: Sequence[Message], id: str) -> str:
+        fold = next((one for one in self.folds if one.id == id), None)
+        if fold is None:
+            known = ", ".join([*[one.id for one in self.folds[-20:]], *[*self.wholes][-20:]])
+            raise BadInput(
+                f"there is no {id!r} to recall; {f'there is {known}' if known else 'nothing is left out yet'}"
+            )
+        inside = [one for one in self.folds if one is not fold and fold.begin <= one.start and one.end <= fold.end]
+        return rendered(_folded(messages, fold.begin, fold.end, outermost(inside)))
+
     def undone(self, length: int) -> None:
         """The conversation is only so many messages long again. Subtasks are read anew."""
+        self._undone += 1 + len(self.folds)  # `gone` only grows
+        self.short = {at: one for at, one in self.short.items() if at < length}
+        self.looked = min(self.looked, length)
         self.folds = [one for one in self.folds if one.id.startswith("c") and one.end <= length]
         self.open, self.begun, self.read = [], 0, 0
         self._came = [one for one in self._came if one[0] <= length]
@@ -108,6 +131,10 @@ class Window:
     def came(self, length: int, handle: str, result: ToolResult) -> None:
         """A result was told later than its call, when the conversation was so many messages long."""
         self._came.append((length, handle, result))
+
+    def came_with(self, at: int) -> list[ToolResult]:
+        """The late results that this message, or the one after it, tells."""
+        return [result for length, _, result in self._came if length in (at + 1, at + 2)]
 
     def outlasting(self, messages: Sequence[Message], start: int, end: int) -> Iterator[Message]:
         """What of these messages matters to who does not see them: what people said, and late results of other calls

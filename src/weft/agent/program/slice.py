@@ -21,9 +21,9 @@ from weft.agent.program.plain import NotPlain, plain, shown
 from weft.agent.program.stub import HEADER
 from weft.agent.program.telling import NAME, limited, problems, traced
 from weft.core.codec import encode
-from weft.core.declare import Step, primitive
 from weft.core.errors import SandboxMissing
 from weft.core.resources import Resources
+from weft.core.step import Step, primitive
 from weft.runtime.sandbox import Job, choose
 from weft.runtime.sandbox.monty import Monty
 

@@ -17,8 +17,8 @@ import msgspec
 from weft.agent.program.course import Granted, perform
 from weft.agent.program.limits import Limits
 from weft.core.capability import nearest
-from weft.core.declare import workflow
 from weft.core.errors import BadInput
+from weft.core.workflow import workflow
 from weft.runtime.guard import exempt
 from weft.tool.declare import Tool
 from weft.tool.toolset import Toolset

@@ -35,6 +35,12 @@ TAGS = ("", *CATEGORIES)
 ROWS = 1 << 14
 SCALE = 16.0
 """Weights are stored as sixteenths."""
+STATIC = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "can", "could", "do", "does", "for", "from", "had", "has",
+    "have", "if", "in", "into", "is", "it", "no", "not", "of", "on", "or", "out", "than", "that", "the", "there",
+    "this", "to", "was", "were", "when", "which", "while", "will", "with", "would",
+))  # fmt: skip
+"""Words that only join others: no variables, whatever stands around them."""
 _REMEMBERED = 1 << 17
 
 Window = tuple[str, str, str, str, str, str, str, str]
@@ -114,11 +120,11 @@ class Tagger:
             if decided is None:
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
-                decided = self._known[window] = self._decide(features(window))
+                decided = self._known[window] = self._decide(features(window), window[4] in STATIC)
             found.append((place, *decided))
         return found
 
-    def _decide(self, rows: Iterable[int]) -> tuple[str, float]:
+    def _decide(self, rows: Iterable[int], static: bool) -> tuple[str, float]:
         count, sums = len(TAGS), [0] * len(TAGS)
         for row in rows:
             for tag, weight in enumerate(self._weights[row * count : (row + 1) * count]):
@@ -127,7 +133,7 @@ class Tagger:
         likely = [math.exp((one - top) / SCALE) for one in sums]
         variable = 1.0 - likely[0] / sum(likely)
         best = max(range(1, count), key=sums.__getitem__)
-        return TAGS[best], variable
+        return TAGS[best], 0.0 if static else variable
 
 
 @cache

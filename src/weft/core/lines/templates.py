@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from weft.core.errors import BadInput
 from weft.core.lines.tagger import CATEGORIES, Tagger, tagger
-from weft.core.lines.words import split
+from weft.core.lines.words import form, split
 
 WILD = "<*>"
 LONGEST = 4_000
@@ -30,8 +30,12 @@ _UNITS = frozenset((
     "minute", "minutes", "hours", "days",
 ))  # fmt: skip
 """Words that belong to the number before them: if they change, they are variable."""
+_NOTHING = frozenset(("None", "null", "nil", "NULL", "undefined"))
+"""Words that stand for a value which is not there."""
 
 Key = tuple[str, ...]
+Tagged = tuple[int, str, float]
+"""A word's place, its category if it is a variable, and how sure it is that it is one."""
 
 
 class Value(NamedTuple):
@@ -159,17 +163,21 @@ class Templates:
     def _abstract(self, pieces: list[str]) -> tuple[Key, Key, Key, list[float]]:
         """The key, and in as many parts the text, the categories, and how sure each is a variable."""
         key, tags, sure, last, lists = pieces.copy(), [""] * len(pieces), [0.0] * len(pieces), -2, False
-        for place, category, likely in self._tagger.tags(pieces):
+        found = self._tagger.tags(pieces)
+        for place, category, likely in _evened(pieces, found) if pieces.count(",") > 1 else found:
             tags[place], sure[place] = category, likely
-            if likely >= 0.5:
+            if likely >= 0.5 or (pieces[place] in _NOTHING and place and pieces[place - 1] == "="):
                 key[place] = WILD
                 lists = lists or (last == place - 2 and pieces[place - 1] in ",/")
                 last = place
-        for place in range(len(key) - 1, 1, -1) if lists else ():
+        place = len(key) - 1
+        while lists and place > 1:
             if key[place] == key[place - 2] == WILD and key[place - 1] in ",/":  # values joined by a comma are one
                 pieces[place - 2 : place + 1] = ["".join(pieces[place - 2 : place + 1])]
                 for column in (key, tags, sure):
                     del column[place - 1 : place + 1]
+                place -= 1
+            place -= 1
         return tuple(key), tuple(pieces), tuple(tags), sure
 
     def _settled(self, key: Key, tags: Key, sure: list[float]) -> Template:
@@ -210,6 +218,27 @@ class Templates:
                 template.seen(one.tags, one.count)
         beside.words.clear()
         return template
+
+
+def _evened(pieces: list[str], found: list[Tagged]) -> list[Tagged]:
+    """Of three or more words in a row, parted by commas and alike in form, all are variables if most are."""
+    evened, row = found.copy(), [0]
+    for at in range(1, len(found) + 1):
+        last = found[at - 1][0]
+        if at < len(found) and pieces[last + 1 : found[at][0]] in ([","], [",", " "]) and _alike(pieces, found, at):
+            row.append(at)
+            continue
+        if len(row) > 2 and 2 * sum(found[one][2] >= 0.5 for one in row) > len(row):
+            for one in row:
+                evened[one] = (*found[one][:2], max(0.5, found[one][2]))
+        row = [at]
+    return evened
+
+
+def _alike(pieces: list[str], found: list[Tagged], at: int) -> bool:
+    """Whether this word and the one before have digits, and one kind."""
+    one, other = (form(pieces[found[place][0]]).partition(" ")[0] for place in (at - 1, at))
+    return one == other and one[:1] == "="
 
 
 def _covers(wide: Key, key: Key) -> bool:

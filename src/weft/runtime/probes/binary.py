@@ -73,6 +73,8 @@ class Reader:
             bits += 7
             if not byte & 0x80:
                 return value, bits
+            if bits > 70:
+                raise IndexError("a number is too long")
 
     def name(self) -> str:
         return self.take(self.number()).decode("utf-8", "replace")
@@ -240,8 +242,8 @@ class Module:
         own: list[bytes] = []
         for _ in range(reader.number()):
             count, kind = reader.number(), reader.value_type()
-            if count > 50_000:
-                raise BadInput(f"function {index} declares {count:,} locals: at most 50,000 are read")
+            if len(own) + count > 50_000:
+                raise BadInput(f"function {index} declares more locals than the 50,000 that are read")
             own += [kind] * count
         function = Function(index, known[0], known[1], own, body[: reader.at])
         while reader.at < len(body):

@@ -14,18 +14,18 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import textwrap
+import linecache
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from types import CodeType, FunctionType
 from typing import Any
 
 from weft.core.errors import BadInput
 
-_COUNTER, _CAUGHT = "\0weft counter ", "\0weft caught "
+_COUNTER, _CAUGHT, _ERRORS = "\0weft counter ", "\0weft caught ", "\0weft errors"
 _FUTURE = 0x1FE0000  # the flags of `from __future__ import ...` among a code's
 _COUNTING = type(count().__next__)  # only instrumented code has one among its constants
 _Arms = tuple[int, int]
@@ -35,8 +35,8 @@ _Arms = tuple[int, int]
 class Watch:
     """Catch the values of the names in `when` each time `line` (of the file) is about to run and `when` holds.
 
-    `when` is an expression over the function's names at that line; it is part of the code, so a name that isn't bound
-    there raises in the function. At most `limit` are kept."""
+    `when` is an expression over the function's names at that line. Where it raises (a name may not be bound there) it
+    doesn't hold, and that is counted. At most `limit` are kept."""
 
     line: int
     when: str
@@ -53,6 +53,7 @@ class Seen:
     _branches: dict[int, _Arms] = field(default_factory=dict)
     _loops: dict[int, int] = field(default_factory=dict)
     _entries: dict[str, int] = field(default_factory=dict)
+    _failed: dict[Watch, int] = field(default_factory=dict)
     watched: dict[Watch, list[dict[str, Any]]] = field(default_factory=dict)
 
     def _of(self, counter: int) -> int:
@@ -86,93 +87,120 @@ class Seen:
         """Calls: how often the function was entered, and each one that is defined in it."""
         return {name: self._of(one) for name, one in self._entries.items()}
 
+    @property
+    def failed(self) -> dict[Watch, int]:
+        """How often the condition of each watch raised."""
+        return {watch: self._of(one) for watch, one in self._failed.items()}
+
 
 @contextmanager
 def watching(function: Callable[..., Any], *watches: Watch) -> Iterator[Seen]:
     """Probes in `function` (a function, a step or a tool) for as long as the block lasts.
 
-    Raises BadInput where there is no source to instrument, for a method, for a function that has probes already, and
+    Raises BadInput where there is no source to instrument, for a lambda, for a function that has probes already, and
     for a watch whose line or condition isn't one."""
-    found = _function(function)
+    found = function_of(function)
     original = found.__code__
-    if any(type(value) is _COUNTING for value in original.co_consts):
-        raise BadInput(f"{found.__qualname__} has probes already")
-    seen = Seen(found.__qualname__)
-    found.__code__ = _instrumented(found, watches, seen)
+    prepared = Prepared(found, watches)
+    found.__code__, seen = prepared.code()
     try:
         yield seen
     finally:
         found.__code__ = original
 
 
-def _function(given: Callable[..., Any]) -> FunctionType:
+class Prepared:
+    """A function's code with probes in it, from which copies are made that count for themselves."""
+
+    def __init__(self, function: FunctionType, watches: Sequence[Watch] = ()) -> None:
+        """Raises BadInput as `watching` does."""
+        if any(type(value) is _COUNTING for value in function.__code__.co_consts):
+            raise BadInput(f"{function.__qualname__} has probes already")
+        self.function = function
+        self.watches = watches
+        self._made = Seen(function.__qualname__)
+        self._code = _instrumented(function, watches, self._made)
+
+    def code(self, said: Callable[[Any], Any] = lambda value: value) -> tuple[CodeType, Seen]:
+        """The code with counters of its own, and what they will have seen. `said`: what a watch keeps of a value."""
+        made = self._made
+        seen = replace(made, _counters=[count() for _ in made._counters], watched={watch: [] for watch in self.watches})
+        inside: dict[str, Any] = {f"{_COUNTER}{number}": one.__next__ for number, one in enumerate(seen._counters)}
+        inside[_ERRORS] = Exception
+        for number, watch in enumerate(self.watches):
+            inside[f"{_CAUGHT}{number}"] = _keeping(seen.watched[watch], watch.limit, said)
+        return _with_constants(self._code, inside), seen
+
+
+def function_of(given: Callable[..., Any]) -> FunctionType:
+    """The function that was written, within what was made of it. Raises BadInput if that is none."""
     found: Any = given
-    for name in ("written", "fn"):
+    for name in ("written", "fn", "__func__"):
         found = getattr(found, name, found)
     found = inspect.unwrap(found)
     if not isinstance(found, FunctionType):
         raise BadInput(f"{given!r} is no Python function: probes go into the code of one")
-    if "." in found.__qualname__.rpartition("<locals>.")[2]:
-        raise BadInput(f"{found.__qualname__} is a method: put probes into functions")
     return found
 
 
 def _instrumented(function: FunctionType, watches: Sequence[Watch], seen: Seen) -> CodeType:
-    tree = _parsed(function)
-    if _compiled(function, tree).co_code != function.__code__.co_code:
+    """The function's code with counters in its text. Its whole file is compiled, for what stands around a function
+    (imports, a class, names of an outer one) has a say in its code."""
+    whole = _parsed(function)
+    tree = _written(whole, function.__code__)
+    if tree is None:
+        raise BadInput(f"{function.__qualname__} isn't written as a function of its own: it can't take probes")
+    if _compiled(function.__code__, whole) != function.__code__:
         raise BadInput(f"the source of {function.__qualname__} isn't what it was compiled from: load it anew")
     putting = _Putting(seen, watches)
     putting.function(tree, function.__name__)
     if missing := [watch.line for watch in watches if watch not in putting.placed]:
         raise BadInput(f"no statement of {function.__qualname__} begins at line {missing[0]}")
-    code = _compiled(function, tree)
-    inside: dict[str, Any] = {f"{_COUNTER}{number}": counter.__next__ for number, counter in enumerate(seen._counters)}
-    inside |= {f"{_CAUGHT}{number}": _caught(seen, watch) for number, watch in enumerate(watches)}
-    return _with_constants(code, inside).replace(co_qualname=function.__code__.co_qualname)
-
-
-def _compiled(function: FunctionType, tree: ast.FunctionDef | ast.AsyncFunctionDef) -> CodeType:
-    """`tree` as code that fits the function: with its closure's names, its file, its `__future__`."""
-    original = function.__code__
-    outer = ast.parse(f"def outer():\n {' = '.join((*original.co_freevars, 'None'))}\n def inner(): pass")
-    holder = outer.body[0]
-    assert isinstance(holder, ast.FunctionDef)
-    holder.body[-1] = tree
-    whole = ast.fix_missing_locations(outer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # it is told about counters that look like text
-        module = compile(whole, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)
-    code = _code(_code(module, "outer"), function.__name__)
-    if code.co_freevars != original.co_freevars:
-        raise BadInput(f"{function.__qualname__} can't be compiled again as it was: its closure would differ")
+    code = _compiled(function.__code__, whole)
+    assert code is not None
     return code
 
 
-def _parsed(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _parsed(function: FunctionType) -> ast.Module:
+    file = function.__code__.co_filename
+    linecache.checkcache(file)
+    lines = linecache.getlines(file, function.__globals__)
+    if not lines:
+        raise BadInput(f"the source of {function.__qualname__} can't be read: there is none at {file}")
     try:
-        lines, first = inspect.getsourcelines(function.__code__)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, SyntaxError) as error:
+        return ast.parse("".join(lines))
+    except SyntaxError as error:
         raise BadInput(f"the source of {function.__qualname__} can't be read: {error}") from error
-    found = tree.body[0]
-    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef) or found.name != function.__name__:
-        raise BadInput(f"{function.__qualname__} isn't written as a function of its own: it can't take probes")
-    found.decorator_list = []
-    ast.increment_lineno(tree, first - 1)
-    return found
 
 
-def _code(code: CodeType, name: str) -> CodeType:
-    return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == name)
+def _written(whole: ast.Module, code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Where a function's code is written."""
+    for node in ast.walk(whole):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name != code.co_name:
+            continue
+        if min(one.lineno for one in (node, *node.decorator_list)) == code.co_firstlineno:
+            return node
+    return None
 
 
-def _caught(seen: Seen, watch: Watch) -> Callable[[dict[str, Any]], None]:
-    kept: list[dict[str, Any]] = []
-    seen.watched[watch] = kept
+def _compiled(code: CodeType, whole: ast.Module) -> CodeType | None:
+    """What becomes of a function's code if its file is compiled anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # it is told about counters that look like text
+        flags = code.co_flags & _FUTURE
+        left: list[CodeType] = [compile(whole, code.co_filename, "exec", flags=flags, dont_inherit=True)]
+    while left:
+        found = left.pop()
+        if (found.co_qualname, found.co_firstlineno) == (code.co_qualname, code.co_firstlineno):
+            return found
+        left += [one for one in found.co_consts if isinstance(one, CodeType)]
+    return None
 
+
+def _keeping(kept: list[dict[str, Any]], limit: int, said: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
     def keep(values: dict[str, Any]) -> None:
-        if len(kept) < watch.limit:
-            kept.append(values)
+        if len(kept) < limit:
+            kept.append({name: said(value) for name, value in values.items()})
 
     return keep
 
@@ -248,9 +276,13 @@ class _Putting:
                 self.placed.add(watch)
                 names = sorted({node.id for node in ast.walk(self.conditions[number]) if isinstance(node, ast.Name)})
                 values = ", ".join(f"{name!r}: {name}" for name in names)
-                catch = ast.parse(f"if 0: {_CAUGHT + str(number)!r}({{{values}}})").body[0]
-                assert isinstance(catch, ast.If)
-                catch.test = copy.deepcopy(self.conditions[number])
+                counter = self.seen._failed[watch] = self._counter()
+                catch = ast.parse(
+                    f"try:\n if 0: {_CAUGHT + str(number)!r}({{{values}}})\n"
+                    f"except {_ERRORS!r}: {_COUNTER + str(counter)!r}()"
+                ).body[0]
+                assert isinstance(catch, ast.Try) and isinstance(catch.body[0], ast.If)
+                catch.body[0].test = copy.deepcopy(self.conditions[number])
                 out.append(_at(catch, statement))
         return out
 

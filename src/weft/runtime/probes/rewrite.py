@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from weft.core.errors import BadInput
 from weft.runtime.probes.binary import (
     EXPORTS,
     GLOBALS,
@@ -45,6 +46,8 @@ class Rewriter:
         self.module = module
         self.counters = 0
         self.calls = False
+        self.share = 0, 1
+        """Of the sites that call the host: whose they are, of how many that share the module."""
         self._code: dict[tuple[int, int, bool], bytearray] = defaultdict(bytearray)
         self._instead: dict[tuple[int, int], bytes] = {}
         self._entry: dict[int, bytearray] = defaultdict(bytearray)
@@ -75,7 +78,9 @@ class Rewriter:
         if self._callback is None:
             self._callback = self._type(b"\x60\x02\x7f\x7e\x00")
         table = self.module.counts["tables"]
-        return b"\x41" + signed(site) + operand + b"\x41\x00\x11" + unsigned(self._callback) + unsigned(table)
+        place, many = self.share
+        told = b"\x41" + signed(site * many + place) + operand
+        return told + b"\x41\x00\x11" + unsigned(self._callback) + unsigned(table)
 
     def entry(self, function: Function, code: bytes) -> None:
         """`code` runs when the function is entered, before its first instruction."""
@@ -99,7 +104,9 @@ class Rewriter:
         self._code[function.index, place, True] += code
 
     def encode(self) -> bytes:
-        """The instrumented module."""
+        """The instrumented module. Raises BadInput for one that exports names which are those of probes."""
+        if taken := [name for name in self.module.exports if name.startswith((COUNTER, TABLE, BEGIN))]:
+            raise BadInput(f"the module exports {taken[0]!r}, a name that probes use")
         bodies = [self._body(function) for function in self.module.functions]
         added: dict[int, list[bytes]] = {TYPES: self._types, EXPORTS: []}
         added[GLOBALS] = [bytes((I64, 1)) + b"\x42\x00\x0b"] * self.counters

@@ -45,6 +45,8 @@ class Launch:
     inside: str
     """Where the job sees the scratch folder's `in`."""
     copies: Copies = field(default_factory=Copies)
+    ended: Callable[[], None] = lambda: None
+    """Called when nothing of it runs any more."""
 
 
 class Live:
@@ -244,6 +246,7 @@ class Live:
                 if pipe is not None:
                     pipe.close()
         os.close(self._pidfd)
+        self.launch.ended()
         return await self._result(code, seconds)
 
     def _begun(self) -> bool:

@@ -1,7 +1,10 @@
 """The wall of WebAssembly: a WASI module in wasmtime, which sees the folders that it is given and nothing else.
 
 `Job(argv=["/path/module.wasm", "argument"])`; a module may also be given as text (.wat). Each module runs in a process
-of its own, so that one that sleeps in the host or breaks the engine is ended like any other."""
+of its own, so that one that sleeps in the host or breaks the engine is ended like any other.
+
+In a run with probes on "wasm" that process puts them into the module (`weft.runtime.probes.job`), and runs that in its
+place; without, it never hears of them."""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+from weft.core.crossing import crossing
 from weft.core.errors import BadInput, SandboxMissing
 from weft.runtime.governor import Group
 from weft.runtime.sandbox import wasm_worker
@@ -27,6 +32,9 @@ FUEL = 10**12
 """Instructions, about, that a module may execute."""
 MEMORY = 512 * 2**20
 """Bytes of its memories if its resources say nothing."""
+
+LARGEST = 64_000_000
+"""Bytes of figures that are read."""
 
 
 class Wasm:
@@ -85,14 +93,20 @@ class Wasm:
             "parent": os.getpid(),
             "status": told,
         }
+        seeing = None if (here := crossing()) is None else here.probes
+        sheet = _Sheet(seeing, Path(job.argv[0]).name) if seeing is not None and seeing.jobs else None
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, told)
+            if sheet is not None:
+                plan["probes"] = sheet.plan
+                failed = stack.enter_context(contextlib.ExitStack())
+                failed.callback(sheet.close)
             handle = stack.enter_context(memory_file(json.dumps(plan).encode()))
             words = [interpreter(), "-I", wasm_worker.__file__, str(handle)]
             launch = Launch(
                 name="wasm",
                 words=[*(group.enter if group else []), *words],
-                inherit=[handle, told],
+                inherit=[handle, told] if sheet is None else [handle, told, sheet.handle],
                 kill=lambda live: end_group(live.pid),
                 status=status,
                 begun=b"begun",
@@ -100,4 +114,37 @@ class Wasm:
                 disk=disk,
                 copies=copies,
             )
-            return Live(job, group, scratch, launch)
+            if sheet is None:
+                return Live(job, group, scratch, launch)
+            launch.ended = sheet.read
+            live = Live(job, group, scratch, launch)
+            failed.pop_all()
+            return live
+
+
+class _Sheet:
+    """Where the process of a job writes what probes saw of it: a file in memory, read when it has ended."""
+
+    def __init__(self, seeing: Any, module: str) -> None:
+        self._seeing = seeing
+        self._module = module
+        self.handle = os.memfd_create("weft")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the process is told of it."""
+        weft = str(Path(wasm_worker.__file__).parents[3])
+        return {"asked": [*self._seeing.jobs], "module": self._module, "handle": self.handle, "weft": weft}
+
+    def read(self) -> None:
+        from weft.runtime.probes.figures import Figures, read
+
+        try:
+            found = read(os.pread(self.handle, LARGEST, 0))
+        except BadInput:
+            found = [Figures(of=self._module, note="the job was ended before it could tell")] * len(self._seeing.jobs)
+        self.close()
+        self._seeing.saw(found)
+
+    def close(self) -> None:
+        os.close(self.handle)

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from weft.core.crossing import again, authorised
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, WeftError
+from weft.core.step import primitive
 from weft.tool.files import diff, opening
 from weft.tool.files.diff import Span
 from weft.tool.files.opening import trouble

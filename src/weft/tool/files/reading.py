@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from weft.core.crossing import authorised, may
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.core.pattern.text import glob
+from weft.core.step import primitive
 from weft.tool.files import opening
 from weft.tool.files.opening import trouble
 from weft.tool.paging import LINES, Page, Pass

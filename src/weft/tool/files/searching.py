@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from weft.core.crossing import authorised, may, workspace
-from weft.core.declare import primitive
 from weft.core.errors import BadInput, Denied
+from weft.core.step import primitive
 from weft.tool.files import opening
 from weft.tool.files.ignore import LARGEST as MOST_RULES
 from weft.tool.files.ignore import Ignored, Rule, rules

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from weft.core.crossing import Entry, again, authorised, further
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
+from weft.core.step import primitive
 from weft.tool.files import opening
 from weft.tool.files.opening import trouble
 

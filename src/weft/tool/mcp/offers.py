@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 from weft.core.content import Content
-from weft.core.declare import Effect, Primitive
+from weft.core.step import Effect, Primitive
 from weft.tool.mcp.connect import use
 from weft.tool.mcp.connection import Connection
 from weft.tool.mcp.content import Prompt, Resource, Said

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from weft.core.codec import to_plain
 from weft.core.content import Blob, Content, Text, ToolCall, ToolResult, ToolSpec, Uri
-from weft.core.declare import Workflow, workflow
 from weft.core.errors import BadInput, KeyConflict, MissingExtra
 from weft.core.traceparent import told_by
+from weft.core.workflow import Workflow, workflow
 from weft.tool.declare import Tool
 from weft.tool.failure import told
 from weft.tool.mcp.text import cleaned, model_names

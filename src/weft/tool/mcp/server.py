@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from weft.core.declare import Effect
 from weft.core.errors import BadInput
 from weft.core.pattern import url_resource
 from weft.core.resources import Resources, resources_of
 from weft.core.secret import Secret
+from weft.core.step import Effect
 
 if TYPE_CHECKING:
     from weft.core.content import Content

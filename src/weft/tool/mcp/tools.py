@@ -25,9 +25,9 @@ import msgspec
 from weft.core.boundary import boundary, place
 from weft.core.content import ToolCall, ToolResult
 from weft.core.crossing import crossing, executing, traceparent, workspace
-from weft.core.declare import Effect, Primitive
 from weft.core.errors import BadInput, InputNeeded
 from weft.core.retry import Retry
+from weft.core.step import Effect, Primitive
 from weft.tool.context import Report, ToolContext
 from weft.tool.declare import LIMIT, Tool
 from weft.tool.mcp import pins

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from weft.core.crossing import workspace
-from weft.core.declare import primitive
 from weft.core.pattern import real_path
 from weft.core.resources import Paused, Resources
 from weft.core.secret import Secret
+from weft.core.step import primitive
 from weft.runtime.sandbox import Finished, Job, Streams, choose
 from weft.runtime.sandbox import run as sandboxed
 from weft.tool.output import adopt

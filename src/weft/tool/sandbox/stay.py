@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from weft.core.crossing import crossing
-from weft.core.declare import primitive
 from weft.core.errors import BadInput
 from weft.core.label import PUBLIC, Label
 from weft.core.resources import Paused, Resources
+from weft.core.step import primitive
 from weft.runtime.governor import Call, Group, governor, limit_error, opened
 from weft.runtime.sandbox import Job, Reply, Session, Streams, choose
 from weft.tool.output import Excerpt, adopt

@@ -111,13 +111,14 @@ class Learner:
         self.peak = 1
         """The most states and edges that were alive at once."""
         self._since = 0
-        self._teller = self._now()
+        self.latest = self._now()
+        """As of the last revision, but for contexts and weights, which are always of now."""
 
     def feed(self, sequence: Iterable[str]) -> None:
         """Learn from one sequence. Raises BadInput if it is not made of texts."""
         ended = self._coded(sequence)
         if self.seen and (self.seen < WEIGHED or self.seen % 4 == 0):
-            self.usual.note(self._teller.steps(ended, learn=True))
+            self.usual.note(self.latest.steps(ended, learn=True))
         self.contexts.note(ended)
         self._walk(Walk(ended, self._columns(ended)))
         self.seen += 1
@@ -148,7 +149,7 @@ class Learner:
                 break
         self.seen += len(coded)
         for ended in coded:
-            self.usual.note(self._teller.steps(ended, learn=True, less=1))
+            self.usual.note(self.latest.steps(ended, learn=True, less=1))
         return self
 
     def model(self) -> Automaton:
@@ -223,7 +224,7 @@ class Learner:
             elif number >= self.most_edges:
                 del state.edges[symbol]
         self.peak = max(self.peak, self._alive())
-        self._teller = self._now()
+        self.latest = self._now()
 
     def _alive(self) -> int:
         return len(self.states) + sum(len(state.edges) for state in self.states)
@@ -271,7 +272,7 @@ class Learner:
             learner = cls(test=test)
             for name, kind in _KEPT.items():
                 setattr(learner, name, msgspec.msgpack.decode(found[name], type=kind))
-            learner._teller = learner._now()
+            learner.latest = learner._now()
         except (msgspec.MsgspecError, KeyError) as error:
             raise BadInput(f"this is no learner that was kept by this version of Weft: {error}") from None
         return learner

@@ -9,7 +9,7 @@ expectation maximisation).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -96,6 +96,26 @@ class Automaton(msgspec.Struct):
         """Bits, -log2 of the probability, of each event, and of the end after them. Never infinite: an unknown symbol
         has a small probability everywhere. Raises BadInput if the run is not made of texts."""
         return self.steps(self._coded(told(run)))
+
+    def teller(self) -> Callable[[Sequence[str]], list[float]]:
+        """`surprise`, for many runs that are nearly the same: what it has told once it remembers."""
+        depth = self.contexts.depth
+        memory: dict[tuple[int, tuple[int, ...], int], tuple[float, int]] = {}
+
+        def bits(run: Sequence[str]) -> list[float]:
+            vertex, before, found = 0, (END,) * depth, []
+            for symbol in self._coded(run):
+                key = vertex, before, symbol
+                if key not in memory:
+                    ended = [*(one for one in before if one != END), symbol]
+                    mixed, _ = self._mixed(symbol, vertex, self.contexts.at(ended, len(ended) - 1))
+                    memory[key] = -math.log2(mixed), self._next(vertex, symbol)
+                told, vertex = memory[key]
+                before = (*before[1:], symbol)
+                found.append(told)
+            return found
+
+        return bits
 
     def score(self, run: Iterable[str]) -> float:
         """How unusual a run is: the mean of its events' surprise, and half of the worst of them, in bits."""

@@ -7,7 +7,7 @@ was edited which nobody had looked at before (`tool:edit new`), or that a call h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -41,31 +41,50 @@ Named = Callable[[Call], str]
 """Something to add to a call's name, such as the template of its result; empty: nothing."""
 
 
+class About(msgspec.Struct, frozen=True):
+    """What a call's symbol depends on: its name, the texts that say what it is about, what is equal for the same call
+    with the same result (None: nothing is known of either), and the words that come last."""
+
+    name: str
+    texts: list[str]
+    same: tuple[str, bytes, str] | None
+    last: list[str]
+
+
+def about(call: Call, template: Named | None = None) -> About:
+    """One call, looked at by itself."""
+    texts = [text for text in _texts(call.arguments) if 0 < len(text) <= LONG]
+    same = None
+    if texts or call.result:
+        same = call.name, msgspec.json.encode(call.arguments, order="deterministic"), call.result
+    last = [told] if template is not None and (told := template(call)) else []
+    return About(call.name, texts, same, [*last, "failed"] if call.failed else last)
+
+
 def symbols_of_calls(calls: Iterable[Call], template: Named | None = None) -> list[str]:
     """The symbols of a run's calls, in their order."""
+    return symbols_of([about(call, template) for call in calls])
+
+
+def symbols_of(abouts: Sequence[About]) -> list[str]:
+    """The same, of calls that were looked at already."""
     users: dict[str, tuple[int, str]] = {}
     times: dict[tuple[str, bytes, str], int] = {}
     found = []
-    for at, call in enumerate(calls):
-        words = [call.name]
-        texts = [text for text in _texts(call.arguments) if 0 < len(text) <= LONG]
-        if texts or call.result:
-            key = call.name, msgspec.json.encode(call.arguments, order="deterministic"), call.result
-            before = times.get(key, 0)
-            times[key] = before + 1
-            users_before = [users[text] for text in texts if text in users]
+    for at, one in enumerate(abouts):
+        words = [one.name]
+        if one.same is not None:
+            before = times.get(one.same, 0)
+            times[one.same] = before + 1
             if before:
                 words.append(f"again x{min(before, MOST)}")
-            elif users_before:
+            elif users_before := [users[text] for text in one.texts if text in users]:
                 words.append(f"after {max(users_before)[1]}")
-            elif texts:
+            elif one.texts:
                 words.append("new")
-        users.update((text, (at, call.name)) for text in texts)
-        if template is not None and (told := template(call)):
-            words.append(told)
-        if call.failed:
-            words.append("failed")
-        found.append(" ".join(words))
+        for text in one.texts:
+            users[text] = at, one.name
+        found.append(" ".join(words + one.last))
     return found
 
 

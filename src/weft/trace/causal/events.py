@@ -20,9 +20,9 @@ import msgspec
 
 from weft.core.codec import decode_plain
 from weft.core.record import Outcome
-from weft.store.base import Store
+from weft.store.base import Store, bytes_of
 from weft.trace.graph.realised import graph_of
-from weft.trace.reading import Node, bytes_of, read_records, read_run
+from weft.trace.reading import Node, read_records, read_run
 
 TOUCH = frozenset({"memory.read", "memory.commit", "publish", "event"})
 """Effects that read or write something which others can."""

@@ -59,9 +59,9 @@ def shift_of(normal: Series, bad: Series) -> Shift:
     before, after = innovations(usual, held)[PAST:], innovations(now, held)[PAST:]
     times = _times(before, after, grain)
     strange = np.maximum(np.abs(now - mean).max(axis=0) / spread, 1.0 / times)
-    onset = np.array([_onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
+    onsets = np.array([onset(column, start, by) for column, start, by in zip(now.T, mean, delta, strict=True)])
     newer = after.var(axis=0) - before.var(axis=0) if len(after) else np.zeros(len(delta))
-    return Shift(far, strange, delta, now.var(axis=0) - usual.var(axis=0), newer, times, grain, onset)
+    return Shift(far, strange, delta, now.var(axis=0) - usual.var(axis=0), newer, times, grain, onsets)
 
 
 def _times(before: Array, after: Array, grain: Array) -> Array:
@@ -82,8 +82,9 @@ def _tenths(values: Array) -> list[Array]:
     return found
 
 
-def _onset(column: Array, start: float, by: float) -> int:
-    """The row where a CUSUM against halfway between both levels is least: from there on it stays above halfway."""
+def onset(column: Array, start: float, by: float) -> int:
+    """The row from which on a column, whose mean is `by` away from `start`, had moved: where a CUSUM against halfway
+    between both levels is least, so that from there on it stays above halfway."""
     np = numpy()
     if by == 0:
         return 0

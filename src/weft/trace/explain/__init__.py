@@ -7,6 +7,7 @@ and those that are sure stand in the order of time: what happened first comes fi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -15,7 +16,7 @@ import msgspec
 from weft.core.errors import UnknownRun
 from weft.store.base import Store
 from weft.trace.anomalies import check
-from weft.trace.explain import facts, unusual
+from weft.trace.explain import facts, lines, moved, unusual
 from weft.trace.explain.finding import KINDS, Finding, Organ, link
 from weft.trace.explain.past import EARLIER, Past, past_of
 from weft.trace.explain.profile import Profile, profile_of
@@ -24,8 +25,8 @@ from weft.trace.journal_history import history_of_runs, with_neighbours
 __all__ = ["ORGANS", "Explanation", "Finding", "Organ", "Past", "Profile", "explain", "findings", "link", "past_of"]
 
 ORGANS: tuple[Organ, ...] = (
-    facts.refused, facts.paused, facts.failed, unusual.answer, unusual.slow, unusual.count, unusual.Order(),
-    facts.before,
+    facts.refused, facts.paused, facts.failed, unusual.answer, lines.said, unusual.slow, unusual.count, moved.moved,
+    unusual.Order(), facts.before,
 )  # fmt: skip
 USUAL = 0.2
 """A fact that so many usual runs have explains nothing."""
@@ -57,7 +58,8 @@ async def explain(
         raise UnknownRun(f"there is no run {run!r} in {store.url}; `weft ps` lists those there are")
     past = await past_of(store, row, limit=limit) if past is None else past
     profile = await profile_of(store, row)
-    found = findings(profile, past, [*organs, *await _memory(store, profile)])
+    every = [*organs, *await _memory(store, profile)]
+    found = await asyncio.to_thread(findings, profile, past, every)  # seconds of work, if the runs are long
     known = {one.version for one in past.runs}
     return Explanation(
         run=run, workflow=row.workflow, state=row.state, findings=tuple(found), compared=len(past.usual),
@@ -76,12 +78,24 @@ async def _memory(store: Store, run: Profile) -> list[Organ]:
 
 def findings(run: Profile, past: Past, organs: Sequence[Organ] = ORGANS) -> list[Finding]:
     """What the organs find, one finding for each effect, in the order of time; after those what is not as sure, and at
-    last recurrence, which explains nothing by itself."""
+    last recurrence, which explains nothing by itself. A cause joins what was found about one of its effects, and that a
+    call took long joins its cause."""
     by_effect: dict[str, Finding] = {}
+    causes: dict[str, str] = {}
     for one in sorted((one for organ in organs for one in organ(run, past)), key=lambda f: KINDS.index(f.kind)):
         if (one.common or 0.0) > USUAL:
             continue
         key = one.effects[0] if one.kind != "before" else "before"
+        if one.kind == "cause":
+            key = next((effect for effect in one.effects if effect in by_effect), key)
+            causes.update(dict.fromkeys(one.effects, key))
+        elif one.kind == "slow":
+            key = causes.get(key, key)
         kept = by_effect.get(key)
-        by_effect[key] = one if kept is None else msgspec.structs.replace(kept, more=(*kept.more, one.words))
+        by_effect[key] = one if kept is None else _joined(kept, one)
     return sorted(by_effect.values(), key=lambda one: (one.kind == "before", one.weight < SURE, one.at))
+
+
+def _joined(kept: Finding, other: Finding) -> Finding:
+    """Two about one effect: the first, with what the other says, from when either began."""
+    return msgspec.structs.replace(kept, more=(*kept.more, other.words), at=min(kept.at, other.at))

@@ -52,11 +52,13 @@ def failed(run: Profile, past: Past) -> list[Finding]:
     """Effects that failed: the deepest, not those that only passed a child's failure on. A failure of the run that no
     effect had is that of a body, of the lowest process that failed."""
     inner = {part.id for part in run.parts if part.state == "failed"}
+    if inner:  # with whose failure the others' work was called off
+        inner |= {part.id for part in run.parts if part.state == "cancelled"}
     found = []
     for part, one in _each(run):
         if one.status == "failed" and one.child not in inner:
             fact = one.told
-            share = past.share(([s.told for p in old.parts for s in p.seen] for old in past.usual), fact)
+            share = past.share((failures_of(old) for old in past.usual), fact)
             tries = f" after {one.attempts} attempts" if one.attempts > 1 else ""
             words = f"{one.symbol} failed{tries}: {_cut(one.error)}{_often(share)}"
             found.append(Finding(kind="failed", words=words, effects=(run.id(part, one),), common=share, at=one.at))
@@ -66,6 +68,11 @@ def failed(run: Profile, past: Past) -> list[Finding]:
         words = f"the code of {raised.workflow.rpartition('.')[2]} raised {error}"
         found.append(Finding(kind="failed", words=words, effects=(raised.id,), at=run.failure.at))
     return found
+
+
+def failures_of(run: Profile) -> set[str]:
+    """Which effects failed in it."""
+    return {one.told for _, one in _each(run) if one.status == "failed"}
 
 
 def before(run: Profile, past: Past) -> list[Finding]:

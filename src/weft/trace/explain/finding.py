@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from weft.trace.explain.past import Past
     from weft.trace.explain.profile import Profile
 
-Kind = Literal["refused", "stale", "paused", "failed", "answer", "count", "slow", "departure", "cause", "before"]
+Kind = Literal[
+    "refused", "stale", "paused", "failed", "said", "answer", "cause", "count", "slow", "departure", "before"
+]  # fmt: skip
 """The more telling first: of several findings about one effect the first of these is kept, with the others' words."""
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 
@@ -35,6 +37,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     def weight(self) -> float:
         """How much it explains: sure, and not so in usual runs."""
         return self.sure * (1 - (self.common or 0.0))
+
+    @property
+    def sureness(self) -> str:
+        """How sure it is, in words and as a number."""
+        if self.kind == "before":
+            return f"alike to {self.sure:.0%}"
+        if self.sure == 1:
+            return "certain: the journal says so"
+        words = ("very sure", 0.95), ("fairly sure", 0.8), ("not sure", 0.0)
+        return f"{next(word for word, least in words if self.sure >= least)} ({self.sure:.0%})"
 
     @property
     def links(self) -> tuple[str, ...]:

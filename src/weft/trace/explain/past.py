@@ -17,11 +17,12 @@ import msgspec
 
 from weft.store.base import DONE, FINISHED, ProcessRow, Store
 from weft.trace.causal.recurrence import Embed, Failures
+from weft.trace.explain.levels import Level, Metric, calls_of, level_of
 from weft.trace.explain.profile import Part, Profile, profile_of
 
 EARLIER = 1000
 """Runs that are looked at, the newest."""
-FORMAT = 1
+FORMAT = 2
 """Of the cache; another one is not read."""
 
 
@@ -42,6 +43,11 @@ class Past:
             for part in run.parts:
                 found.setdefault(part.workflow, []).append(part)
         return found
+
+    @cached_property
+    def levels(self) -> list[dict[Metric, Level]]:
+        """The levels of the metrics of each usual run."""
+        return [{metric: level_of(metric, calls) for metric, calls in calls_of(run).items()} for run in self.usual]
 
     @cached_property
     def failures(self) -> Failures:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import msgspec
 
 from weft.core.codec import decode_plain
+from weft.core.lines import Templates
+from weft.core.lines.fold import says
 from weft.core.record import Decision, Outcome, from_column
-from weft.store.base import FINISHED, ProcessRow, Store
-from weft.trace.causal.recurrence import Failure, masked
-from weft.trace.reading import Node, bytes_of, read_records, read_with_records
+from weft.core.resources import Usage
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
+from weft.trace.causal.recurrence import Failure
+from weft.trace.reading import Node, read_records, read_with_records
+from weft.trace.templates.outputs import texts_in
 
 QUIET = frozenset({"clock", "random", "timer", "checkpoint", "control"})
 """What says nothing of how a program behaves."""
+OUTSIDE = ("ask", "receive", "event", "sleep", "timer", "child", "spawn")
+"""How long these take is not theirs to say: people, letters, children."""
 MOST = 2000
 """Effects of a process that are looked at, and processes of a run."""
 LARGEST = 256 * 1024
-"""Bytes of an outcome whose form is looked at."""
+"""Bytes of an outcome that is looked into."""
 DEEP = 4
+LINES, WIDE = 200, 300
+"""Lines from each end of an output that are looked at, and characters of one."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """One effect. `form`: the types and names in its outcome; `said`: what it says, masked; both empty where it has
-    none. `amount`: a number itself, of anything else its length. `paused`: seconds; `memory`: bytes at most."""
+    """One effect. `form`: the types and names in its outcome, of a generation the model, empty where there is none;
+    `lines`: those of its text that say what no earlier effect of the name said in the process. `amount`: a number
+    itself, of anything else its length. `paused`, `cpu`: seconds; `memory`: bytes at most; `money`: US dollars."""
 
     effect: int
     symbol: str
@@ -34,10 +44,14 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     waited: float
     attempts: int
     form: str = ""
-    said: str = ""
+    lines: tuple[str, ...] = ()
     amount: float | None = None
     paused: float = 0.0
     memory: int = 0
+    cpu: float = 0.0
+    tokens: float = 0.0
+    money: float = 0.0
+    model: str = ""
     error: str = ""
     place: str = ""
     child: str = ""
@@ -57,12 +71,15 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Part(msgspec.Struct, array_like=True):
-    """One process of a run. Its effects stand in the order in which the program asked for them, which unlike that of
-    their outcomes is the same however the machine took its turns."""
+    """One process of a run, from when it `began` until it `ended`, or was last heard of. Its effects stand in the order
+    in which the program asked for them, which unlike that of their outcomes is the same however the machine took its
+    turns."""
 
     id: str
     workflow: str
     state: str
+    began: float = 0.0
+    ended: float = 0.0
     seen: list[Seen] = []
     refused: list[Refusal] = []
 
@@ -100,13 +117,16 @@ async def profile_of(store: Store, row: ProcessRow) -> Profile:
 
 async def _part(store: Store, row: ProcessRow) -> Part:
     over = row.updated if row.state in FINISHED else None
-    part = Part(row.id, row.workflow, row.state)
+    part = Part(row.id, row.workflow, row.state, row.started or row.created, row.updated)
     seen: list[Seen] = []
+    heard = Heard()
     async for node, record in read_with_records(store, row.id, over=over):
         if node.kind not in QUIET:
-            seen.append(await _seen(store, node, record if type(record) is Outcome else None))
+            seen.append(await _seen(store, node, record if type(record) is Outcome else None, heard))
             if len(seen) == MOST:
                 break
+            if len(seen) % 50 == 0:
+                await asyncio.sleep(0)  # whoever serves a page here goes on serving
     part.seen = sorted(seen, key=lambda one: one.effect)
     async for _, each in read_records(store, row.id):
         if type(each) is Decision and each.verdict == "deny":
@@ -114,20 +134,47 @@ async def _part(store: Store, row: ProcessRow) -> Part:
     return part
 
 
-async def _seen(store: Store, node: Node, record: Outcome | None) -> Seen:
-    named = f"{node.kind}:{_short(node)}" if node.kind not in ("child", "generation") else node.kind
-    form, said, amount = "", "", None
-    if record is not None and record.ok and node.kind in ("step", "tool"):
+async def _seen(store: Store, node: Node, record: Outcome | None, heard: Heard) -> Seen:
+    symbol = f"{node.kind}:{_short(node)}" if node.kind not in ("child", "generation") else node.kind
+    form, amount = node.model if node.kind == "generation" else "", None
+    lines: tuple[str, ...] = ()
+    if record is not None and node.kind in ("step", "tool"):
         data = await bytes_of(store, record.value)
-        if len(data) <= LARGEST:
-            value = decode_plain(data, True)
-            form, said, amount = form_of(value), _said(value), amount_of(value)
-    usage = node.usage
+        value = decode_plain(data, True) if len(data) <= LARGEST else None
+        if not record.ok:
+            lines = heard.news(symbol, value.get("message") if isinstance(value, dict) else None)
+        elif len(data) <= LARGEST:
+            form, amount, lines = form_of(value), amount_of(value), heard.news(symbol, value)
+    usage = node.usage or Usage()
     return Seen(
-        node.effect, named, node.status, node.started, node.seconds, node.waited, node.attempts, form, said, amount,
-        usage.paused_seconds if usage is not None else 0.0, usage.memory_peak if usage is not None else 0, node.error,
-        node.place, node.child,
+        effect=node.effect, symbol=symbol, status=node.status, at=node.started, seconds=node.seconds,
+        waited=node.waited, attempts=node.attempts, form=form, lines=lines, amount=amount, paused=usage.paused_seconds,
+        memory=usage.memory_peak, cpu=usage.cpu_seconds, tokens=node.tokens, money=node.money, model=node.model,
+        error=node.error, place=node.place, child=node.child,
     )  # fmt: skip
+
+
+class Heard:
+    """What the effects of a process have said so far, by the effect's name."""
+
+    def __init__(self) -> None:
+        self._templates = Templates()
+        self._said: set[tuple[str, ...]] = set()
+        self._lines: set[tuple[str, str]] = set()
+
+    def news(self, symbol: str, value: Any) -> tuple[str, ...]:
+        """The lines of a value's texts that say what was not said: another template, or another status code."""
+        lines = [line[:WIDE].rstrip() for text in texts_in(value) for line in text.splitlines() if line.strip()]
+        found = []
+        for line in lines if len(lines) <= 2 * LINES else [*lines[:LINES], *lines[-LINES:]]:
+            if (symbol, line) in self._lines:
+                continue
+            self._lines.add((symbol, line))
+            said = (symbol, *says(self._templates.parse(line), line))
+            if said not in self._said:
+                self._said.add(said)
+                found.append(line)
+        return tuple(found)
 
 
 def _short(node: Node) -> str:
@@ -160,11 +207,6 @@ def amount_of(value: Any) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     return float(len(value)) if isinstance(value, (str, list, dict, bytes)) else None
-
-
-def _said(value: Any) -> str:
-    text = value if isinstance(value, str) else ""
-    return masked(text[:400])[:120] if text else ""
 
 
 async def _failure(store: Store, row: ProcessRow, run: Profile) -> Failure | None:

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from weft.trace.automata import Automaton, Learner
 from weft.trace.explain.finding import Finding, Kind
 from weft.trace.explain.past import Past
-from weft.trace.explain.profile import Part, Profile, Seen
+from weft.trace.explain.profile import OUTSIDE, Part, Profile, Seen
 
 FEW = 5
 """Earlier runs below which nothing is called unusual."""
-OUTSIDE = ("ask", "receive", "event", "sleep", "timer", "child", "spawn")
-"""How long these take is not theirs to say: people, letters, children."""
 NEW, ODD = 0.8, 0.95
 """How sure a departure must be: to what no earlier run did; to what an automaton did not expect."""
-SELDOM = 0.1
-"""Who answers in a new form more often than in such a share of runs is not judged by it."""
 FAR = 4.0
 """Deviations below which nothing is called unusual, however sure it is that it never was so far."""
 FINEST = 0.1
@@ -93,10 +89,15 @@ def _compared(run: Profile, past: Past, kind: Kind, measure: Callable[[Profile],
     for key, (amount, part, one) in measure(run).items():
         far = scales[key].far(amount) if key in scales and not scales[key].holds(amount) else 0.0
         sure = 1 - (sum(other >= far for other in furthest) + 1) / (len(usual) + 1)
-        if far >= FAR and sure >= min(ODD, 1 - 1 / (len(usual) + 1)):
+        if far >= FAR and sure >= needed(len(usual)):
             words = _told(key[2], key[1], amount, scales[key])
             found.append(Finding(kind=kind, words=words, effects=(run.id(part, one),), sure=sure, at=one.at))
     return found
+
+
+def needed(runs: int) -> float:
+    """How sure a finding must be that is judged by so many earlier runs: of few, there may be none like it."""
+    return min(ODD, 1 - 1 / (runs + 1))
 
 
 class Scale:
@@ -150,47 +151,53 @@ def _told(name: str, symbol: str, amount: float, scale: Scale) -> str:
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """In which forms, or words, steps and tools answered in earlier runs: `of` says which of the two.
+Who = tuple[str, ...]
+"""Of whom a fact is: workflow, symbol, and perhaps more."""
+Facts = Callable[[Part, Seen], Iterable[tuple[Who, str]]]
 
-    Judged are only those that seldom answer in a new one; `sure` is 1 less the share of earlier runs that had one which
-    no other run had (each against the others, so it is right whatever the forms are).
+
+class Told:
+    """What was told in earlier runs: the form of an answer, a line of it.
+
+    A new fact is the more telling the more seldom those whom it is of tell one; it is sure if as telling news were in
+    few earlier runs, each of them judged by the others. So `sure` is right whatever the facts are, and who often tells
+    something new spoils nobody else's.
     """
 
-    def __init__(self, past: Past, of: Callable[[Seen], str]) -> None:
-        self.of = of
-        runs = [{self._key(part, one) for part in run.parts for one in part.seen if of(one)} for run in past.usual]
-        self.runs = Counter(key for keys in runs for key in keys)
-        """In how many runs it was answered so."""
-        self.asked = Counter(who for keys in runs for who in {key[:2] for key in keys})
-        alone = Counter(key[:2] for key, count in self.runs.items() if count == 1)
-        self.steady = {who for who, count in self.asked.items() if count >= FEW and alone[who] <= SELDOM * count}
-        news = sum(any(self.runs[key] == 1 and key[:2] in self.steady for key in keys) for keys in runs)
-        self.sure = 1 - (news + 1) / (len(runs) + 1)
+    def __init__(self, past: Past, facts: Facts) -> None:
+        runs = [{fact for part in run.parts for one in part.seen for fact in facts(part, one)} for run in past.usual]
+        self.runs = Counter(fact for told in runs for fact in told)
+        """In how many runs it was told."""
+        self.asked = Counter(who for told in runs for who in {who for who, _ in told})
+        alone = [{who for who, what in told if self.runs[who, what] == 1} for told in runs]
+        self.alone = Counter(who for each in alone for who in each)
+        self._most = [max((1 - self.alone[who] / self.asked[who] for who in each), default=-1.0) for each in alone]
 
-    def _key(self, part: Part, one: Seen) -> tuple[str, str, str]:
-        return part.workflow, one.symbol, self.of(one)
+    def sure(self, who: Who, what: str) -> float:
+        """How sure it is that a fact is unusual; 0 for one that was told before, or where too few told one."""
+        if not self.new(who, what) or self.asked[who] < FEW:
+            return 0.0
+        telling = 1 - (self.alone[who] + 1) / (self.asked[who] + 1)
+        return 1 - (sum(other >= telling for other in self._most) + 1) / (len(self._most) + 1)
 
-    def news(self, part: Part, one: Seen) -> str | None:
-        """The usual form, if this answer has a new one."""
-        key = self._key(part, one)
-        if not key[2] or key in self.runs or key[:2] not in self.steady or self.sure < NEW:
-            return None
-        return max((other for other in self.runs if other[:2] == key[:2]), key=lambda other: self.runs[other])[2]
+    def new(self, who: Who, what: str) -> bool:
+        """No usual run told it."""
+        return (who, what) not in self.runs
+
+    def usual(self, who: Who) -> str:
+        """The fact that was told in most runs."""
+        return max((fact for fact in self.runs if fact[0] == who), key=lambda fact: self.runs[fact])[1]
 
 
 def answer(run: Profile, past: Past) -> list[Finding]:
-    """What steps and tools answered in a form, in words or in an amount that none had so far."""
-    forms, said = Told(past, lambda one: one.form), Told(past, lambda one: one.said)
+    """What steps and tools answered in a form, or in an amount, that none had so far."""
+    forms = Told(past, lambda part, one: [((part.workflow, one.symbol), one.form)] if one.form else [])
     found: dict[tuple[str, str, str], Finding] = {}
     for part in run.parts:
         for one in part.seen:
-            words, sure = "", 0.0
-            if (usual := forms.news(part, one)) is not None:
-                words, sure = f"{one.symbol} answered {_brief(one.form)}; so far it was {_brief(usual)}", forms.sure
-            elif (usual := said.news(part, one)) is not None:
-                words, sure = f"{one.symbol} said {_brief(one.said)!r}; so far it said {_brief(usual)!r}", said.sure
-            if words:
+            who = part.workflow, one.symbol
+            if one.form and (sure := forms.sure(who, one.form)) >= NEW:
+                words = f"{one.symbol} answered {_brief(one.form)}; so far it was {_brief(forms.usual(who))}"
                 key = (part.id, one.symbol, words)
                 before = found[key].effects if key in found else ()
                 effects = (*before, run.id(part, one))
@@ -222,7 +229,7 @@ class Order:
     had not. Not expected: it surprises more than the worst event of nearly every earlier run did. How much surprise is
     usual is measured on runs that an automaton has not learnt: each half of the earlier runs is judged by the one that
     learnt the other half, and so is the run at hand (cross-conformal prediction, Vovk 2015). So `sure` is right however
-    well the automaton has learnt.
+    well the automaton has learnt. A model that `weft trace learn` kept has learnt all of them, and can't be used here.
     """
 
     def __call__(self, run: Profile, past: Past) -> list[Finding]:

@@ -25,10 +25,10 @@ from weft.core.codec import decode_plain
 from weft.core.image import decode_image
 from weft.core.record import Outcome, Started, from_column
 from weft.core.traceparent import Caller, read, span_of, trace_of
-from weft.store.base import FINISHED, ProcessRow, Store
-from weft.trace.conventions import AGENT_NAME, CALL_ID, DEFINITIONS, OPERATION, OUTPUT, TOOL_NAME
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
+from weft.trace.conventions import AGENT_NAME, CALL_ID, DEFINITIONS, FIRST_CHUNK, OPERATION, OUTPUT, TOOL_NAME
 from weft.trace.export.content import Content
-from weft.trace.reading import Node, bytes_of, process_node, read_with_records
+from weft.trace.reading import Node, process_node, read_with_records
 from weft.trace.spans import Span
 
 INTERNAL, CLIENT = 1, 3
@@ -218,6 +218,8 @@ def _generation(node: Node, args: Any, came: Any, content: Content | None) -> tu
     attributes: dict[str, Any] = {OPERATION: operation, "gen_ai.provider.name": provider(place)}
     if model:
         attributes["gen_ai.request.model"] = model
+    if node.name == "generate" and isinstance(given, list) and len(given) > 2 and given[2]:
+        attributes["gen_ai.request.stream"] = True
     attributes |= {name: request[key] for key, name in REQUESTED.items() if request.get(key) not in (None, [])}
     attributes |= dict(_replied(reply, request))
     if content is not None:
@@ -239,6 +241,8 @@ def _replied(reply: dict[str, Any], request: dict[str, Any]) -> Iterator[tuple[s
             yield name, reply[key]
     if reply.get("finish"):
         yield "gen_ai.response.finish_reasons", [reply["finish"]]
+    if reply.get("first") is not None:
+        yield FIRST_CHUNK, reply["first"]
     usage = reply.get("usage")
     if isinstance(usage, dict):
         yield from ((name, usage[key]) for key, name in COUNTED.items() if usage.get(key))

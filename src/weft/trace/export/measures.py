@@ -1,4 +1,4 @@
-"""Metrics of the conventions, counted from spans that are sent: how long operations took, and tokens.
+"""Metrics of the conventions, counted from spans that are sent: seconds of operations and to first chunks, tokens.
 
 They are sent with the spans that they are counted from, as deltas, so nothing is kept between two exports. Histograms
 of seconds have the bounds that the conventions advise.
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from weft.trace.conventions import AGENT_NAME, OPERATION, SCHEMA, TOOL_NAME
+from weft.trace.conventions import AGENT_NAME, FIRST_CHUNK, OPERATION, SCHEMA, TOOL_NAME
 from weft.trace.export.otlp import pairs, resource
 from weft.trace.spans import Span
 
@@ -25,6 +25,7 @@ TOKENS = {
     "gen_ai.usage.input_tokens": "gen_ai.client.inference.usage.input_tokens",
     "gen_ai.usage.output_tokens": "gen_ai.client.inference.usage.output_tokens",
 }
+FIRST = "gen_ai.client.inference.time_to_first_chunk"
 BOUNDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 BY = (
     OPERATION, AGENT_NAME, "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model", TOOL_NAME,
@@ -46,6 +47,8 @@ def as_json(spans: Sequence[Span]) -> bytes | None:
             continue
         key = tuple((name, span.attributes[name]) for name in BY if name in span.attributes)
         seconds.setdefault(DURATIONS[operation], {}).setdefault(key, []).append((span.end - span.start) / 1e9)
+        if (first := span.attributes.get(FIRST_CHUNK)) is not None:
+            seconds.setdefault(FIRST, {}).setdefault(key, []).append(first)
         if DURATIONS[operation] == DURATIONS["chat"]:
             for attribute, name in TOKENS.items():
                 of = tokens.setdefault(name, {})

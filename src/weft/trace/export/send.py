@@ -66,8 +66,7 @@ class Collector:
         for attempt in range(1, TRIES + 1):
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                    self._checked(answer.read(), answer.headers.get("Content-Type", ""))
-                return
+                    body, form = answer.read(), answer.headers.get("Content-Type", "")
             except urllib.error.HTTPError as error:
                 if may_lack and error.code in LACKING:
                     return
@@ -79,6 +78,9 @@ class Collector:
                     why = getattr(error, "reason", error)
                     raise ExportFailed(f"{mask(self.base)} can't be reached: {why}; is a collector there?") from None
                 wait = ""
+            else:
+                self._checked(body, form)
+                return
             sleep(min(float(wait) if wait.isdigit() else 0.5 * 2 ** (attempt - 1), LONGEST))
 
     def _checked(self, body: bytes, kind: str) -> None:

@@ -28,7 +28,7 @@ def draw(network: Network, book: Codebook, rows: Codes, rng: np.random.Generator
     asked = network.asked(torch.from_numpy(rows))
     latent = torch.from_numpy(rng.standard_normal((count, network.mean.out_features))).float()
     plan = network.plan(torch.cat([latent, asked], dim=1))
-    attributes = _attributes(network, book, plan, rng)
+    attributes = _attributes(network, plan, rng)
     codes = np.zeros((count, book.longest), dtype=np.int64)
     channels = np.zeros((count, book.longest, len(book.channels)), dtype=np.int64)
     running = np.arange(count)
@@ -86,7 +86,7 @@ def evenly(groups: Codes, rng: np.random.Generator) -> Floats:
     return found
 
 
-def _attributes(network: Network, book: Codebook, plan: torch.Tensor, rng: np.random.Generator) -> Codes:
+def _attributes(network: Network, plan: torch.Tensor, rng: np.random.Generator) -> Codes:
     if network.says_attributes is None:
         return np.zeros((len(plan), 0), dtype=np.int64)
     scores = network.says_attributes(plan).split(network.attribute_sizes, dim=1)

@@ -248,9 +248,11 @@ class Generator:
             network = network_of(told.settings, told.book)
             network.load_state_dict(kept["weights"])
         except FileNotFoundError:
-            raise BadInput(f"there is no file {path}") from None
+            raise BadInput(f"there is no file {path}; fit a generator, and save it there") from None
         except Exception as error:  # of whatever kind a file that is something else makes torch raise
-            raise BadInput(f"{path} is no generator that this version of Weft kept") from error
+            raise BadInput(
+                f"{path} is no generator that this version of Weft kept; fit one anew, and save it"
+            ) from error
         return cls(told, network.eval())
 
 

@@ -12,11 +12,11 @@ import msgspec
 
 from weft.core.codec import decode_plain
 from weft.core.record import Outcome, Started, from_column
-from weft.store.base import FINISHED, ProcessRow, Store
+from weft.store.base import FINISHED, ProcessRow, Store, bytes_of
 from weft.trace.export.content import kind_of_part
 from weft.trace.export.genai import family
 from weft.trace.query.tables import TABLES
-from weft.trace.reading import Node, bytes_of, error_text, read_with_records
+from weft.trace.reading import Node, error_text, read_with_records
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

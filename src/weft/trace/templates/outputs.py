@@ -19,16 +19,17 @@ async def outputs(store: Store, run: str) -> AsyncIterator[str]:
             yield node.error
             continue
         body = await read_body(store, node.run, node.effect)
-        for text in _texts(body.value):
+        for text in texts_in(body.value):
             yield text
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts in a value of JSON types."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for one in value.values():
-            yield from _texts(one)
+            yield from texts_in(one)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _texts(one)
+            yield from texts_in(one)

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from weft.cli.look import find_run, states_of
 from weft.core.codec import bind_plain
-from weft.core.declare import find_workflow
 from weft.core.errors import BadInput, StoreUnreachable
+from weft.core.workflow import find_workflow
 from weft.runtime.effects import mailboxes
 from weft.runtime.inbox import find
 from weft.runtime.runtime import Runtime

@@ -20,7 +20,7 @@ from weft.cli.look import find_run
 from weft.core.clock import time
 from weft.core.record import from_column
 from weft.store.base import ARRIVING, FINISHED, UNFINISHED, Store
-from weft.web.page import cells, costs, people, shape
+from weft.web.page import cells, costs, people, shape, unusual
 from weft.web.page.actions import Actions, Hands
 from weft.web.page.answer import Endpoint, Refused, answer, guarded, read_object, ready, refusal
 from weft.web.page.body import in_full
@@ -122,10 +122,12 @@ class Page:
         asks: dict[str, AskBook] = {
             "": one, "/logs": logs, "/template": template, "/costs": costs.of_run,
             "/graph": lambda book, _: shape.graph(book), "/tree": lambda book, _: tree(book, PROCESSES),
-            "/memory": lambda book, _: cells.of_run(book), **{f"/{name}": view for name, view in VIEWS.items()},
+            "/memory": lambda book, _: cells.of_run(book),
+            "/unusual": lambda book, _: unusual.of_run(self.store, book.id),
+            **{f"/{name}": view for name, view in VIEWS.items()},
         }  # fmt: skip
 
-        costly = [asks[f"/{name}"] for name in ("buckets", "bands", "graph", "tree", "costs", "memory")]
+        costly = [asks[f"/{name}"] for name in ("buckets", "bands", "graph", "tree", "costs", "memory", "unusual")]
 
         def endpoint(ask: AskBook) -> Endpoint:
             async def told(request: Request) -> Response:

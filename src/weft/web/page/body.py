@@ -13,7 +13,7 @@ from starlette.responses import Response
 from weft.core.codec import decode_plain
 from weft.core.record import Blob, Value, from_column
 from weft.core.sealed import SEAL
-from weft.store.base import Store
+from weft.store.base import Store, bytes_of
 from weft.web.page.answer import Refused, answer
 
 SMALL = 64 * 1024
@@ -32,7 +32,7 @@ async def body(store: Store, value: Value | None, href: str) -> dict[str, Any] |
     told: dict[str, Any] = {"value": None, "bytes": size, "cut": size > SMALL, "sealed": False}
     if size > LARGEST:
         return {**told, "text": "", "href": None}
-    data = await store.payload(value.hash) if isinstance(value, Blob) else value
+    data = await bytes_of(store, value)
     plain = decode_plain(data)
     told["sealed"] = SEAL in data
     if size <= SMALL:
@@ -51,7 +51,7 @@ async def in_full(store: Store, value: Value) -> Response:
     size = value.size if isinstance(value, Blob) else len(value)
     if size > LARGEST:
         raise Refused(413, "too_large", f"this value has {size:,} bytes; read it with `weft export`")
-    data = await store.payload(value.hash) if isinstance(value, Blob) else value
+    data = await bytes_of(store, value)
     return answer(decode_plain(data))
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from weft.cli.look import states_of
 from weft.core.errors import UnknownRun
-from weft.core.record import AnyRecord, Approved, Attempt, Decision, Fork, Outcome, Started, decode_records
+from weft.core.record import AnyRecord, Approved, Attempt, Decision, Fork, Outcome, Probed, Started, decode_records
 from weft.store.base import FINISHED, Store
 from weft.trace.reading import Node, flying_node, node_of
 from weft.web.page.leaf import Leaf, span, start_of
@@ -181,7 +181,7 @@ class Book:
                     leaf.flying.add(record.effect)
                     begun = Started(record.at, record.effect, "step", record.name, "", b"\x90")
                     leaf.put(flying_node(id, number, begun))
-            case Decision() | Approved():
+            case Decision() | Approved() | Probed():
                 leaf.asides.setdefault(record.effect, []).append(number)
                 return 0
             case Fork():

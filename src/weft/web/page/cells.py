@@ -9,7 +9,7 @@ from starlette.requests import Request
 from weft.core.errors import NoObject
 from weft.core.record import Blob
 from weft.core.sealed import label_of
-from weft.store.base import Store
+from weft.store.base import Store, bytes_of
 from weft.store.memory import Object
 from weft.web.page.answer import mark, marked, needed, whole
 from weft.web.page.body import LARGEST, body
@@ -54,7 +54,7 @@ async def value(store: Store, request: Request) -> dict[str, Any]:
         raise NoObject(f"there is no version {version or 'at all'} of {cell[:80]!r}")
     if one.value is None or (isinstance(one.value, Blob) and one.value.size > LARGEST):
         return {**_told(one), "label": None, "body": await body(store, one.value, "")}
-    data = await store.payload(one.value.hash) if isinstance(one.value, Blob) else one.value
+    data = await bytes_of(store, one.value)
     label = label_of(data)
     told = None if label is not None else await body(store, data, "")
     return {**_told(one), "label": None if label is None else str(label), "body": told}

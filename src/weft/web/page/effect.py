@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from weft.core.capability import Capability, render
 from weft.core.image import decode_image
-from weft.core.record import Approved, Attempt, Decision, Granted, Outcome, Started
+from weft.core.record import Approved, Attempt, Decision, Granted, Outcome, Probed, Started
 from weft.runtime.inbox import opened
 from weft.store.base import Store
 from weft.trace.reading import Node, read_records
@@ -21,6 +21,9 @@ from weft.web.page.people import asked
 
 GRANTS = 10_000
 """Records that are looked through for rights that people gave."""
+
+PROBES, ROWS = 200, 50
+"""Tables of probes that are told, and rows of each."""
 
 
 async def locate(books: Books, id: str) -> tuple[Leaf, Node]:
@@ -66,6 +69,7 @@ async def one_effect(store: Store, books: Books, leaf: Leaf, node: Node) -> dict
         "approvals": [
             {"verdict": one.verdict, "who": one.who, "at": one.at} for one in asides if isinstance(one, Approved)
         ],
+        "probes": [await _probed(store, one) for one in [one for one in asides if isinstance(one, Probed)][:PROBES]],
         "impact": (done.impact if done else getattr(record, "impact", "")) or None,
         "label": str(done.label) if done and done.label is not None else None,
         "child": node.child or None, "question": asked(opened(question)) if question is not None else None,
@@ -89,6 +93,16 @@ async def _attempt(store: Store, one: Attempt) -> dict[str, Any]:
     found = await plain_of(store, one.error)
     error = {name: found.get(name) for name in ("type", "message")} if isinstance(found, dict) else found
     return {"number": one.attempt, "at": one.at, "error": shortened(error), "again": one.again}
+
+
+async def _probed(store: Store, one: Probed) -> dict[str, Any]:
+    """A table, its first rows."""
+    told = {"probe": one.probe, "attempt": one.attempt, "columns": [], "rows": [], "of": "", "left_out": 0, "note": ""}
+    table = await plain_of(store, one.value)
+    if isinstance(table, dict):
+        rows = table["rows"]
+        told |= {**table, "rows": rows[:ROWS], "left_out": table["left_out"] + max(0, len(rows) - ROWS)}
+    return told
 
 
 def _decision(one: Decision) -> dict[str, Any]:

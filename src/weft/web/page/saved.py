@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 import weft
 from weft.store.base import Store
-from weft.web.page import cells, costs, shape
+from weft.web.page import cells, costs, shape, unusual
 from weft.web.page.answer import encoded
 from weft.web.page.app import PROCESSES, STATES
 from weft.web.page.book import Book
@@ -71,6 +71,7 @@ async def _answers(store: Store, book: Book) -> dict[str, tuple[str, Any]]:
         "costs": (f"{base}/costs", costs.of_run(book, _asked({}))),
         "logs": (f"{base}/logs", await list_logs(store, book, _asked({"limit": LINES}))),
         "memory": (f"{base}/memory", cells.of_run(book)),
+        "unusual": (f"{base}/unusual", await unusual.of_run(store, book.id)),
         "buckets": (f"{base}/buckets", buckets(book, _asked({}))),
         "bands": (f"{base}/bands", bands(book, _asked({}))),
     }

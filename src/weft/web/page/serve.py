@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from weft.web.listen import listening
 from weft.web.page.actions import Hands
 from weft.web.page.app import Page
 from weft.web.page.safety import Access
+
+log = logging.getLogger("weft.web")
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +55,9 @@ async def beside(
         try:
             asyncio.run(main())
         except BaseException as error:
-            if not begun.done():
+            if begun.done():
+                log.error("the page has ended: %r; the worker goes on without it", error, exc_info=error)
+            else:
                 begun.set_exception(error)
 
     thread = threading.Thread(target=run, name="weft-page", daemon=True)

@@ -11,8 +11,8 @@ import msgspec
 from starlette.requests import Request
 
 from weft.cli.look import find_run
-from weft.core.declare import Workflow, registry
 from weft.core.errors import BadInput, WeftError
+from weft.core.workflow import Workflow, registry
 from weft.store.base import Store
 from weft.trace.diff import Change, Diff, diff
 from weft.trace.graph.draw import MOST, drawable

@@ -95,6 +95,7 @@ function Detail({ id, run, server, hear, words, close }) {
     <${Attempts} of=${data.attempts} span=${span} />
     <${Rights} data=${data} />
     <${Resources} of=${data.resources} />
+    <${Probes} of=${data.probes} />
     ${forking && html`<${Fork} run=${run} at=${span.effect} effect=${data} close=${() => fork(false)} />`}
   `;
 }
@@ -182,3 +183,16 @@ const Resources = ({ of }) =>
     ["written", of.written_bytes ? bytes(of.written_bytes) : null],
     ["stood still", of.paused_seconds ? length(of.paused_seconds) : null],
   ]} /></section>`;
+
+/** What probes saw of it. @param {{ of: any[] }} props */
+const Probes = ({ of }) =>
+  of?.map(
+    (one) => html`<section><div class="over"><h2>Probe <code>${one.probe}</code></h2>
+      <span class="dim">${one.attempt > 1 ? `attempt ${one.attempt}, ` : ""}${one.of.split("/").pop()}</span></div><table>
+    <thead><tr>${one.columns.map((/** @type {string} */ name) => html`<th>${name.replace("_", " ")}</th>`)}</tr></thead>
+    <tbody>${one.rows.map((/** @type {any[]} */ row) => html`<tr>${row.map((cell) => html`<td class=${typeof cell === "number" ? "num" : ""}>
+      ${Array.isArray(cell) ? cell.join(", ") : String(cell ?? "")}</td>`)}</tr>`)}</tbody>
+  </table>
+  ${one.left_out > 0 && html`<p class="dim">${count(one.left_out)} more rows</p>`}
+  ${one.note && html`<p class="dim">${one.note}</p>`}</section>`,
+  );

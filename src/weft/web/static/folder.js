@@ -65,6 +65,7 @@ export async function readFolder(path, query) {
     case "template":
     case "costs":
     case "memory":
+    case "unusual":
       return file(parts[2]);
   }
   throw nothing();

@@ -41,10 +41,11 @@ export function amend(changes, instead = true) {
 
 /** The place, again whenever it changes. @returns {Place} */
 export function usePlace() {
-  const [here, set] = useState(place());
+  const [[hash, here], set] = useState(() => [location.hash, place()]);
   useEffect(() => {
-    const moved = () => set(place());
+    const moved = () => set([location.hash, place()]);
     addEventListener("hashchange", moved);
+    if (location.hash !== hash) moved(); // somebody went on between the first drawing and this
     return () => removeEventListener("hashchange", moved);
   }, []);
   return here;

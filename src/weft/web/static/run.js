@@ -16,6 +16,7 @@ const Fork = later(() => import("./fork.js"), "Fork");
 const Graph = later(() => import("./graph.js"), "Graph");
 const Log = later(() => import("./log.js"), "Log");
 const Tree = later(() => import("./tree.js"), "Tree");
+const Unusual = later(() => import("./unusual.js"), "Unusual");
 
 /** @type {[string, string][]} */
 const TABS = [
@@ -187,6 +188,7 @@ function Notes({ run, asks, server }) {
     ${run.state === "interrupted" && html`<div class="note wait">Nobody executes this run now. What is in its journal is kept; Resume goes on from there. In a terminal: <code>weft resume ${run.id}</code>
       </div>`}
     ${asks.map((one) => html`<${Question} key=${one.id} one=${one} server=${server} within />`)}
+    ${!run.partOf && html`<${Unusual} key=${`${run.id} ${run.state}`} run=${run} />`}
   `;
 }
 

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput
+from weft.core.workflow import Workflow
 from weft.trace.graph.shape import Edge
 from weft.trace.graph.template.frame import Builder, Frame, Frontier
 from weft.trace.graph.template.meaning import NOTHING, Agent, Beside, Effect, Meaning, Nothing, meaning

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from weft.core.declare import Workflow
 from weft.core.errors import BadInput
+from weft.core.workflow import Workflow
 from weft.trace.graph.shape import contracted
 from weft.trace.graph.template.frame import Builder, Frame
 from weft.trace.graph.template.scope import Scope, helper_of

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from weft.core.declare import Step, Workflow
 from weft.core.errors import BadInput
+from weft.core.step import Step
+from weft.core.workflow import Workflow
 from weft.trace.graph.template.scope import UNKNOWN, Helper, helper_of
 
 Together = Literal["gather", "task", "one", "wait", "group", "map", "spawn"]

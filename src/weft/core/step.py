@@ -1,7 +1,6 @@
-"""Declarations: `@step`, `@workflow`, and what may be said of them (retries, queues, time limits).
+"""Steps: `@step`, and what may be said of one (retries, queues, time limits, needs).
 
-A `Step` is one crossing of the boundary; a `Workflow` is a deterministic body that makes such crossings. Both
-stay plain callables: a step called outside a body simply runs.
+A `Step` is one crossing of the boundary. It stays a plain callable: called outside a body it simply runs.
 """
 
 from __future__ import annotations
@@ -10,23 +9,20 @@ import hashlib
 import inspect
 import sys
 from asyncio import _get_running_loop, to_thread
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from copy import copy
+from collections.abc import Callable, Coroutine, Mapping
 from functools import update_wrapper
 from types import CodeType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from weft.core.boundary import place, require
-from weft.core.budget import Budget
-from weft.core.crossing import crossing, executing
-from weft.core.errors import BadInput, NoProcess, UnknownWorkflow
+from weft.core.boundary import place
+from weft.core.crossing import crossing, executing, probed
+from weft.core.errors import BadInput
 from weft.core.memory import ORDERS, Order
 from weft.core.needs import Needs, needs_of
 from weft.core.queue import Queue
 from weft.core.resources import Resources, resources_of
 from weft.core.retry import Retry
 from weft.core.sealed import Labelled, closed, held, opened_args
-from weft.core.traceparent import read
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +34,8 @@ Impact = Literal["none", "repeatable", "reversible", "irreversible"]
 """What a step leaves behind outside: nothing; what doing it again does not change; what can be undone; what can't."""
 
 
-def _name(fn: Callable[..., Any], given: str | None) -> str:
+def name_of(fn: Callable[..., Any], given: str | None) -> str:
+    """The name under which a step or workflow is known: `module.qualname`, unless one is given."""
     if given is not None:
         return given
     module = fn.__module__
@@ -69,7 +66,7 @@ def _defaults(fn: Callable[..., Any]) -> dict[str, Any] | None:
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
-def _version(code: CodeType) -> str:
+def version_of(code: CodeType) -> str:
     """Digest of what the code does, not of where it lies: constants and instructions, nested ones too."""
     digest = hashlib.blake2b(digest_size=8)
 
@@ -129,7 +126,7 @@ class Step(Generic[P, R]):
         if executor not in (None, "ray"):
             raise BadInput(f"@step(executor={executor!r}): must be 'ray', or None for this process")
         self.fn = fn
-        self.name = _name(fn, name)
+        self.name = name_of(fn, name)
         self.effect = effect
         self.on_unknown = on_unknown
         self.retries = Retry(attempts=retries) if isinstance(retries, int) else retries
@@ -145,7 +142,7 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.order = self._order(order)
         self.names = _parameters(fn)
-        self.version = _version(fn.__code__) if inspect.isfunction(fn) else ""
+        self.version = version_of(fn.__code__) if inspect.isfunction(fn) else ""
         self._defaults = _defaults(fn)
         self.plain = self.retries is None and timeout is None and queue is None and self.executor is None
         """Nothing to do but run it."""
@@ -201,7 +198,7 @@ class Step(Generic[P, R]):
         return "irreversible" if self.effect == "at_most_once" else "repeatable"
 
     async def _directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        outcome = self.fn(*args, **kwargs)
+        outcome = probed(self.fn)(*args, **kwargs)
         result: R = await outcome if self.is_async else outcome
         return result
 
@@ -280,7 +277,7 @@ class Primitive(Step[P, R]):
         token = executing.set(outer.within(self.needs, self.arguments(args, kwargs)))
         try:
             if not self.is_async:  # others run on this loop, and it may take long
-                return cast(R, await to_thread(self.fn, *args, **kwargs))
+                return cast(R, await to_thread(probed(self.fn), *args, **kwargs))
             return await super()._directly(args, kwargs)
         finally:
             executing.reset(token)
@@ -288,103 +285,6 @@ class Primitive(Step[P, R]):
 
 steps: dict[str, Step[..., Any]] = {}
 """Every step declared in this interpreter, by name."""
-
-registry: dict[str, Workflow[..., Any]] = {}
-"""Every workflow declared in this interpreter, by name."""
-
-
-class Workflow(Generic[P, R]):
-    """A deterministic `async def`; each execution is a process. Await it inside a body to run it as a child."""
-
-    __weft__ = "workflow"
-
-    def __init__(self, fn: Callable[P, Awaitable[R]], *, name: str | None = None) -> None:
-        if not inspect.iscoroutinefunction(fn):
-            raise BadInput(f"@workflow needs an `async def`, not {fn!r}")
-        self.fn = fn
-        self.name = _name(fn, name)
-        self.source = str(fn.__code__.co_filename)
-        self.version = _version(fn.__code__)
-        self.key: str | None = None
-        self.queue: Queue | None = None
-        self.priority = 0
-        self.tenant = ""
-        self.id: str | None = None
-        self.rights: tuple[str, ...] | None = None
-        self.budget: Budget | None = None
-        self.caller = ""
-        self.signature = inspect.signature(fn)
-        self.names = tuple(self.signature.parameters)
-        update_wrapper(self, fn)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        boundary = getattr(_get_running_loop(), "boundary", None)
-        if boundary is None:
-            raise NoProcess(
-                f"{self.name} is a workflow: start it with weft.run({self.__name__}, ...) in a script "
-                f"or `await runtime.run({self.__name__}, ...)`; inside another workflow just await it"
-            )
-        work: Coroutine[Any, Any, R] = boundary.call(self, args, kwargs, place())
-        return work
-
-    __name__: str
-
-    def sealed(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Labelled[R]]:
-        """Run the workflow as a child, and get its result closed: see `Step.sealed`. Handles stay closed for the child,
-        too."""
-        return closed(require(f"{self.name}.sealed()").call(self, args, kwargs, place(), sealed=True))
-
-    def options(
-        self,
-        *,
-        key: str | None = None,
-        queue: Queue | None = None,
-        priority: int | None = None,
-        tenant: str | None = None,
-        id: str | None = None,
-        rights: Sequence[str] | None = None,
-        budget: Budget | None = None,
-        caller: str | None = None,
-    ) -> Workflow[P, R]:
-        """The same workflow with an idempotency `key` (a second start with it returns the first run), a `queue`,
-        a `priority` in it, a `tenant` (those of one queue take turns), or a given run `id`. `caller`: a W3C
-        traceparent; a run that is started so belongs to that trace.
-
-        `rights`: capabilities such as "read:./docs". A child gets these of its parent's and no others (default: all
-        that may be handed on); a run gets them besides its policy. `budget`: what it and its children may spend."""
-        changed = copy(self)
-        changed.key = key or self.key
-        changed.queue = queue or self.queue
-        changed.priority = self.priority if priority is None else priority
-        changed.tenant = self.tenant if tenant is None else tenant
-        changed.id = id or self.id
-        changed.rights = self.rights if rights is None else tuple(rights)
-        changed.budget = budget or self.budget
-        if caller:
-            read(caller)
-            changed.caller = caller.strip()
-        return changed
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise BadInput, showing the signature, if the arguments do not fit."""
-        try:
-            self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise BadInput(f"{self.name}{self.signature}: {error}; give arguments that fit it") from None
-
-    def __repr__(self) -> str:
-        return f"<workflow {self.name}>"
-
-
-def find_workflow(name: str) -> Workflow[..., Any]:
-    """The declared workflow of this name, or UnknownWorkflow."""
-    try:
-        return registry[name]
-    except KeyError:
-        known = ", ".join(sorted(registry)) or "none"
-        raise UnknownWorkflow(
-            f"no workflow named {name!r} is declared here (declared: {known}); import the file that declares it first"
-        ) from None
 
 
 @overload
@@ -453,21 +353,5 @@ class _Decorator:
     def __call__(self, fn: Any, /) -> Any: ...
 
 
-@overload
-def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
-@overload
-def workflow(*, name: str | None = None) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
-def workflow(fn: Any = None, /, *, name: str | None = None) -> Any:
-    """Declare a workflow: an `async def` whose body reaches the world through effects only."""
-
-    def declare(fn: Any) -> Workflow[..., Any]:
-        declared = Workflow(fn, name=name)
-        registry[declared.name] = declared
-        return declared
-
-    return declare if fn is None else declare(fn)
-
-
 if sys.version_info >= (3, 12):
     inspect.markcoroutinefunction(Step.__call__)
-    inspect.markcoroutinefunction(Workflow.__call__)
