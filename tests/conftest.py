@@ -6,6 +6,7 @@ import compileall
 import contextlib
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,10 @@ LONG = {"test_chaos", "test_workers"}
 
 def pytest_sessionstart() -> None:
     """Compile Weft, and what tests start of their own, once: that is done many hundreds of times, and some machines say
-    that no start is to keep what it has compiled."""
+    that no start is to keep what it has compiled. Heed ctrl-C: who is started in the background ignores it, and so does
+    all that it starts, which tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     root = Path(__file__).parents[1]
     compileall.compile_dir(root / "src", quiet=2)
     compileall.compile_dir(root / "tests", quiet=2, rx=re.compile(r"/test_\w+\.py$"))
