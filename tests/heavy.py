@@ -167,9 +167,11 @@ async def call_talk() -> None:
 
 @weft.step(executor="ray")
 def spell(file: str, x: int) -> int:
-    """Takes a while, and says when; the later ones less, so that they overtake."""
+    """Takes a while, and says when; the first is overtaken."""
     mark(file, f"in {time.monotonic_ns()}")
-    time.sleep(0.2 if x % 4 == 0 else 0.02)
+    while x == 0 and "out" not in Path(file).read_text():
+        time.sleep(0.02)
+    time.sleep(0.02)
     mark(file, f"out {time.monotonic_ns()}")
     return x * x
 

@@ -221,7 +221,13 @@ def test_a_bad_model_name_is_refused_before_anything_starts(spec: str, message: 
 
 
 @pytest.mark.parametrize(
-    "spec", ["http://ada:pa55@host/v1#any", "anthropic+https://pa55@host#any", "http://a:pa55@host"]
+    "spec",
+    [
+        "http://ada:pa55@host/v1#any",
+        "anthropic+https://pa55@host#any",
+        "http://a:pa55@host",
+        "https://api.example.com@evil.example/v1#m",
+    ],
 )
 def test_an_address_with_a_password_is_refused_without_showing_it(spec: str) -> None:
     with pytest.raises(BadInput, match=r"leave it out.*_API_KEY") as refused:
@@ -275,7 +281,6 @@ def test_the_local_models_are_allowed_and_hosted_ones_are_not(tmp_path: Path) ->
         ("openai:gpt-5", "openai/gpt-5"),
         ("http://LocalHost:9/v1#a/b", "localhost:9/a/b"),
         ("https://api.example.com/v1#m", "api.example.com/m"),
-        ("https://api.example.com@evil.example/v1#m", "evil.example/m"),
     ):
         denied = in_a_run(tmp_path, spec)
         assert isinstance(denied, Denied) and denied.fix == f"allow it with: --allow model:{resource}"

@@ -140,7 +140,7 @@ def test_a_question_that_nobody_answers_has_its_default_or_expires(store: str) -
         assert await runtime.run(in_time, 0.2, "no") == "no"
         with pytest.raises(QuestionExpired, match="Quick"):
             await runtime.run(in_time, 0.2)
-        run = await runtime.start(in_time, 60, None)  # long enough to leave memory
+        run = await runtime.start(in_time, 6, None)  # long enough to leave memory
         await parked(runtime, run.id)
         assert (await question(runtime)).expires is not None
         assert await run is None

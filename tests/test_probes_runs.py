@@ -31,8 +31,8 @@ from weft.trace.probed import Sight, read_probed
 gate = threading.Barrier(4)
 
 
-@weft.step(name="probed.add")
-def add(n: int) -> int:
+@weft.step(name="probed.tally")
+def tally(n: int) -> int:
     total = 0
     for i in range(n):
         if i % 3 == 0:
@@ -80,12 +80,12 @@ async def look(at: int = 3) -> str:
     return "near"
 
 
-made_of_a_step = tool(add, name="probed_sum")  # type: ignore[call-overload]
+made_of_a_step = tool(tally, name="probed_sum")  # type: ignore[call-overload]
 
 
 @weft.step(name="probed.outer")
 async def outer(n: int) -> int:
-    return await add(n) + await add(n + 1)
+    return await tally(n) + await tally(n + 1)
 
 
 def shouting(fn: Any) -> Any:
@@ -104,7 +104,7 @@ def wrapped(n: int) -> int:
 
 @weft.workflow(name="probed.adding")
 async def adding(most: int) -> list[int]:
-    return list(await asyncio.gather(*(add(n) for n in range(most))))
+    return list(await asyncio.gather(*(tally(n) for n in range(most))))
 
 
 @weft.workflow(name="probed.crowd")
@@ -165,19 +165,19 @@ def in_runtime(work: Any, **settings: Any) -> Any:
 
 
 def test_each_call_has_its_own_figures(place: str) -> None:
-    original = add.fn.__code__
-    probes: list[Any] = [f"{name}:add" for name in ("hotness", "coverage", "branches", "loops")]
-    assert weft.run(adding, 5, probes=[*probes, Probe("calls", add)]) == [0, 0, 0, 0, 3]
+    original = tally.fn.__code__
+    probes: list[Any] = [f"{name}:tally" for name in ("hotness", "coverage", "branches", "loops")]
+    assert weft.run(adding, 5, probes=[*probes, Probe("calls", tally)]) == [0, 0, 0, 0, 3]
     found = seen(place)
-    assert {(one.name, one.attempt, one.left_out, one.note) for one in found} == {("probed.add", 1, 0, "")}
-    assert [one.effect for one in found if one.probe == "loops:add"] == [1, 2, 3, 4, 5]
+    assert {(one.name, one.attempt, one.left_out, one.note) for one in found} == {("probed.tally", 1, 0, "")}
+    assert [one.effect for one in found if one.probe == "loops:tally"] == [1, 2, 3, 4, 5]
     first = original.co_firstlineno
-    assert rows(found, "loops:add") == [[[first + 3, n]] for n in range(5)]
-    assert rows(found, "branches:add")[4] == [[first + 4, 2, 2]]
-    assert rows(found, "hotness:add")[4][:2] == [[first + 4, 4], [first + 5, 2]]
-    assert rows(found, "coverage:add")[0][-2:] == [[first + 5, False], [first + 6, True]]
-    assert rows(found, "calls:probed.add") == [[["add", 1]]] * 5
-    assert found[0].of == __file__ and add.fn.__code__ is original
+    assert rows(found, "loops:tally") == [[[first + 3, n]] for n in range(5)]
+    assert rows(found, "branches:tally")[4] == [[first + 4, 2, 2]]
+    assert rows(found, "hotness:tally")[4][:2] == [[first + 4, 4], [first + 5, 2]]
+    assert rows(found, "coverage:tally")[0][-2:] == [[first + 5, False], [first + 6, True]]
+    assert rows(found, "calls:probed.tally") == [[["tally", 1]]] * 5
+    assert found[0].of == __file__ and tally.fn.__code__ is original
 
 
 def test_calls_at_the_same_time_in_threads_and_tasks_count_for_themselves(place: str) -> None:
@@ -192,18 +192,18 @@ def test_figures_are_those_of_the_function_alone(sizes: list[int]) -> None:
     from weft.runtime.probes.python import watching
     from weft.runtime.probes.runs import Probes
 
-    observed = [Probes(["hotness:add", "branches:add"]).of_attempt(1) for _ in sizes]
-    copies = [one.copy_of(add.fn) for one in observed]
+    observed = [Probes(["hotness:tally", "branches:tally"]).of_attempt(1) for _ in sizes]
+    copies = [one.copy_of(tally.fn) for one in observed]
     threads = [threading.Thread(target=copy, args=(n,)) for copy, n in zip(copies, sizes, strict=True)]
     for thread in threads:
         thread.start()
     for thread, one, n in zip(threads, observed, sizes, strict=True):
         thread.join()
-        with watching(add) as alone:
-            add.fn(n)
+        with watching(tally) as alone:
+            tally.fn(n)
         figures = dict(one.figures())
-        assert dict(figures["hotness:add"].rows) == alone.lines
-        assert [tuple(row[1:]) for row in figures["branches:add"].rows] == [*alone.branches.values()]
+        assert dict(figures["hotness:tally"].rows) == alone.lines
+        assert [tuple(row[1:]) for row in figures["branches:tally"].rows] == [*alone.branches.values()]
 
 
 def test_a_failed_attempt_is_seen_and_so_is_the_next(place: str) -> None:
@@ -216,12 +216,12 @@ def test_a_failed_attempt_is_seen_and_so_is_the_next(place: str) -> None:
 
 
 def test_a_child_and_a_step_within_a_step_are_seen_with_the_effect_they_are_in(place: str) -> None:
-    assert weft.run(parent, probes=["calls:add", "loops:add"]) == ([0, 0], 6)
+    assert weft.run(parent, probes=["calls:tally", "loops:tally"]) == ([0, 0], 6)
     found = seen(place)
-    assert sorted((one.name, one.effect, one.rows[0][1]) for one in found if one.probe == "calls:add") == [
-        ("probed.add", 1, 1), ("probed.add", 2, 1), ("probed.outer", 3, 2),
+    assert sorted((one.name, one.effect, one.rows[0][1]) for one in found if one.probe == "calls:tally") == [
+        ("probed.outer", 3, 2), ("probed.tally", 1, 1), ("probed.tally", 2, 1),
     ]  # fmt: skip
-    assert [one.rows[0][1] for one in found if one.name == "probed.outer" and one.probe == "loops:add"] == [4 + 5]
+    assert [one.rows[0][1] for one in found if one.name == "probed.outer" and one.probe == "loops:tally"] == [4 + 5]
 
 
 def test_tools_are_seen_called_by_a_body_and_by_a_model_and_made_of_a_step(place: str) -> None:
@@ -232,13 +232,13 @@ def test_tools_are_seen_called_by_a_body_and_by_a_model_and_made_of_a_step(place
 
 
 def test_a_watch_keeps_what_it_caught_and_changes_nothing_where_its_condition_fails(place: str) -> None:
-    line = add.fn.__code__.co_firstlineno + 6  # `return total`, at which `i` isn't bound if n is 0
-    assert weft.run(adding, 6, probes=[Probe("watch", add, line, "i > 2"), f"watch:add:{line}:[n]"])[:2] == [0, 0]
+    line = tally.fn.__code__.co_firstlineno + 6  # `return total`, at which `i` isn't bound if n is 0
+    assert weft.run(adding, 6, probes=[Probe("watch", tally, line, "i > 2"), f"watch:tally:{line}:[n]"])[:2] == [0, 0]
     found = seen(place)
-    watch = f"watch:probed.add:{line}:i > 2"
+    watch = f"watch:probed.tally:{line}:i > 2"
     assert rows(found, watch) == [[], [], [], [], [[3]], [[4]]]
     assert [one.note for one in found if one.probe == watch] == ["the condition raised 1 times", *[""] * 5]
-    assert rows(found, f"watch:add:{line}:[n]")[5] == [[5]]
+    assert rows(found, f"watch:tally:{line}:[n]")[5] == [[5]]
 
 
 def test_values_that_are_caught_are_plain_and_as_they_were() -> None:
@@ -302,13 +302,13 @@ async def _first(place: str) -> str:
 
 
 def test_a_fork_is_seen_from_where_it_is_made_anew(place: str) -> None:
-    weft.run(adding, 4, probes=["loops:add"])
+    weft.run(adding, 4, probes=["loops:tally"])
 
     async def again(runtime: weft.Runtime) -> Any:
         return await (await runtime.fork(await _first(place), at=3)).result()
 
-    assert in_runtime(again, probes=["branches:add"]) == [0, 0, 0, 0]
-    assert [(one.effect, one.probe) for one in seen(place)[4:]] == [(3, "branches:add"), (4, "branches:add")]
+    assert in_runtime(again, probes=["branches:tally"]) == [0, 0, 0, 0]
+    assert [(one.effect, one.probe) for one in seen(place)[4:]] == [(3, "branches:tally"), (4, "branches:tally")]
 
 
 # --- WebAssembly ----------------------------------------------------------------------------------------------------
@@ -432,11 +432,13 @@ def test_show_and_the_page_tell_what_was_seen(place: str) -> None:
     from tests.servers.page import page
     from weft.cli.app import app
 
-    weft.run(adding, 2, probes=["loops:add", f"watch:add:{add.fn.__code__.co_firstlineno + 3}:j > 1"])
+    weft.run(adding, 2, probes=["loops:tally", f"watch:tally:{tally.fn.__code__.co_firstlineno + 3}:j > 1"])
     run = asyncio.run(_first(place))
     told = CliRunner().invoke(app, ["show", run, "--probes"])
-    assert told.exit_code == 0 and "#1 probed.add: loops:add" in told.stdout and "the condition raised" in told.stdout
-    assert "probe loops:add" in CliRunner().invoke(app, ["show", run]).stdout
+    assert (
+        told.exit_code == 0 and "#1 probed.tally: loops:tally" in told.stdout and "the condition raised" in told.stdout
+    )
+    assert "probe loops:tally" in CliRunner().invoke(app, ["show", run]).stdout
     both = CliRunner().invoke(app, ["show", run, "--probes", "--tree"])
     assert both.exit_code == 2 and "say one of" in both.stderr
     with page(place) as client:
@@ -451,13 +453,13 @@ def test_show_and_the_page_tell_what_was_seen(place: str) -> None:
 @pytest.mark.parametrize(
     ("probe", "said"),
     [
-        ("heat:add", "a probe is one of hotness, coverage"), ("opcodes:add", "a probe is one of hotness, coverage"),
+        ("heat:tally", "a probe is one of hotness, coverage"), ("opcodes:tally", "a probe is one of hotness, coverage"),
         ("hotness:", "say what it is on"), ("hotness", "say what it is on"), ("", "a probe is one of"),
         ("hotness:nothing", "no step or tool 'nothing' is declared here"), ("hotness:adding", "is a workflow"),
         ("hotness:probed.parent", "is a workflow"), ("hotness:wrapped", "a decorator stands around wrapped"),
-        ("watch:add", "needs a place and a condition"), ("watch:add:3", "needs a place and a condition"),
-        ("watch:add:here:n", "is the number of a line"), ("watch:add:1:n", "begins at line 1"),
-        ("watch:add:1:n +", "is no expression"), ("hotness:wasm:3", "no step or tool 'wasm:3'"),
+        ("watch:tally", "needs a place and a condition"), ("watch:tally:3", "needs a place and a condition"),
+        ("watch:tally:here:n", "is the number of a line"), ("watch:tally:1:n", "begins at line 1"),
+        ("watch:tally:1:n +", "is no expression"), ("hotness:wasm:3", "no step or tool 'wasm:3'"),
         ("watch:wasm:odd", "needs a place"), (3, "is no probe"), (Probe("loops", len), "is no step"),
     ],
     ids=str,
@@ -469,16 +471,16 @@ def test_what_can_be_no_probe_is_said_before_the_run_begins(place: str, probe: A
 
 
 def test_a_name_that_may_be_two_is_refused_and_one_text_is_no_list(place: str) -> None:
-    twin = weft.step(name="probed.more.add")(add.fn)
+    twin = weft.step(name="probed.more.tally")(tally.fn)
     try:
-        with pytest.raises(BadInput, match=r"may be probed\.add or probed\.more\.add"):
-            weft.run(adding, 2, probes=["hotness:add"])
+        with pytest.raises(BadInput, match=r"may be probed\.more\.tally or probed\.tally"):
+            weft.run(adding, 2, probes=["hotness:tally"])
     finally:
         del steps[twin.name]
     with pytest.raises(BadInput, match="give a list"):
-        weft.run(adding, 2, probes="hotness:add")
+        weft.run(adding, 2, probes="hotness:tally")
     with pytest.raises(BadInput, match="runs on Ray"):
-        weft.run(adding, 2, probes=[Probe("hotness", add.options(executor="ray"))])
+        weft.run(adding, 2, probes=[Probe("hotness", tally.options(executor="ray"))])
 
 
 def test_a_probe_is_written_as_it_is_read() -> None:

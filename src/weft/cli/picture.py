@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from weft.cli.render import effect_name
-
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -68,6 +66,8 @@ def timeline(nodes: Sequence[Node], now: float) -> Table:
     """A bar for each node, from when it began to its end; dots while it waited to begin."""
     from rich.table import Table
     from rich.text import Text
+
+    from weft.cli.render import effect_name
 
     first = min(node.issued or node.started for node in nodes)
     last = max([now if node.ended is None else node.ended for node in nodes])

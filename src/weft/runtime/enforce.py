@@ -96,6 +96,7 @@ _FILES_ALL = ("file.read", "file.write", "file.delete")
 def _folders() -> tuple[str, ...]:
     places = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
     places |= {folder for folder in sys.path if os.path.basename(folder) in ("site-packages", "dist-packages")}
+    places.add(os.path.dirname(os.path.dirname(__file__)))  # Weft itself, which may lie in a checkout
     places |= {"/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/usr/share", "/etc/zoneinfo"}
     places |= {"/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/etc/ca-certificates"}
     places |= {"/sys/fs/cgroup", "/sys/devices/system", "/proc/sys"}
