@@ -17,15 +17,16 @@ FIRST_USER = 0x57000000
 
 
 def processes(mark: str) -> set[int]:
-    """Processes that carry a mark in their environment or on their command line, and those of jobs' users in groups of
-    this process, and that are still there after a while: what was killed takes a moment to go."""
+    """Those `alive` that are still there after a while: what was killed takes a moment to go."""
     deadline = time.monotonic() + 20
-    while (found := _processes(mark)) and time.monotonic() < deadline:
+    while (found := alive(mark)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
 
 
-def _processes(mark: str) -> set[int]:
+def alive(mark: str) -> set[int]:
+    """Processes that carry a mark in their environment or on their command line, and those of jobs' users in groups of
+    this process."""
     found = set()
     for place in Path("/proc").iterdir():
         if place.name.isdecimal() and int(place.name) != os.getpid():

@@ -519,7 +519,7 @@ def test_nothing_is_left_of_a_job_whose_caller_is_cancelled(machine: Machine, na
         task = asyncio.create_task(
             run(wall_of(name), Job(python=text, env={"MARK": machine.mark}, copy=[machine.workspace]))
         )
-        while len(leaks.processes(machine.mark)) < 10:
+        while len(leaks.alive(machine.mark)) < 10:
             await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -627,19 +627,19 @@ def test_what_a_killed_weft_leaves_ends_at_once_and_is_removed_at_the_next_start
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as weft:
         assert weft.stdout is not None
         pid, keeper = map(int, weft.stdout.readline().split())
-        assert leaks.processes(mark)
+        assert leaks.alive(mark)
         mine = list(base().glob(f"{pid}-{started(pid)}-*"))
         assert len(mine) == 1
         if keeper_too:
             weft.send_signal(signal.SIGSTOP)  # so that it can't notice
             os.kill(keeper, signal.SIGKILL)
         weft.kill()
-    while leaks.processes(mark) - {pid} and not keeper_too:
+    while leaks.alive(mark) - {pid} and not keeper_too:
         time.sleep(0.02)
     assert mine[0].exists()
     assert reap() == mine
     assert not mine[0].exists()
-    while leaks.processes(mark) - {pid}:
+    while leaks.alive(mark) - {pid}:
         time.sleep(0.02)
 
 
