@@ -12,7 +12,7 @@ import pytest
 import weft
 from weft.core.record import Outcome
 from weft.store import Durability, Store, open_store
-from weft.store.base import QUEUED, RUNNING, WAITING
+from weft.store.base import FINISHED, QUEUED, RUNNING, WAITING
 from weft.store.postgres import PostgresOptions
 
 ran: list[Any] = []
@@ -88,7 +88,8 @@ async def wait(seconds: float) -> float:
 
 async def parked(runtime: weft.Runtime, id: str) -> None:
     """Wait until a run has left memory."""
-    while id in runtime.active or (await runtime.row(id)).state != "waiting":
+    while id in runtime.active or (row := await runtime.row(id)).state != "waiting":
+        assert id in runtime.active or row.state not in FINISHED, f"it is {row.state}, and never left before"
         await asyncio.sleep(0.02)
 
 

@@ -143,7 +143,8 @@ def test_a_question_that_nobody_answers_has_its_default_or_expires(store: str) -
         run = await runtime.start(in_time, 6, None)  # long enough to leave memory
         await parked(runtime, run.id)
         assert (await question(runtime)).expires is not None
-        assert await run is None
+        async with asyncio.timeout(60):
+            assert await run is None
         assert await nobody_asks(runtime)
 
     drive(store, use)
