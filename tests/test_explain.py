@@ -18,8 +18,8 @@ from benchmarks.trace.faults import FAULTS, with_pause
 from tests.programs import drive
 from tests.servers.page import page
 from weft.cli.explain import served
+from weft.cli.look import ask
 from weft.core.errors import UnknownRun
-from weft.store import open_store
 from weft.trace.explain import Explanation, Finding, explain, findings, link, past_of
 from weft.trace.explain.past import cache_file
 from weft.trace.explain.profile import form_of, profile_of
@@ -51,14 +51,7 @@ class Scene:
             self.runs["paused"] = await with_pause(runtime.store, self.runs["paused"])
 
     def ask(self, question: Any) -> Any:
-        async def main() -> Any:
-            store = open_store(self.place)
-            try:
-                return await question(store)
-            finally:
-                await store.close()
-
-        return asyncio.run(main())
+        return ask(self.place, question)
 
     def explained(self, name: str) -> Explanation:
         found: Explanation = self.ask(lambda store: explain(store, self.runs[name]))

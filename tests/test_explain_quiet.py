@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from benchmarks.trace import faults, quiet_faults
 from benchmarks.trace.quiet_faults import QUIET
+from weft.cli.look import ask
 from weft.core.errors import MissingExtra
-from weft.store import Store, open_store
+from weft.store import Store
 from weft.trace.explain import Explanation, Past, explain, lines, moved
 from weft.trace.explain.levels import Call, Level, Usual, level_of
 from weft.trace.explain.past import past_of
@@ -44,14 +45,7 @@ class Scene:
                 self.runs[fault] = await faults.run(runtime, quiet_faults.review, 104, fault)
 
     def ask(self, question: Callable[[Store], Awaitable[T]]) -> T:
-        async def main() -> T:
-            store = open_store(self.place)
-            try:
-                return await question(store)
-            finally:
-                await store.close()
-
-        return asyncio.run(main())
+        return ask(self.place, question)
 
     async def past(self, store: Store, limit: int = 1000) -> Past:
         """The clean runs that were before all others."""
