@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,12 +76,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pytest.importorskip("playwright.sync_api", reason="the browser's tests need the extra `test`")
     place = str(tmp_path_factory.mktemp("unusual") / "journal.db")
-    elsewhere = Elsewhere(place)
-    try:
-        with page(place) as client:
-            yield Site(client, elsewhere)
-    finally:
-        elsewhere.close()
+    with closing(Elsewhere(place)) as elsewhere, page(place) as client:
+        yield Site(client, elsewhere)
 
 
 def test_it_stands_on_the_page_when_a_run_fails_under_ones_eyes(browser: Browser, site: Site) -> None:

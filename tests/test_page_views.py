@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     place = str(tmp_path_factory.mktemp("page") / "journal.db")
-    elsewhere = Elsewhere(place)
-    try:
-        with page(place) as client:
-            yield Site(client, elsewhere)
-    finally:
-        elsewhere.close()
+    with closing(Elsewhere(place)) as elsewhere, page(place) as client:
+        yield Site(client, elsewhere)
 
 
 @pytest.fixture
